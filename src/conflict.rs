@@ -12,14 +12,14 @@
 //! use fieldbook::{Book, BookOptions, Error, Fields};
 //!
 //! /// Lets this device win all open conflicts.
-//! fn keep_mine(book: &Book) -> Result<usize, Error> {
+//! fn keep_local(book: &Book) -> Result<usize, Error> {
 //!     let mut settled = 0;
 //!     loop {
 //!         // A resolved conflict is no longer open, so the first page is always new.
 //!         let page = book.conflicts().list_open(None, 100)?;
 //!         for conflict in &page.items {
 //!             println!("{}: local {}, remote {}", conflict.key, conflict.local.as_str(), conflict.remote.as_str());
-//!             book.conflicts().resolve(conflict.id, Choice::Mine)?;
+//!             book.conflicts().resolve(conflict.id, Choice::Local)?;
 //!             settled += 1;
 //!         }
 //!         if page.next.is_none() {
@@ -42,7 +42,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-//! assert_eq!(keep_mine(&book)?, 0);
+//! assert_eq!(keep_local(&book)?, 0);
 //! for letter in book.dead_letters().list(None, 100)?.items {
 //!     tidy_up(&book, &letter)?;
 //! }

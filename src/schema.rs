@@ -34,6 +34,6 @@
 //! an app may declare another schema.
 
 pub use fieldbook_core::{
-    ConflictFunction, EntityRules, Granularity, Meeting, NetworkClass, Outgoing, Policy,
-    Priorities, Reference, Ruling, Schema, Upcaster, Validator,
+    ConflictFunction, EntityRules, Granularity, MergeDecision, MergeInput, NetworkClass, Outgoing,
+    Policy, Priorities, Reference, Schema, Upcaster, Validator,
 };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
 use fieldbook::audit::rebuild_book;
-use fieldbook::schema::{ConflictFunction, Ruling};
+use fieldbook::schema::{ConflictFunction, MergeDecision};
 use fieldbook::{Book, EntityRules, EntityType, Schema};
 use serde_json::json;
 
@@ -18,7 +18,9 @@ fn what_an_apps_own_rule_decided_is_folded_again_without_it() {
     let sum = ConflictFunction::new("sum_of_changes", move |meeting| {
         counted.fetch_add(1, Ordering::SeqCst);
         let number = |value: &serde_json::Value| value.as_i64().unwrap_or(0);
-        Ruling::Merged(json!(number(meeting.mine) + number(meeting.theirs) - number(meeting.base)))
+        MergeDecision::Merged(json!(
+            number(meeting.local) + number(meeting.remote) - number(meeting.base)
+        ))
     });
     let rules = EntityRules {
         field_functions: [("stock".to_owned(), sum)].into(),

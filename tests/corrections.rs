@@ -100,8 +100,8 @@ fn a_lost_conflict_can_be_flipped_by_a_person() {
 #[test]
 fn an_open_conflict_waits_until_a_person_chooses() {
     for (choice, expected) in [
-        (Choice::Mine, "by ann"),
-        (Choice::Theirs, "by ben"),
+        (Choice::Local, "by ann"),
+        (Choice::Remote, "by ben"),
         (Choice::Merged(fields(json!({"name": "both"}))), "both"),
     ] {
         let clock = TestClock::starting();
@@ -419,7 +419,7 @@ fn a_place_without_an_op_and_an_id_without_a_conflict_are_said_to_be_none() {
         }
     }
     let id = ConflictId { seq: Seq::new(2), number: 0 };
-    for refused in [ann.conflicts().get(id).map(drop), ann.conflicts().resolve(id, Choice::Mine)] {
+    for refused in [ann.conflicts().get(id).map(drop), ann.conflicts().resolve(id, Choice::Local)] {
         assert!(
             matches!(refused, Err(Error::NotPossible(NotPossible::NoSuchConflict(none))) if none == id),
             "{refused:?}"

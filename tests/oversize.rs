@@ -255,7 +255,7 @@ fn a_choice_that_is_too_large_is_refused_when_it_is_made() {
     let large = unchecked(json!({"t": text("x", limits::OP_BYTES)}));
     let refused = ann.conflicts().resolve(conflict, Choice::Merged(large));
     assert!(matches!(refused, Err(Error::Rejected(_))), "{refused:?}");
-    ann.conflicts().resolve(conflict, Choice::Mine).unwrap();
+    ann.conflicts().resolve(conflict, Choice::Local).unwrap();
 }
 
 fn unchecked(value: Value) -> Fields {

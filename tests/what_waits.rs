@@ -182,7 +182,7 @@ fn open_conflicts_cost_only_who_looks_at_them() {
         let one = page.items[0].id;
         costs.push((
             "settling one",
-            work(|| ann.conflicts().resolve(one, fieldbook::conflict::Choice::Mine).unwrap()).0,
+            work(|| ann.conflicts().resolve(one, fieldbook::conflict::Choice::Local).unwrap()).0,
         ));
         costs
     };

@@ -101,7 +101,7 @@ impl Validator {
 
 /// The changes of both sides, for a rule of the app.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Meeting<'a> {
+pub struct MergeInput<'a> {
     /// The record.
     pub key: &'a RecordKey,
     /// The field; `None` if the whole record is in conflict, because one side deletes or replaces
@@ -111,25 +111,25 @@ pub struct Meeting<'a> {
     /// object, or null if the record did not exist.
     pub base: &'a Value,
     /// This device's value. For a whole record, null is a deletion.
-    pub mine: &'a Value,
+    pub local: &'a Value,
     /// The server's value. For a whole record, null is a deletion.
-    pub theirs: &'a Value,
+    pub remote: &'a Value,
     /// When this device's value was edited.
-    pub mine_edited_at: Hlc,
+    pub local_edited_at: Hlc,
     /// When the server's value was edited.
-    pub theirs_edited_at: Hlc,
+    pub remote_edited_at: Hlc,
     /// Whether this device's value is the later one, in the order that all devices share.
-    pub mine_is_later: bool,
+    pub local_is_later: bool,
 }
 
 /// The result of an app's rule.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Ruling {
+pub enum MergeDecision {
     /// This device's value wins.
-    Mine,
+    Local,
     /// The server's value wins.
-    Theirs,
+    Remote,
     /// A value merged of both wins. A whole record cannot be merged: the later side wins.
     Merged(Value),
     /// A person has to choose.
@@ -139,20 +139,20 @@ pub enum Ruling {
 /// An app's rule for changes of both sides. Its name is recorded with each conflict that it
 /// decides.
 ///
-/// Devices converge only if the result does not depend on which side is called mine.
+/// Devices converge only if the result does not depend on which side is the local one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConflictFunction {
     name: Arc<str>,
     function: Shared<Settle>,
 }
 
-type Settle = dyn Fn(&Meeting<'_>) -> Ruling + Send + Sync;
+type Settle = dyn Fn(&MergeInput<'_>) -> MergeDecision + Send + Sync;
 
 impl ConflictFunction {
     /// Makes a rule of the app's function and the name to record.
     pub fn new(
         name: &str,
-        function: impl Fn(&Meeting<'_>) -> Ruling + Send + Sync + 'static,
+        function: impl Fn(&MergeInput<'_>) -> MergeDecision + Send + Sync + 'static,
     ) -> Self {
         Self { name: name.into(), function: Shared(Arc::new(function)) }
     }
@@ -163,7 +163,7 @@ impl ConflictFunction {
     }
 
     /// Calls the function.
-    pub fn settle(&self, meeting: &Meeting<'_>) -> Ruling {
-        (self.function.0)(meeting)
+    pub fn settle(&self, input: &MergeInput<'_>) -> MergeDecision {
+        (self.function.0)(input)
     }
 }

@@ -40,7 +40,7 @@ mod view;
 
 pub use device_key::DeviceKey;
 pub use fields::{Fields, FieldsJson, InvalidFields, is_json};
-pub use hooks::{ConflictFunction, Meeting, Outgoing, Ruling, Upcaster, Validator};
+pub use hooks::{ConflictFunction, MergeDecision, MergeInput, Outgoing, Upcaster, Validator};
 pub use ids::{
     DeviceId, Epoch, InvalidId, OpId, RequestId, ServerEpoch, ServerId, TenantId, UnitId,
 };

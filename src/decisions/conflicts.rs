@@ -25,7 +25,7 @@ use crate::write::{Written, write_in};
 /// # let folder = tempfile::tempdir()?;
 /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
 /// for conflict in book.conflicts().list_open(None, 20)?.items {
-///     book.conflicts().resolve(conflict.id, Choice::Theirs)?;
+///     book.conflicts().resolve(conflict.id, Choice::Remote)?;
 /// }
 /// assert_eq!(book.conflicts().count()?.open, 0);
 /// # Ok(())

@@ -235,8 +235,8 @@ fn choices(id: ConflictId, conflict: &Conflict) -> Advice {
 
 fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
     let choice = match args.choice.as_str() {
-        "local" | "mine" => Choice::Mine,
-        "remote" | "theirs" => Choice::Theirs,
+        "local" | "mine" => Choice::Local,
+        "remote" | "theirs" => Choice::Remote,
         fields => Choice::Merged(read_fields(fields, &format_args!("conflict {}", args.id))?),
     };
     let book = open_for(&args.book, args.id, &args.writer)?;

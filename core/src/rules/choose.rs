@@ -23,9 +23,9 @@ use crate::time::Hlc;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Choice {
     /// The local values.
-    Mine,
+    Local,
     /// The server's values.
-    Theirs,
+    Remote,
     /// Other values for the fields in question.
     Merged(Fields),
 }
@@ -70,14 +70,14 @@ pub fn choose(
     };
     let waits = |op: &&TailOp| !op.pending.dead && !is_unanswered(op);
     Ok(match choice {
-        Choice::Mine => stands(Winner::Local, None),
+        Choice::Local => stands(Winner::Local, None),
         Choice::Merged(fields) => {
             let own =
                 tail.iter().find(|op| op.op.id == conflict.op.id).map(|op| op.writes.greatest());
             let above = own.unwrap_or_default().max(confirmed.stamp).edited_at.next();
             stands(Winner::Merged, Some((fields.clone(), above)))
         }
-        Choice::Theirs if conflict.fields.is_empty() => {
+        Choice::Remote if conflict.fields.is_empty() => {
             // Without the record, later ops have nothing to change.
             let takes_later = !confirmed.is_live();
             let (ends, later): (Vec<_>, Vec<_>) = tail
@@ -89,7 +89,7 @@ pub fn choose(
             let dropped = fall_with(tail.iter().map(|op| &op.pending), &ends);
             Chosen { dropped, ends, given_up, ..stands(Winner::Remote, None) }
         }
-        Choice::Theirs => {
+        Choice::Remote => {
             let open = conflict.fields.iter().filter(|(.., winner)| *winner == Winner::Undecided);
             let lost: Vec<_> = open.map(|(name, ..)| name.clone()).collect();
             let mut chosen = stands(Winner::Remote, None);
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn who_chooses_the_local_values_has_the_op_sent_as_it_is() {
         for conflict in [by_field(&["a"]), whole()] {
-            assert_eq!(chosen(&conflict, &Choice::Mine), Ok(stands(Winner::Local)));
+            assert_eq!(chosen(&conflict, &Choice::Local), Ok(stands(Winner::Local)));
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
             let ends = ends.iter().map(|op| planned(*op)).collect();
             Ok(Chosen { dropped, ends, ..stands(Winner::Remote) })
         };
-        let of = |open: &[&str]| chosen(&by_field(open), &Choice::Theirs);
+        let of = |open: &[&str]| chosen(&by_field(open), &Choice::Remote);
         assert_eq!(
             of(&["a"]),
             loses(&[(1, &["a"]), (2, &["a"]), (3, &["a"])], &[]),
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn where_the_whole_record_is_in_question_the_earlier_ops_end_with_it() {
-        let chosen = chosen(&whole(), &Choice::Theirs).unwrap();
+        let chosen = chosen(&whole(), &Choice::Remote).unwrap();
         assert_eq!(
             chosen,
             Chosen { ends: vec![planned(1), planned(2), planned(3)], ..stands(Winner::Remote) }
@@ -236,10 +236,10 @@ mod tests {
         tail[1].pending.dead = true;
         let is_unanswered = |op: &TailOp| op.op.id == op_id(1);
         let theirs = there(&[("a", json!(9), 99, 50)]);
-        let chosen = choose(&whole(), &theirs, &tail, is_unanswered, &Choice::Theirs).unwrap();
+        let chosen = choose(&whole(), &theirs, &tail, is_unanswered, &Choice::Remote).unwrap();
         assert_eq!(chosen.ends, [planned(3)]);
         let by_field =
-            choose(&by_field(&["a"]), &theirs, &tail, is_unanswered, &Choice::Theirs).unwrap();
+            choose(&by_field(&["a"]), &theirs, &tail, is_unanswered, &Choice::Remote).unwrap();
         assert_eq!((by_field.dropped, by_field.ends), (Vec::new(), Vec::new()));
     }
 
@@ -250,7 +250,7 @@ mod tests {
         let deleted_by_them = conflict(OpKind::Update, Winner::Undecided, true, &[]);
         let conflict = ConflictRow { op: planned(3), ..deleted_by_them };
         let chosen =
-            choose(&conflict, &deleted(99, 50), &tail, |_| false, &Choice::Theirs).unwrap();
+            choose(&conflict, &deleted(99, 50), &tail, |_| false, &Choice::Remote).unwrap();
         assert_eq!(
             (chosen.ends, chosen.given_up),
             (vec![planned(1), planned(2), planned(3)], vec![planned(4)])
@@ -265,14 +265,14 @@ mod tests {
         anew.pending.cleared_at = Some(tail[2].pending.stamp());
         tail.push(anew);
         let theirs = there(&[("a", json!(9), 99, 50)]);
-        let chosen = choose(&whole(), &theirs, &tail, |_| false, &Choice::Theirs).unwrap();
+        let chosen = choose(&whole(), &theirs, &tail, |_| false, &Choice::Remote).unwrap();
         assert_eq!(chosen.dropped, [(planned(4), names(&["b"]))]);
     }
 
     #[test]
     fn what_is_settled_is_not_chosen_in() {
         let settled = ConflictRow { open: false, ..by_field(&["a"]) };
-        for choice in [Choice::Mine, Choice::Theirs, Choice::Merged(Fields::new())] {
+        for choice in [Choice::Local, Choice::Remote, Choice::Merged(Fields::new())] {
             assert_eq!(chosen(&settled, &choice), Err(NotPossible::ConflictIsSettled));
         }
     }

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::entry::{SettledBy, Winner};
 use crate::fields::Fields;
-use crate::hooks::{ConflictFunction, Meeting, Ruling};
+use crate::hooks::{ConflictFunction, MergeDecision, MergeInput};
 use crate::names::RecordKey;
 use crate::record::EditStamp;
 use crate::schema::{EntityRules, Policy};
@@ -69,13 +69,13 @@ pub(super) fn settle_field(
     }
     let function = rules.function_of(name);
     let by = function.map(|function| settled_by(Some(name), function));
-    let meeting = meeting(key, Some(name), [base, ours, theirs], two);
-    let (winner, merged) = match function.map(|function| function.settle(&meeting)) {
+    let input = input(key, Some(name), [base, ours, theirs], two);
+    let (winner, merged) = match function.map(|function| function.settle(&input)) {
         None => (two.later(), None),
-        Some(Ruling::Mine) => (Winner::Local, None),
-        Some(Ruling::Theirs) => (Winner::Remote, None),
-        Some(Ruling::Ask) => (Winner::Undecided, None),
-        Some(Ruling::Merged(value)) => {
+        Some(MergeDecision::Local) => (Winner::Local, None),
+        Some(MergeDecision::Remote) => (Winner::Remote, None),
+        Some(MergeDecision::Ask) => (Winner::Undecided, None),
+        Some(MergeDecision::Merged(value)) => {
             let merged: Fields = std::iter::once((name.to_owned(), value.clone())).collect();
             // A merged value that breaks a limit is for a person to look at.
             if merged.checked().is_ok() {
@@ -108,12 +108,12 @@ pub(super) fn settle_life(
                 fields.map_or(Value::Null, |fields| Value::Object(fields.clone().into_map()))
             };
             let (base, ours, theirs) = (value(base), value(ours), value(theirs));
-            let meeting = meeting(key, None, [&base, &ours, &theirs], two);
-            match function.map(|function| function.settle(&meeting)) {
-                Some(Ruling::Mine) => Winner::Local,
-                Some(Ruling::Theirs) => Winner::Remote,
-                Some(Ruling::Ask) => Winner::Undecided,
-                Some(Ruling::Merged(_)) | None => two.later(),
+            let input = input(key, None, [&base, &ours, &theirs], two);
+            match function.map(|function| function.settle(&input)) {
+                Some(MergeDecision::Local) => Winner::Local,
+                Some(MergeDecision::Remote) => Winner::Remote,
+                Some(MergeDecision::Ask) => Winner::Undecided,
+                Some(MergeDecision::Merged(_)) | None => two.later(),
             }
         }
         _ => two.later(),
@@ -121,21 +121,21 @@ pub(super) fn settle_life(
     Settled { winner, merged: None, rule, by }
 }
 
-fn meeting<'a>(
+fn input<'a>(
     key: &'a RecordKey,
     field: Option<&'a str>,
-    [base, mine, theirs]: [&'a Value; 3],
+    [base, local, remote]: [&'a Value; 3],
     two: Two,
-) -> Meeting<'a> {
-    Meeting {
+) -> MergeInput<'a> {
+    MergeInput {
         key,
         field,
         base,
-        mine,
-        theirs,
-        mine_edited_at: two.ours.edited_at,
-        theirs_edited_at: two.theirs.edited_at,
-        mine_is_later: two.later() == Winner::Local,
+        local,
+        remote,
+        local_edited_at: two.ours.edited_at,
+        remote_edited_at: two.theirs.edited_at,
+        local_is_later: two.later() == Winner::Local,
     }
 }
 

@@ -313,7 +313,7 @@ fn clash(stage: &mut Stage) -> Result<(), Error> {
 fn decide(stage: &mut Stage) -> Result<(), Error> {
     let conflicts = stage.book()?.conflicts().all()?;
     for (number, conflict) in conflicts.iter().filter(|conflict| conflict.open).enumerate() {
-        let choice = if number % 2 == 0 { Choice::Mine } else { Choice::Theirs };
+        let choice = if number % 2 == 0 { Choice::Local } else { Choice::Remote };
         stage.call(|book| book.conflicts().resolve(conflict.id, choice))?;
     }
     Ok(())

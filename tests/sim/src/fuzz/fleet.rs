@@ -320,7 +320,7 @@ impl Fleet {
         }
         for conflict in book.conflicts().all().unwrap_or_default() {
             if conflict.open {
-                drop(book.conflicts().resolve(conflict.id, Choice::Mine));
+                drop(book.conflicts().resolve(conflict.id, Choice::Local));
             }
         }
     }

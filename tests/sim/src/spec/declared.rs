@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fieldbook::record::OpKind;
 use fieldbook::schema::{
-    ConflictFunction, NetworkClass, Priorities, Reference, Ruling, Upcaster, Validator,
+    ConflictFunction, MergeDecision, NetworkClass, Priorities, Reference, Upcaster, Validator,
 };
 use fieldbook::{EntityRules, Fields};
 use serde_json::Value;
@@ -64,19 +64,19 @@ fn function(name: &str) -> ConflictFunction {
     };
     match name {
         "longest" => ConflictFunction::new(name, move |meeting| {
-            let (mine, theirs) = (length(meeting.mine), length(meeting.theirs));
-            let wins = mine > theirs || (mine == theirs && meeting.mine_is_later);
-            if wins { Ruling::Mine } else { Ruling::Theirs }
+            let (mine, theirs) = (length(meeting.local), length(meeting.remote));
+            let wins = mine > theirs || (mine == theirs && meeting.local_is_later);
+            if wins { MergeDecision::Local } else { MergeDecision::Remote }
         }),
-        "joined" => ConflictFunction::new(name, |meeting| match (meeting.mine, meeting.theirs) {
+        "joined" => ConflictFunction::new(name, |meeting| match (meeting.local, meeting.remote) {
             (Value::String(mine), Value::String(theirs)) => {
                 let mut both = [mine.as_str(), theirs.as_str()];
                 both.sort_unstable();
-                Ruling::Merged(both.join("+").into())
+                MergeDecision::Merged(both.join("+").into())
             }
-            _ => Ruling::Ask,
+            _ => MergeDecision::Ask,
         }),
-        name => ConflictFunction::new(name, |_| Ruling::Ask),
+        name => ConflictFunction::new(name, |_| MergeDecision::Ask),
     }
 }
 

@@ -256,8 +256,8 @@ impl World {
             Step::Choose { key, choice, payload } => {
                 let id = self.conflict(&key, |conflict| conflict.open)?.id;
                 let choice = match choice {
-                    Side::Mine => Choice::Mine,
-                    Side::Theirs => Choice::Theirs,
+                    Side::Mine => Choice::Local,
+                    Side::Theirs => Choice::Remote,
                     Side::Merged => Choice::Merged(payload.unwrap_or_default()),
                 };
                 Ok(self.book()?.conflicts().resolve(id, choice)?)

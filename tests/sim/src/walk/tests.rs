@@ -169,7 +169,7 @@ impl Mirror {
                     book.conflicts().all().unwrap().into_iter().filter(|conflict| conflict.open);
                 let id = open.into_iter().nth(number.into()).unwrap().id;
                 book.conflicts()
-                    .resolve(id, if mine { Choice::Mine } else { Choice::Theirs })
+                    .resolve(id, if mine { Choice::Local } else { Choice::Remote })
                     .unwrap();
             }
             Action::Accept { device } => {

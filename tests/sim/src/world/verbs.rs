@@ -76,7 +76,7 @@ impl World {
             return Ok(None);
         };
         if conflict.open {
-            let choice = if mine { Choice::Mine } else { Choice::Theirs };
+            let choice = if mine { Choice::Local } else { Choice::Remote };
             let resolved = device.book()?.conflicts().resolve(conflict.id, choice);
             return self.written(number, resolved.map(|()| None));
         }

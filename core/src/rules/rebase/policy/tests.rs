@@ -122,9 +122,9 @@ fn whether_a_record_is_there_is_decided_by_the_later_write_unless_a_side_or_a_pe
 #[test]
 fn a_function_of_the_app_is_told_which_side_is_later_and_whether_one_deleted() {
     let function = ConflictFunction::new("later unless deleted", |meeting| {
-        assert_eq!(meeting.mine_is_later, meeting.mine_edited_at > meeting.theirs_edited_at);
-        assert_eq!(meeting.field.is_none(), meeting.mine.is_null());
-        if meeting.mine_is_later { Ruling::Mine } else { Ruling::Theirs }
+        assert_eq!(meeting.local_is_later, meeting.local_edited_at > meeting.remote_edited_at);
+        assert_eq!(meeting.field.is_none(), meeting.local.is_null());
+        if meeting.local_is_later { MergeDecision::Local } else { MergeDecision::Remote }
     });
     let rules = EntityRules { function: Some(function), ..EntityRules::default() };
     for (two, expected) in [(two(2, 1), Winner::Local), (two(1, 2), Winner::Remote)] {
@@ -143,24 +143,24 @@ fn a_function_of_the_app_is_told_which_side_is_later_and_whether_one_deleted() {
 
 #[test]
 fn a_function_may_merge_a_field_and_ask_a_person_but_cannot_merge_a_deletion() {
-    let rules = |ruling: Ruling| {
+    let rules = |ruling: MergeDecision| {
         let function = ConflictFunction::new("always", move |_| ruling.clone());
         EntityRules { function: Some(function), ..EntityRules::default() }
     };
-    let merged = || rules(Ruling::Merged(json!(7)));
+    let merged = || rules(MergeDecision::Merged(json!(7)));
     let settled = field(&merged(), &json!(1), &json!(2), two(1, 2));
     assert_eq!((settled.winner, settled.merged), (Winner::Merged, Some(json!(7))));
-    let too_large = rules(Ruling::Merged(json!("x".repeat(crate::limits::OP_BYTES + 1))));
+    let too_large = rules(MergeDecision::Merged(json!("x".repeat(crate::limits::OP_BYTES + 1))));
     let settled = field(&too_large, &json!(1), &json!(2), two(1, 2));
     assert_eq!((settled.winner, settled.merged), (Winner::Undecided, None), "it breaks a limit");
     assert_eq!(
-        field(&rules(Ruling::Ask), &json!(1), &json!(2), two(1, 2)).winner,
+        field(&rules(MergeDecision::Ask), &json!(1), &json!(2), two(1, 2)).winner,
         Winner::Undecided
     );
     let life =
         |rules: &EntityRules| settle_life(&key("1"), rules, [None, None, None], two(2, 1)).winner;
     assert_eq!(life(&merged()), Winner::Local, "the later write");
-    assert_eq!(life(&rules(Ruling::Ask)), Winner::Undecided);
+    assert_eq!(life(&rules(MergeDecision::Ask)), Winner::Undecided);
 }
 
 /// A policy whose result does not depend on the side.

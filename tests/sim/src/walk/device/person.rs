@@ -155,7 +155,7 @@ impl Device {
         row: &ConflictRow,
         mine: bool,
     ) -> Result<(), Broken> {
-        let choice = if mine { Choice::Mine } else { Choice::Theirs };
+        let choice = if mine { Choice::Local } else { Choice::Remote };
         self.job(moment, |job| {
             let (confirmed, tail) = job.tail_ops(&job.row(&row.key))?;
             let pending = &job.device.tail;
