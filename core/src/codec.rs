@@ -62,7 +62,7 @@ pub trait Stored: Sized {
     /// Appends the stored form to `bytes`, whatever its length.
     ///
     /// # Errors
-    /// [`CodecError`] if it cannot be written.
+    /// [`CodecError`] if the value cannot be written.
     fn write(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
 
     /// Reads the stored form, to its last byte.

@@ -90,8 +90,8 @@ pub const ANCHORS_KEPT: usize = 32;
 pub const EPOCH_COMMITS: u64 = 1 << 32;
 
 /// The latest plausible time of a clock, a server's time or a stamp: the beginning of the year
-/// 2200, in milliseconds since 1970. Stamps stay so far below their largest value that counting on
-/// from one never ends.
+/// 2200, in milliseconds since 1970. Stamps stay far below their largest value, so each stamp has a
+/// later one.
 pub const LATEST_MILLISECONDS: i64 = 7_258_118_400_000;
 /// The highest version that a device accepts. Every JSON reader keeps such a number exactly, and a
 /// million restores fit below it.
@@ -139,8 +139,8 @@ pub const BACKOFF_MOST: Duration = Duration::from_secs(60 * 60);
 /// The most by which an edit's stamp may exceed the server's estimated time.
 pub const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 /// The most by which a stamp may exceed the server's time when the server accepts it. The extra
-/// second leaves room for stamps above one at [`CLOCK_AHEAD`] whose author read it: each adds a
-/// 65,536th of a millisecond.
+/// second leaves room for the edits of authors who read a stamp at [`CLOCK_AHEAD`]: each edit adds
+/// a 65,536th of a millisecond.
 pub const STAMP_AHEAD: Duration = Duration::from_secs(61);
 /// The most entries by which a lazily folded table may lag behind the log. The append after that
 /// folds it.

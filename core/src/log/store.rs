@@ -28,7 +28,7 @@ use super::looking::Looking;
 use super::staged::{GiveUp, Staged};
 use crate::new_file::{NewFileError, new_file};
 
-/// How a store is opened.
+/// The options for opening a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
     /// The most memory for pages of the file.
@@ -48,7 +48,7 @@ impl Default for StoreOptions {
 pub struct Store {
     /// Present until the store is closed or dropped.
     database: Option<Database>,
-    /// Present until it was used.
+    /// Present until the store is given up.
     give_up: Option<GiveUp>,
     /// The storage of the database.
     disk: Box<dyn StorageBackend>,

@@ -57,7 +57,7 @@ pub enum UnreadableRequest {
 pub fn read_request(body: &[u8]) -> Result<ExchangeRequest, UnreadableRequest> {
     let mut counts = Counts::default();
     let mut walk = serde_json::Deserializer::from_slice(body);
-    // Other faults are reported by the second pass, which knows their place.
+    // The second pass reports other faults, with their place.
     drop(Walk { at: At::Request, counts: &mut counts }.deserialize(&mut walk));
     if let Some((list, most)) = counts.over {
         return Err(UnreadableRequest::TooLarge { list, most });

@@ -100,7 +100,7 @@ pub fn stamp(last: Hlc, read: Hlc, now: Now, server: Option<ServerTime>) -> Stam
     Stamped { hlc: Hlc::at(wall).max(counted_on).max(read.next()), capped }
 }
 
-/// Draws the stamp of an entry: after that of the entry before it.
+/// Returns the stamp of an entry, which is above the stamp of the entry before it.
 pub fn entry_stamp(last: Hlc, now: Now, server: Option<ServerTime>) -> Hlc {
     Hlc::at(believable(now, server).0).max(last.next())
 }
@@ -210,7 +210,7 @@ mod tests {
     fn after_a_restart_a_clock_that_went_back_is_not_believed_below_what_the_server_told() {
         let server = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000)));
         assert_eq!(stamp(Hlc::ZERO, Hlc::ZERO, at(-YEARS, 0), server).hlc.wall(), wall(10_000_000));
-        // Nobody can know how long ago that was.
+        // The time since then is unknown.
         let ahead = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000 + YEARS)));
         assert_eq!(
             stamp(Hlc::ZERO, Hlc::ZERO, at(90_000_000, 0), ahead).hlc.wall(),
