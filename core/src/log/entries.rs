@@ -138,7 +138,7 @@ fn hash_before(
 /// Reads the head; `None` for an empty log.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] if the last entry does not read or names another place.
+/// [`StoreError::Corrupt`] if the last entry cannot be read or names another place.
 pub fn read_head(
     table: &impl ReadableTable<u64, &'static [u8]>,
 ) -> Result<Option<Head>, StoreError> {

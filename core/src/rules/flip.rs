@@ -25,12 +25,12 @@ use crate::fields::Fields;
 use crate::op::{Mutation, OpKind};
 use crate::rows::ConflictRow;
 
-/// The values of a conflict, read.
+/// The values of a conflict.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FlipFields {
-    /// As our op had them.
+    /// The fields as the op of this device has them.
     pub local: Fields,
-    /// As the server had them.
+    /// The fields as the server has them.
     pub remote: Fields,
     /// The whole image before the conflict.
     pub last: Fields,

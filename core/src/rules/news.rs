@@ -62,8 +62,8 @@ pub fn drop_late_cursors<E>(
 }
 
 /// Returns whether an answer completes the reading of an accepted server: the request asked this
-/// server epoch for a page, and there are no more changes after it. An answer without a page says
-/// nothing about the server's records.
+/// server epoch for a page, and there are no more changes after it. An answer without a page does
+/// not show which records the server has.
 pub fn ends_rereading(
     state: &StateRow,
     request: &ExchangeRequest,
@@ -181,7 +181,7 @@ mod tests {
         TenantId::from_bytes([9; 16])
     }
 
-    /// A book of server 2 that was answered just now.
+    /// Makes the state of a book of server 2 that was answered just now.
     fn state() -> StateRow {
         let server = (ServerId::from_bytes([2; 16]), ServerEpoch::from_bytes([3; 16]));
         StateRow { server: Some(server), server_time: Some((NOW, NOW)), ..StateRow::default() }

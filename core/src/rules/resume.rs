@@ -17,7 +17,7 @@ use crate::names::Actor;
 use crate::rows::StateRow;
 use crate::tail::Tail;
 
-/// Something outside that has changed.
+/// A change outside the book.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
     /// There are new credentials for this actor.

@@ -106,8 +106,8 @@ mod tests {
         Fields::from_value(value).unwrap()
     }
 
-    /// A type with `name` and `address.street`. It writes no empty `name`, and also reads `title`
-    /// as `name`.
+    /// Reads and writes a type with `name` and `address.street`. The type writes no empty `name`,
+    /// and also reads `title` as `name`.
     fn small(image: &Fields) -> Option<Fields> {
         let mut known = Fields::new();
         let name = match (image.get("name"), image.get("title")) {
