@@ -50,7 +50,7 @@ impl fmt::Display for OpKind {
 pub struct Mutation {
     /// The record.
     pub key: RecordKey,
-    /// What the change does to it.
+    /// What the change does to the record.
     pub kind: OpKind,
     /// An image for create and replace, a patch for update, nothing for delete.
     pub fields: MutationFields,

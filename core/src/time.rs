@@ -118,8 +118,8 @@ pub trait Clock: Send + Sync {
 
 /// A hybrid logical clock stamp: 48 bits of milliseconds since 1970, then 16 bits of counter.
 ///
-/// The stamps of one device always grow. Between devices, a new stamp is above every stamp that its
-/// device knows. Source: Kulkarni et al., "Logical Physical Clocks", 2014.
+/// The stamps of a log's entries always grow. The stamp of an edit is above every stamp of its
+/// record that its author read. Source: Kulkarni et al., "Logical Physical Clocks", 2014.
 #[derive(
     Clone,
     Copy,

@@ -27,7 +27,7 @@
 //! 9. A stamp is accepted unchanged, or its unit is not accepted. The server's time never goes back
 //!    behind its newest commit, so that a stamp that was once accepted is not ahead later.
 //!
-//! What it does not do: check credentials, wait, or know an app's entity types. It does not decide
+//! What it does not do: check credentials or an app's entity types, or wait. It does not decide
 //! conflicts: a device does, and here writes are joined by their stamps. Tombstones and unit ids
 //! are kept for ever.
 

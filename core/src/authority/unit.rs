@@ -298,7 +298,7 @@ struct Draft {
     is_known: bool,
 }
 
-/// Why a unit's rows are not built to the end.
+/// The reason why a unit's rows are not built to the end.
 enum Ended {
     /// The work of the request is done.
     Spent,

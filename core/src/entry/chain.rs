@@ -1,4 +1,4 @@
-//! The hashes of format 1. They never change: every released book, and every other program that
+//! The hashes of a log. They never change: every released book, and every other program that
 //! verifies one, depends on them.
 //!
 //! ```text
@@ -36,7 +36,8 @@ pub(super) fn commitment_of_stored(stored: &[u8]) -> Hash {
 pub(super) struct Content(blake3::Hasher);
 
 impl Content {
-    /// Begins with the header, the meta part and the number of items, in their stored layout.
+    /// Begins the hash with the header, the meta part and the number of items, in their stored
+    /// layout.
     pub(super) fn begin(said: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(CONTENT);

@@ -1,5 +1,5 @@
 //! The part of the meta with decisions: those of the engine after an answer, and those of a person.
-//! As in [`super::meta`], changing a type here changes the stored bytes.
+//! A changed type in this file changes the stored bytes, as in [`super::meta`].
 
 use super::meta::{Extent, ItemIndex, PlannedOp};
 use crate::codec::{Decode, Encode};
@@ -21,7 +21,7 @@ pub struct Annulled {
     pub reason: AnnulledReason,
 }
 
-/// Why ops need not be sent.
+/// The reason why ops need not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum AnnulledReason {
     /// The record was created and deleted before any of it left the device.
@@ -183,8 +183,8 @@ pub enum Decision {
         /// The index of the change in that entry.
         number: u32,
     },
-    /// The app declares a later schema version than the one under which an op was made. These are
-    /// the op's fields in that version.
+    /// The app declares a later schema version than the version under which an op was made. The op
+    /// gets fields of that version.
     Upcast {
         /// The record.
         key: RecordKey,
@@ -266,8 +266,8 @@ pub enum ParkScope {
     Server(ServerId, ServerEpoch),
     /// Everything, until the app is upgraded to a protocol that the server speaks.
     Protocol,
-    /// Everything, until there are credentials of the book's tenant. The present ones are of this
-    /// tenant.
+    /// Everything, until there are credentials of the book's tenant. The present credentials are of
+    /// this tenant.
     Tenant(TenantId),
 }
 
@@ -280,13 +280,13 @@ pub struct Conflicted {
     pub op: PlannedOp,
     /// The kind of the local op.
     pub kind: OpKind,
-    /// When the local op was made.
+    /// The time at which the local op was made.
     pub edited_at: Hlc,
     /// The server's version that it met.
     pub version: Version,
     /// How much of the record the server sent.
     pub extent: Extent,
-    /// When the server's side was edited.
+    /// The time at which the server's side was edited.
     pub remote_edited_at: Hlc,
     /// The fields that both sides changed; empty if one side is a delete.
     pub fields: Vec<ConflictedField>,

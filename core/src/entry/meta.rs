@@ -1,5 +1,5 @@
-//! The meta part of an entry, which survives erasure. Format 2; changing a type here changes the
-//! stored bytes.
+//! The meta part of an entry, which survives erasure. It has format 2. A changed type in this file
+//! changes the stored bytes.
 //!
 //! Values that may be erased (fields, messages) are never in the meta part. The meta part has an
 //! [`ItemIndex`] into the entry's items instead.
@@ -46,7 +46,7 @@ pub struct OpMeta {
     pub key: RecordKey,
     /// What the op does.
     pub kind: OpKind,
-    /// When it was made.
+    /// The time at which the op was made.
     pub edited_at: Hlc,
     /// Whether the device's clock was too far ahead, so that `edited_at` was capped.
     pub clock_capped: bool,

@@ -41,7 +41,7 @@ pub(super) fn rewritten(text: &str) -> Result<Option<String>, InvalidFields> {
     rewrite::object(text).map(Some)
 }
 
-/// Why a scan ended early.
+/// The reason why a scan ended early.
 enum Stop {
     /// The text is not JSON here.
     Syntax,

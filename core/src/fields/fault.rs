@@ -1,4 +1,4 @@
-//! Why JSON cannot be the fields of a record.
+//! The reasons why JSON cannot be the fields of a record.
 
 use crate::limits;
 

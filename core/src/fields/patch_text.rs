@@ -70,7 +70,7 @@ pub(super) fn changed(image: &str, patch: &str) -> Option<String> {
     Some(out)
 }
 
-/// Leaves members out.
+/// Returns the text without some of its members.
 pub(super) fn without(text: &str, left_out: impl Fn(&str) -> bool) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut members = Members::of(text)?;

@@ -145,8 +145,8 @@ prop_compose! {
     }
 }
 
-/// Fields with everything that text can hold: escapes in names and values, brackets in strings,
-/// nesting, inner nulls.
+/// Draws fields with everything that text can hold: escapes in names and values, brackets in
+/// strings, nesting, inner nulls.
 fn any_fields() -> impl Strategy<Value = Fields> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -58,7 +58,7 @@ pub struct Store {
 impl Store {
     /// Makes a new book and opens it.
     ///
-    /// It is built under a temporary name in the same folder, and moved into place once it is
+    /// The book is built under a temporary name in the same folder, and moved into place once it is
     /// durable.
     ///
     /// # Errors
@@ -253,8 +253,8 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// redb commits once more when it closes. Over a damaged file it may panic then, which must not
-    /// end the app.
+    /// Catches a panic of redb. redb commits once more when it closes, and may panic over a damaged
+    /// file.
     fn drop(&mut self) {
         if self.look_only {
             self.let_go();

@@ -69,7 +69,7 @@ pub struct ExchangeRequest {
     /// Another tenant applies nothing of this request either.
     #[serde(default)]
     pub tenant: Option<TenantId>,
-    /// The head of the device's log, if the device wants an anchor for it.
+    /// The head of the device's log, if the device asks for an anchor for it.
     #[serde(default)]
     pub head: Option<HeadClaim>,
     /// The units to apply, in order.

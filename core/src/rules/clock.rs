@@ -53,7 +53,7 @@ impl ServerTime {
         self.wall
     }
 
-    /// Returns an estimate of the server's clock now. The server's clock shows at least that.
+    /// Returns an estimate of the server's clock now. The server's clock shows at least this time.
     pub fn estimate(&self, now: Now) -> WallTime {
         match self.monotonic {
             Some(heard) => self.server.plus(now.monotonic.since(heard)),

@@ -107,7 +107,7 @@ fn change<'a>(
     let lifts = |name: &str| confirmed.is_deleted() && is_above(name);
     let is_there = confirmed.is_live();
     let mut changed = Fields::new();
-    // Fields that a deletion of ours removed are among the confirmed fields only.
+    // Fields that a deletion of this device removed are among the confirmed fields only.
     let names: BTreeSet<&String> = after.fields.keys().chain(confirmed.fields.keys()).collect();
     for name in names {
         let value = after.value_of(name);

@@ -73,7 +73,7 @@ pub fn restamp<V: View>(
 ) -> Result<Vec<Restamp>, V::Error> {
     let mut restamped = Vec::new();
     let server = Hlc::at(told.server);
-    // An earlier op is not younger than a later one, whatever its own record shows.
+    // A later op was not made before an earlier op, whatever its own record shows.
     let mut reached = told.before.map_or(Hlc::ZERO, Hlc::at).min(server);
     let mut records: HashMap<&RecordKey, Hlc> = HashMap::new();
     for (place, row) in tail.ops() {

@@ -23,7 +23,7 @@ pub struct Explanation {
     pub standing: RecordState,
     /// The op that decides this state; none if there is no op.
     pub decided_by: Option<OpPlace>,
-    /// What the user sees.
+    /// The record as the user sees it.
     pub seen: Seen,
     /// The version that the server confirmed; `None` if there is none.
     pub confirmed: Option<ExplainedVersion>,
@@ -33,11 +33,11 @@ pub struct Explanation {
     pub conflicts: Vec<ExplainedConflict>,
     /// Whether the record is kept aside, because its entity type is not declared.
     pub kept_aside: bool,
-    /// When the server last sent something of this record, by the device's clock.
+    /// The time at which the server last sent something of this record, by the device's clock.
     pub synced_at: Option<WallTime>,
-    /// When records of its entity type were last brought up to date.
+    /// The time at which records of its entity type were last brought up to date.
     pub entity_synced_at: Option<WallTime>,
-    /// When the server last answered this device at all.
+    /// The time at which the server last answered this device at all.
     pub book_synced_at: Option<WallTime>,
     /// The same in words, one sentence each.
     pub sentences: Vec<String>,

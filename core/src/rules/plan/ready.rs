@@ -213,8 +213,7 @@ impl ReadyQueue {
         self.standing.insert(key.clone(), Standing::PassedOver { causes, resting });
     }
 
-    /// Gives records later turns: the part of them that can be sent has a lower priority than
-    /// expected.
+    /// Gives records later turns: their part that can be sent has a lower priority than expected.
     pub(super) fn put_back(&mut self, tail: &Tail, later: &[Turn]) {
         for turn in later {
             let Some(row) = tail.op(turn.first) else { continue };

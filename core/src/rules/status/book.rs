@@ -130,8 +130,8 @@ pub fn overall(doing: &SyncState, attention: &Attention<'_>) -> SyncState {
 }
 
 impl Attention<'_> {
-    /// Returns what has to happen before ops of the actor who uses the book can be sent, if
-    /// anything has.
+    /// Returns the state if somebody has to act before all ops of the actor who uses the book can
+    /// be sent.
     pub fn needs_someone(&self) -> Option<SyncState> {
         let reasons = self.parks.iter().filter(|(scope, _)| match scope {
             ParkScope::Actor(actor) => actor == self.actor,

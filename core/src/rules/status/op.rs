@@ -215,7 +215,7 @@ pub enum Awaited {
     Nothing,
 }
 
-/// What a person can do about an op, in addition to undoing it.
+/// An action of a person on an op, in addition to undoing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
