@@ -118,9 +118,9 @@ pub const ITEMS_SPLIT_BYTES: usize = 16 * 1024 * 1024;
 pub const SET_ASIDE_KNOWN: usize = 256;
 /// The most bytes of a row that is set aside.
 pub const SET_ASIDE_BYTES: usize = OP_BYTES + 64 * 1024;
-/// The longest name of a row or an entity type outside our naming rule that is kept, in bytes.
+/// The longest name of a row or an entity type outside the naming rule that is kept, in bytes.
 pub const FOREIGN_NAME_BYTES: usize = 256;
-/// The most entity types outside our naming rule whose cursors a device remembers.
+/// The most entity types outside the naming rule whose cursors a device remembers.
 pub const FOREIGN_CURSORS: usize = 64;
 /// The most pages in a row that may move a cursor without news.
 pub const EMPTY_PAGES: u32 = 16;

@@ -31,8 +31,8 @@ pub enum Policy {
     Max,
     /// The smaller number wins. For values that are not numbers the later edit wins.
     Min,
-    /// The result is the server's list, followed by the items of our list that are not in it. For
-    /// values that are not lists the later edit wins.
+    /// The result is the server's list, followed by the items of the local list that are not in it.
+    /// For values that are not lists the later edit wins.
     AppendUnique,
     /// Nothing is sent until a person decides.
     Manual,

@@ -85,7 +85,7 @@ pub struct ExchangeRequest {
     pub others: Option<Cursor>,
     /// The most changes to send; 0 for none.
     pub page_limit: u32,
-    /// The cursors of entity types whose names break our naming rule. They are written among
+    /// The cursors of entity types whose names break the naming rule. They are written among
     /// `cursors`, and the server does not read them.
     #[serde(skip)]
     pub foreign_cursors: BTreeMap<String, Cursor>,
@@ -317,7 +317,7 @@ pub enum Failure {
         code: String,
         /// The server's lower bound for the next attempt.
         retry_after: Option<Duration>,
-        /// Whether our server answered so.
+        /// Whether the answer is from our server.
         marked: bool,
     },
     /// The request is too large as a whole.

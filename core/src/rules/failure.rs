@@ -12,7 +12,7 @@
 //!
 //! | units of the request | first such failure | second such failure, or suspected before |
 //! |---|---|---|
-//! | several | none: it may have been a glitch | suspected, in two halves that are sent alone |
+//! | several | none: the failure may have been a glitch | suspected, in two halves that are sent alone |
 //! | one | none | isolated: suspected alone, and tried again now and then |
 //! | one that our server calls too large or unreadable | dead-lettered | dead-lettered |
 //!

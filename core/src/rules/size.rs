@@ -4,7 +4,7 @@
 //! this size after it. Several changes, each within the limit, may exceed it together. A record may
 //! also exceed it because of others' writes.
 //!
-//! | the ops of a record, in their order | go |
+//! | the ops of a record, in their order | result |
 //! |---|---|
 //! | all of them together are within the limit | are one change |
 //! | only the first few are within the limit | the first few are one change, and the others follow |
