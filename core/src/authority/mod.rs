@@ -283,7 +283,8 @@ pub fn answer_by_change<S: AuthorityRead>(
     accepted: Accepted,
     take: impl FnMut(Change),
 ) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
-    // The owner of a forked log first decides whether this copy begins a new epoch.
+    // The owner of a forked log has to decide about the log before a page is sent. The cursors of
+    // a request for another epoch have no meaning here.
     let page = if accepted.forked.is_some() || accepted.for_another_epoch {
         page::Page::default()
     } else {

@@ -96,7 +96,7 @@ pub enum Decision {
         op: PlannedOp,
         /// The fields.
         fields: Vec<String>,
-        /// The time of their edit from now on.
+        /// The new time of the fields' edit.
         edited_at: Hlc,
         /// The item with values that replace the op's own; none if the op keeps its own.
         values: Option<ItemIndex>,
@@ -249,7 +249,7 @@ pub struct Restamp {
     pub key: RecordKey,
     /// The op.
     pub op: PlannedOp,
-    /// The op's time from now on.
+    /// The op's new time.
     pub edited_at: Hlc,
 }
 

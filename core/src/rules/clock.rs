@@ -105,8 +105,8 @@ pub fn entry_stamp(last: Hlc, now: Now, server: Option<ServerTime>) -> Hlc {
     Hlc::at(believable(now, server).0).max(last.next())
 }
 
-/// Returns the stamp of an entry after a foreign stamp arrived: later than both, but never raised
-/// beyond the bound.
+/// Returns the stamp of an entry after a foreign stamp arrived: above the last entry's stamp, and
+/// above the foreign stamp unless that stamp is beyond the bound.
 pub fn observe(last: Hlc, seen: Hlc, server: WallTime) -> Hlc {
     let bound = Hlc::at(server.plus(limits::CLOCK_AHEAD));
     last.max(seen.min(bound)).next()
