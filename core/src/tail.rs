@@ -118,7 +118,7 @@ impl Tail {
         tail
     }
 
-    /// Adds an op that was appended.
+    /// Adds an op that was appended, or replaces its row.
     pub fn insert(&mut self, place: OpPlace, row: TailRow) {
         self.forget_row(place);
         self.note(place, &row);
@@ -219,7 +219,7 @@ impl Tail {
         self.units.insert(id, unit);
     }
 
-    /// Removes a unit that was answered, or whose ops another unit absorbed.
+    /// Removes a unit that was answered or given up, or whose ops another unit absorbed.
     pub fn remove_unit(&mut self, id: UnitId) {
         let Some(unit) = self.units.remove(&id) else { return };
         for place in unit.ops {

@@ -14,7 +14,7 @@
 //!    disk.
 //! 2. A read returns the last write, in both states.
 //! 3. After [`GiveUp`] every call fails, and nothing more reaches the disk.
-//! 4. A stage that never goes live keeps the content to read only, not the order of the writes.
+//! 4. A stage that never goes live keeps only the content to read, not the order of the writes.
 //! 5. Going live repeats exactly the recorded calls. So a crash during it has the same effect as a
 //!    crash while redb itself opens the file.
 

@@ -69,7 +69,7 @@ impl Inspect for NoInspection {
     }
 }
 
-/// Returns whether the server deleted a record and no waiting op would make it again.
+/// Returns whether the server deleted a record, and the record has no pending op.
 ///
 /// # Errors
 /// The error of the view.

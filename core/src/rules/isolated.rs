@@ -70,7 +70,7 @@ pub fn isolated_unit(tail: &Tail, place: OpPlace) -> Option<UnitId> {
     tail.unit_of(place).filter(|unit| tail.unit(unit).is_some_and(|unit| unit.isolated().is_some()))
 }
 
-/// Removes ops from a unit that does not get through.
+/// Returns the decisions that remove ops from a unit that does not get through.
 pub fn take_out(isolated: Isolated, unit: &UnitRow, ops: &[OpId]) -> Vec<Decision> {
     let code = unit.suspicion.as_ref().map_or_else(String::new, |known| known.code.clone());
     let (planned, tries) = (unit.planned, unit.tries);

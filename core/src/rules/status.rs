@@ -248,7 +248,7 @@ impl Known<'_> {
         if self.sending.contains(&id) {
             OpState::InFlight { since, since_at, tries: unit.tries }
         } else if unit.tries > 0 {
-            // The server has answered for the op, so it does not wait for the network.
+            // The server has put the op's unit off, so the op does not wait for the network.
             OpState::Pending { tries: unit.tries }
         } else {
             OpState::WaitingForNetwork { since, since_at }

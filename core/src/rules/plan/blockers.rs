@@ -60,8 +60,8 @@ impl Planning<'_> {
     }
 
     /// Returns the size of a record's fields in bytes, if a group cannot be sent because this size
-    /// is over the limit. The check runs only if it is likely to find something, and if the batch
-    /// has room for the group.
+    /// is over the limit. The check runs only for large groups, and for records that were too large
+    /// before.
     pub(super) fn excess(&self, group: &Group) -> Option<usize> {
         let Self { input, .. } = self;
         let is_suspect = |(key, places): &(RecordKey, Vec<OpPlace>)| {

@@ -14,9 +14,10 @@ use crate::rules::size::barrier;
 use crate::tail::TailUnit;
 
 impl Planning<'_> {
-    /// Lets a delete after an unanswered unit of the same record absorb its ops: whatever happened
-    /// to the unit, the record has to go. The same applies after a unit that does not get through,
-    /// because the delete has none of its content. Returns whether the delete absorbs them.
+    /// Lets a delete absorb the ops of an unanswered unit of its record that the server has put
+    /// off: whatever happened to the unit, the record has to go. The same applies after a unit that
+    /// does not get through, because the delete has none of its content. Returns whether the delete
+    /// absorbs them, now or once the batch has room.
     pub(super) fn absorbs(&mut self, id: UnitId, unit: &TailUnit) -> bool {
         let [key] = unit.records.as_slice() else { return false };
         if (unit.tries == 0 && unit.isolated().is_none())

@@ -274,8 +274,8 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Returns the ops that decide whether waiting ops of a record can be sent: its own ops, and
-    /// those that its deletion waits for.
+    /// Returns the ops that decide whether waiting ops of a record can be sent: its own ops, the
+    /// ops of records in its transactions, and those that its deletion waits for.
     fn concerned_with(&self, key: &RecordKey) -> BTreeSet<OpPlace> {
         let tail = self.input.tail;
         let (mut places, mut known, mut next) = (BTreeSet::new(), HashSet::from([key]), vec![key]);

@@ -348,8 +348,8 @@ fn is_delete(tail: &Tail, place: OpPlace) -> bool {
     tail.op(place).is_some_and(|row| row.kind == OpKind::Delete)
 }
 
-/// Returns the priority of a deletion, at most that of the records that may have referred to its
-/// record.
+/// Returns the priority of a kind of op of a record. A deletion has at most the priority of
+/// deletions of records that may have referred to its record.
 fn priority_of(schema: &Schema, key: &RecordKey, kind: OpKind) -> i32 {
     let own = schema.rules(&key.entity).map_or(0, |rules| rules.priority_of(kind));
     if kind != OpKind::Delete {

@@ -27,7 +27,7 @@ use crate::op::OpPlace;
 use crate::rows::TailRow;
 use crate::tail::Tail;
 
-/// The parks of the ops in question, and those of these ops in which a person has to choose.
+/// The parks of the ops in question, and which of these ops have an open conflict.
 #[derive(Debug, Clone, Default)]
 pub struct Stopped {
     /// The ops that are parked alone, each with the code.
