@@ -224,7 +224,7 @@ pub fn accept<S: AuthorityState>(
     Ok(accepted)
 }
 
-/// Does the same as [`accept`] if that needs no write; otherwise returns `None`.
+/// Does the same as [`accept`] if that certainly needs no write; otherwise returns `None`.
 ///
 /// # Errors
 /// [`ExchangeError`].
@@ -321,7 +321,7 @@ fn server_time<S: AuthorityRead>(
 }
 
 /// Refuses a request before any unit is checked. Returns whether the request was made for another
-/// epoch of the store.
+/// epoch of the store, or for another tenant.
 fn check<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,

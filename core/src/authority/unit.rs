@@ -188,7 +188,7 @@ fn again<S: AuthorityState>(
     for change in &unit.changes {
         let place = state.place(&change.key).map_err(ExchangeError::State)?;
         let present = place.as_ref().map(|place| place.version);
-        // A record that the unit did not change had, and may have, an older version than its
+        // A record that the unit did not change had, and may have, an older version than the unit's
         // commit.
         let then = [commit, present].into_iter().flatten().min().unwrap_or_default();
         versions.insert(change.key.clone(), then);
@@ -300,7 +300,7 @@ struct Draft {
 
 /// The reason why a unit's rows are not built to the end.
 enum Ended {
-    /// The work of the request is done.
+    /// The request's budget is spent.
     Spent,
     /// The unit is refused for this fault.
     Fault(Fault),

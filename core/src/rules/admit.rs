@@ -10,8 +10,8 @@
 //! Invariants:
 //! 1. A refused mutation changes nothing, and its error names the field or the limit.
 //! 2. A save without a change makes no op. An update's op has only the fields that differ.
-//! 3. No write makes a record with more fields than a server accepts. An op that removes fields
-//!    from such a record is allowed.
+//! 3. No write makes a record with more fields than a server accepts. An op that lowers the number
+//!    of fields of such a record is allowed.
 //!
 //! `images` admits the mutations of one call, one after the other.
 
@@ -142,8 +142,8 @@ pub fn admit_transaction(ops: usize, bytes: usize) -> Result<(), Rejected> {
     Ok(())
 }
 
-/// Returns the number of fields of a record after an op, if it is too large. An op that removes
-/// fields is always allowed, even if the record still has too many after it.
+/// Returns the number of fields of a record after an op, if it is too large. An op that lowers the
+/// number is always allowed, even if the record still has too many after it.
 fn too_many(
     image: Option<&FieldsJson>,
     kind: OpKind,

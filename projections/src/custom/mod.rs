@@ -168,7 +168,7 @@ pub struct ProjectionRow {
 /// The cause of a broken projection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broken {
-    /// The app's code, or `panicked`, or `too_large`.
+    /// The app's code, or `panicked`, `too_large` or `table`.
     pub code: String,
     /// The record whose change could not be folded.
     pub key: RecordKey,
@@ -245,7 +245,8 @@ impl Projections {
         self.registered.iter().any(|registered| registered.standing == Standing::Stale)
     }
 
-    /// Returns whether any projection follows changes.
+    /// Returns whether a commit has to call [`Self::follow`]: a projection follows changes, or a
+    /// projection that the app did not register has to be removed.
     pub fn follows(&self) -> bool {
         let live = self.registered.iter().any(|registered| registered.standing == Standing::Live);
         live || !self.strays.is_empty()
