@@ -55,7 +55,7 @@ pub struct TailUnit {
     pub records: Vec<RecordKey>,
     /// The number of answers of the class *transient*.
     pub tries: u32,
-    /// The code of the last of them.
+    /// The code of the last of these answers.
     pub code: String,
     /// The unit must not be sent again before this time.
     pub retry_at: Option<WallTime>,
@@ -118,7 +118,7 @@ impl Tail {
         tail
     }
 
-    /// Adds an op that was appended.
+    /// Adds an op that was appended, or replaces its row.
     pub fn insert(&mut self, place: OpPlace, row: TailRow) {
         self.forget_row(place);
         self.note(place, &row);
@@ -219,7 +219,7 @@ impl Tail {
         self.units.insert(id, unit);
     }
 
-    /// Removes a unit that was answered, or whose ops another unit absorbed.
+    /// Removes a unit that was answered or given up, or whose ops another unit absorbed.
     pub fn remove_unit(&mut self, id: UnitId) {
         let Some(unit) = self.units.remove(&id) else { return };
         for place in unit.ops {
@@ -349,7 +349,7 @@ impl Tail {
         self.followed
     }
 
-    /// Returns a stamp that is not before the stamp of any of its ops.
+    /// Returns a stamp that is not before the stamp of any op of the tail.
     pub const fn latest_stamp(&self) -> Hlc {
         self.latest_stamp
     }

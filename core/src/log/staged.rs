@@ -14,7 +14,7 @@
 //!    disk.
 //! 2. A read returns the last write, in both states.
 //! 3. After [`GiveUp`] every call fails, and nothing more reaches the disk.
-//! 4. A stage that never goes live keeps the content to read only, not the order of the writes.
+//! 4. A stage that never goes live keeps only the content to read, not the order of the writes.
 //! 5. Going live repeats exactly the recorded calls. So a crash during it has the same effect as a
 //!    crash while redb itself opens the file.
 
@@ -32,7 +32,7 @@ const BLOCK: usize = 4096;
 /// A backend with two users: redb, and the code that decides whether it may write.
 pub(super) struct Staged<B>(Arc<Inner<B>>);
 
-/// Separates the stage from its disk for good, whatever engine still holds the stage.
+/// Separates the stage from its disk for good, even if redb still holds the stage.
 #[derive(Debug, Clone, Default)]
 pub(super) struct GiveUp(Arc<AtomicBool>);
 
@@ -61,7 +61,7 @@ struct Stage {
     blocks: BTreeMap<u64, Box<[u8]>>,
     /// The staged length. Until it is first needed, it is the disk's own length.
     length: Option<u64>,
-    /// The disk's bytes from here on were cut off at some time.
+    /// The place from which the disk's bytes were cut off at some time.
     cut: Option<u64>,
 }
 

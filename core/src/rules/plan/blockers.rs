@@ -60,8 +60,8 @@ impl Planning<'_> {
     }
 
     /// Returns the size of a record's fields in bytes, if a group cannot be sent because this size
-    /// is over the limit. The check runs only if it is likely to find something, and if the batch
-    /// has room for the group.
+    /// is over the limit. The check runs only for large groups, and for records that were too large
+    /// before.
     pub(super) fn excess(&self, group: &Group) -> Option<usize> {
         let Self { input, .. } = self;
         let is_suspect = |(key, places): &(RecordKey, Vec<OpPlace>)| {
@@ -74,7 +74,7 @@ impl Planning<'_> {
         input.inspect.excess(group)
     }
 
-    /// Returns why an earlier op of a record stops a transaction, or a later unanswered op does:
+    /// Returns why a transaction waits for an earlier op of a record, or for a later unanswered op:
     /// other ops may have overtaken ops of a unit that was given up.
     pub(super) fn blocked_before(&self, key: &RecordKey, first: OpPlace) -> Option<Hold> {
         let tail = self.input.tail;
