@@ -33,7 +33,7 @@ pub struct DoorLimits {
     /// The bytes of work of an exchange, or of its request or its answer, up to which its tenant
     /// need not rest after it.
     pub work_at_once: usize,
-    /// The bytes of work per second beyond that for one tenant while others are present.
+    /// The bytes of work per second beyond `work_at_once` for one tenant while others are present.
     pub work_rate: u32,
     /// How long an exchange waits for its turn to work.
     pub turn_within: Duration,

@@ -257,7 +257,7 @@ impl Server {
     /// [`ServeError::Close`] if the store did not close well.
     pub async fn shutdown(mut self) -> Result<(), ServeError> {
         self.stop.send_replace(true);
-        // Both end within their time, whatever clients do.
+        // Both tasks end within their time, whatever clients do.
         for task in [self.task.take(), self.keeping.take()].into_iter().flatten() {
             drop(task.await);
         }

@@ -125,7 +125,7 @@ impl Handle {
         self.wakes.retry.notify_one();
     }
 
-    /// Stops syncing until [`Self::resume`]. It cuts a wait for the server short.
+    /// Stops syncing until [`Self::resume`]. A wait for the server is cut short.
     pub fn pause(&self) {
         self.order(Order::Pause);
     }

@@ -144,7 +144,8 @@ fn apply<S: AuthorityState>(
     for change in &unit.changes {
         places.push((change, state.place(&change.key).map_err(ExchangeError::State)?));
     }
-    // This does not depend on the bases: a unit that took effect must not take effect again.
+    // A unit that replaces an applied unit is stale, whatever its bases are: its writes must not
+    // take effect twice.
     let is_stale = |(change, place): &&(&UnitChange, Option<RowPlace>)| {
         !applied.is_empty() || !meets(change, place.as_ref())
     };

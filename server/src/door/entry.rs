@@ -194,7 +194,8 @@ async fn run(
 }
 
 impl State {
-    /// Closes the connection that may be missed most easily.
+    /// Closes the oldest connection without a running exchange, of the address with the most
+    /// connections.
     fn close_one(&mut self) {
         let mut of_address: HashMap<IpAddr, usize> = HashMap::new();
         for connection in self.connections.values() {
@@ -206,7 +207,7 @@ impl State {
                 (of_address.get(&connection.address), std::cmp::Reverse(**number))
             })
             .map(|(number, _)| *number);
-        // It is removed at once, so that the next choice is another connection.
+        // The connection is removed at once, so that the next choice is another connection.
         if let Some(connection) = chosen.and_then(|number| self.connections.remove(&number)) {
             connection.close.send_replace(true);
         }

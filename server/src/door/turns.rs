@@ -48,14 +48,14 @@ struct State {
     held: HashMap<Tenant, usize>,
     /// One line for each waiting tenant. The next tenant is first.
     lines: VecDeque<(Tenant, VecDeque<oneshot::Sender<Turn>>)>,
-    /// Until when tenants rest.
+    /// The end of each tenant's rest.
     resting: HashMap<Tenant, Instant>,
     /// The last two tenants that asked, and when: at least one of them is not the tenant in
     /// question.
     latest: [Option<(Tenant, Instant)>; 2],
 }
 
-/// A permit. It is returned when this is dropped.
+/// A permit. Dropping this value returns the permit.
 #[derive(Debug)]
 pub(crate) struct Turn(Option<(Arc<Turns>, Tenant)>);
 
@@ -186,7 +186,7 @@ impl Turn {
     }
 }
 
-/// A permit that is lent. The lender gets it back when this is dropped.
+/// A permit that is lent. Dropping this value gives the permit back to the lender.
 struct Lent<'a>(&'a Arc<Turns>, &'a Tenant);
 
 impl Drop for Lent<'_> {
@@ -346,7 +346,7 @@ mod tests {
         assert!(given(&mut lines).is_empty());
         let worked = held.lend(|| given(&mut lines));
         assert_eq!(worked.len(), 1, "the other one works meanwhile");
-        // Both work now. The next request gets its permit when both are done.
+        // Both requests work now. The next request gets its permit when both are done.
         lines.push(("next", turns.stand_in_line(&tenant("next"))));
         drop(worked);
         assert!(given(&mut lines).is_empty());

@@ -62,7 +62,7 @@ pub(crate) struct Keeper {
 #[derive(Debug)]
 struct State {
     store: Option<Arc<Store>>,
-    /// The store that failed, as long as somebody may still be in it.
+    /// The store that failed, as long as an operation may still use it.
     leaving: Option<Arc<Store>>,
     writable: bool,
 }
@@ -155,7 +155,7 @@ impl Keeper {
     /// Takes a store that failed out of use.
     fn give_up(&self, store: &Arc<Store>) {
         let mut state = self.lock();
-        // Other operations that used it at the same time come here too.
+        // Other operations that used the store at the same time call this function too.
         if state.store.as_ref().is_some_and(|present| Arc::ptr_eq(present, store)) {
             state.leaving = state.store.take();
             state.writable = false;
@@ -205,7 +205,7 @@ impl Keeper {
 
     /// Closes the failed store and opens it again. Blocks.
     fn try_to_open(&self) -> bool {
-        // It is closed outside the lock. Its error is expected.
+        // The failed store is closed outside the lock. An error of closing it is expected.
         let leaving = self.lock().leaving.take();
         drop(leaving);
         match (self.open)() {
@@ -286,7 +286,7 @@ fn forget_cached_pages(path: &Path) {
     }
 }
 
-/// Other systems have no call for it.
+/// Other systems have no such call.
 #[cfg(not(target_os = "linux"))]
 fn forget_cached_pages(_: &Path) {}
 

@@ -42,7 +42,7 @@ use state::TenantState;
 
 use crate::door::Turn;
 
-/// One customer's part of the store. No exchange ever uses two.
+/// One customer's part of the store. An exchange uses one tenant only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tenant(String);
 
@@ -298,7 +298,7 @@ fn randomness() -> Result<SeededRandomness, StateError> {
     Ok(system::randomness().map_err(redb::StorageError::Io)?)
 }
 
-/// Reads which store this is.
+/// Reads the identity of a store.
 fn identify(database: &Database, path: &Path) -> Result<(ServerId, ServerEpoch), OpenStoreError> {
     let not_a_store = || OpenStoreError::NotAStore { path: path.to_owned() };
     let transaction = database.begin_read().map_err(|error| storage_error(path, error.into()))?;

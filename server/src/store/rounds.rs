@@ -45,7 +45,7 @@ struct Job {
 
 type Answer = Result<Accepted, StoreExchangeError>;
 
-/// Where exchanges wait to be written.
+/// The exchanges that wait to be written.
 pub(super) struct Rounds {
     /// The places in a round, by tenant. The group commit has no tenants.
     places: Arc<Turns>,

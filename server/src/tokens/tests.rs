@@ -5,7 +5,7 @@ use super::*;
 const NOW: WallTime = WallTime::from_milliseconds(1_800_000_000_000);
 
 fn read(text: &str) -> Result<Credentials, TokensError> {
-    // The file of the crate is for its owner only.
+    // `tempfile` makes a file that only its owner may read.
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     Credentials::read(file.path())

@@ -40,7 +40,7 @@ pub trait SyncHost: Send + Sync + 'static {
         answer: &ExchangeAnswer,
     ) -> Option<ExchangeRequest>;
 
-    /// Records that an exchange failed as a whole, and returns what that decided.
+    /// Records that an exchange failed as a whole, and returns what the book decided.
     ///
     /// # Errors
     /// If the book cannot be read or written. The run ends.

@@ -252,7 +252,7 @@ fn large_records_are_deleted_without_being_read() {
 #[test]
 fn stale_units_that_each_show_a_large_record_are_worked_off_within_each_requests_budget() {
     let mut state = with_large_records(3);
-    // Each is stale in its last change only.
+    // Each unit is stale in its last change only.
     let units: Vec<_> = (0..40)
         .map(|n| unit(n, vec![small_update(0, 1), small_update(1, 2), create("lead/2")]))
         .collect();
@@ -340,7 +340,7 @@ fn a_commit_of_wide_records_is_rejected_before_it_locks_everybody_out() {
         "too_many_fields"
     );
     applied(&mut state, 4, vec![wide("lead/x", None, limits::RECORD_FIELDS)]);
-    // Its fields have a stamp each, by updates of a few bytes.
+    // Each field of the record has its own stamp, from an update of a few bytes.
     let grow = change("lead/x", OpKind::Update, Some(2), r#"{"another":1}"#);
     assert_eq!(rejected(&mut state, 5, vec![grow]), "too_many_fields");
     assert_eq!(read_by_a_fresh_device(&mut state).len(), 101);

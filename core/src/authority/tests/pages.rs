@@ -13,7 +13,7 @@ fn what_a_request_changed_itself_is_not_sent_back_but_the_cursor_passes_it() {
     assert!(answered(&mut state, &pull(answer.cursors, 100)).changes.is_empty());
     // The answer was lost: the unit is a duplicate now, and still not sent back.
     assert_eq!(answered(&mut state, &push).changes.len(), 1);
-    // Another unit has changed it since, so the answer has it.
+    // Another unit has changed the record since, so the answer has the record.
     applied(&mut state, 3, vec![change("lead/2", OpKind::Update, Some(2), r#"{"a":5}"#)]);
     assert_eq!(answered(&mut state, &push).changes.len(), 2);
 }
@@ -144,7 +144,7 @@ fn one_cursor_stands_for_every_entity_type_that_is_not_named() {
         (keys(&second), second.more),
         (vec!["note/1".to_owned(), "task/1".to_owned()], false)
     );
-    // A type that nobody knew is read from there, too.
+    // A new entity type is read from that cursor, too.
     applied(&mut state, 3, vec![create("visit/1")]);
     let third = answered(&mut state, &all(second.others.unwrap(), 10));
     assert_eq!(keys(&third), ["visit/1"]);
@@ -156,7 +156,7 @@ fn one_cursor_stands_for_every_entity_type_that_is_not_named() {
     let named = BTreeMap::from([(entity, Cursor::new(0u64.to_be_bytes().to_vec()).unwrap())]);
     let mixed = answered(&mut state, &ExchangeRequest { cursors: named, ..all(end, 10) });
     assert_eq!((keys(&mixed), mixed.others), (vec!["lead/1".to_owned()], None));
-    // A request that names all of them is answered as before.
+    // The answer to a request without this cursor has no such cursor either.
     assert_eq!(answered(&mut state, &pull(BTreeMap::new(), 10)).others, None);
     let ahead = Cursor::new(9u64.to_be_bytes().to_vec()).unwrap();
     assert_eq!(refused(&mut state, &all(ahead, 10), &Caller::Anyone).code, "server_behind");

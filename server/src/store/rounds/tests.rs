@@ -154,7 +154,7 @@ fn one_that_meets_damage_fails_alone() {
     assert!(matches!(done, Err(StateError::Damaged(_))), "{done:?}");
     assert!(tried == 2 && !bench.has("lead/2"), "all of the transaction is given up");
 
-    // However they meet, each has its own answer.
+    // Each exchange has its own answer, in whatever rounds the exchanges are applied.
     let rounds = Rounds::new();
     let answers: Vec<_> = std::thread::scope(|scope| {
         let (rounds, database) = (&rounds, &bench.database);
