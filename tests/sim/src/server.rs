@@ -28,7 +28,7 @@ pub enum Trouble {
     Unavailable,
     /// The server answers: not now, and names a time to come back.
     Busy {
-        /// In seconds.
+        /// The wait, in seconds.
         retry_after: u64,
     },
     /// Everything is applied, and then the server answers "not now".
@@ -45,7 +45,7 @@ pub enum Trouble {
     Unit {
         /// Which, counted round.
         number: usize,
-        /// How.
+        /// The answer.
         verdict: Verdict,
     },
     /// One unit gets no outcome, and is sent again.
@@ -58,15 +58,15 @@ pub enum Trouble {
 /// The answer to a unit that is not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Not now.
+    /// The unit is not accepted now.
     Transient,
-    /// Never.
+    /// The unit is refused for good.
     Rejected,
     /// Its entity type is not known.
     Unsupported,
     /// Its actor's credentials are not valid.
     Unauthorized,
-    /// Its actor may not.
+    /// Its actor may not change the record.
     Forbidden,
 }
 
@@ -82,7 +82,7 @@ pub struct Server {
     pub denied_entities: BTreeSet<EntityType>,
     /// Whether the store was set back without a new epoch.
     pub is_set_back: bool,
-    /// The fault in front of it, or of the server itself.
+    /// The fault in front of the server, or of the server itself.
     pub way: Option<Way>,
     epochs: u8,
 }
@@ -93,7 +93,7 @@ pub struct Reply {
     pub result: Result<ExchangeAnswer, Failure>,
     /// The units that took effect.
     pub applied: Vec<Unit>,
-    /// The values of others that they replaced.
+    /// The values of others that these units replaced.
     pub overwrites: Vec<Overwrite>,
 }
 
@@ -323,7 +323,7 @@ impl Default for Server {
     }
 }
 
-/// Another server or tenant applies nothing, and names itself.
+/// Makes the answer of another server or tenant: it applies nothing and names itself.
 fn elsewhere(
     mut other: MemoryAuthority,
     request: &ExchangeRequest,

@@ -18,7 +18,7 @@ pub enum Way {
     Refuses {
         /// The value.
         value: u64,
-        /// Which page, counted round.
+        /// The number of the page, counted round.
         page: usize,
     },
     /// Something else answers every request.

@@ -190,14 +190,14 @@ impl Fleet {
         accept(self.book(device).write(mutation));
     }
 
-    /// Something happens to the network.
+    /// Does something to the network.
     fn act(&mut self, what: usize, device: usize, choices: &mut Choices<'_>) {
         match what {
             4 | 5 => self.begin(device, choices.below(2) == 0),
             6 | 7 => {
                 let place = choices.below(self.requests.len());
                 if let Some((device, request)) = self.requests.get(place).cloned() {
-                    // It stays in flight, so that it can arrive again.
+                    // The request stays in flight, so that it can arrive again.
                     let answer = self.serve(&request);
                     self.answers.push((device, request, answer));
                 }
@@ -277,7 +277,7 @@ impl Fleet {
         panic!("BUG: {EXCHANGES} exchanges did not bring a device to rest");
     }
 
-    /// All devices sync, and people decide what waits for them, until nothing is left.
+    /// Syncs all devices and decides what waits for people, until nothing is left.
     fn settle(&mut self) {
         self.requests.clear();
         self.answers.clear();
@@ -366,7 +366,7 @@ impl Fleet {
         );
     }
 
-    /// Each op that has no end is in the tail, and no other is.
+    /// Checks that the tail has exactly the ops that have not ended.
     fn check_tail(&self, device: usize) {
         let open = self.ended(device).into_values().filter(|ends| *ends == 0).count() as u64;
         assert_eq!(
@@ -449,7 +449,7 @@ impl Fleet {
     }
 }
 
-/// A write that no longer makes sense is refused. No other error can happen here.
+/// Accepts the refusal of a write that no longer makes sense. No other error can happen here.
 fn accept<T>(result: Result<T, Error>) {
     match result {
         Ok(_) | Err(Error::Rejected(_)) => {}

@@ -125,7 +125,7 @@ fn tail_op(kind: OpKind, fields: Fields, at: u64) -> TailOp {
         .unwrap_or_else(|fault| panic!("BUG: fields that were built do not read: {fault}"))
 }
 
-/// Up to three fields, each absent, null or a number.
+/// Makes up to three fields, each absent, null or a number.
 pub(super) fn small_fields(bits: u8) -> Fields {
     let named = ["a", "b", "c"].into_iter().zip([bits & 3, bits >> 2 & 3, bits >> 4 & 3]);
     let present = named.filter(|(_, choice)| *choice > 0);

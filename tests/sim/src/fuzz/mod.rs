@@ -57,7 +57,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("world", world),
 ];
 
-/// How many bytes an input drawn from a seed has at most.
+/// The most bytes of an input that is drawn from a seed.
 const DRAWN_BYTES_MOST: u64 = 200;
 
 /// Draws an input from a seed. Each such input reaches less code than one of libFuzzer, but it

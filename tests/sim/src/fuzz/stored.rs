@@ -123,7 +123,7 @@ fn options() -> Result<BookOptions, fieldbook::error::InvalidName> {
         .randomness(Box::new(SeededRandomness::from_number(1))))
 }
 
-/// A real book's file.
+/// Returns the file of a real book.
 fn small_book() -> &'static [u8] {
     static BOOK: OnceLock<Vec<u8>> = OnceLock::new();
     BOOK.get_or_init(|| {

@@ -37,8 +37,8 @@ impl Model {
             }
             Decision::Suspected { units, retry_at, .. } => {
                 self.suspected.extend(units.iter().map(|(unit, _)| *unit));
-                // A unit that it names may have been given up while the request was in flight. It
-                // then belongs to nobody.
+                // A unit that the decision names may have been given up while the request was in
+                // flight. Such a unit belongs to nobody.
                 let wait = retry_at.map_or(0, |at| {
                     at.milliseconds().saturating_sub(entry.header.wall.milliseconds())
                 });
@@ -94,7 +94,7 @@ impl Model {
             }
             Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
             Decision::Retried { key, op } => {
-                // A person who sends it again wants it, whatever the record is now.
+                // A retried op counts as made for the version that the device has now.
                 let seen = self.records.get(key).and_then(|held| held.version);
                 if let Some(op) = self.ops.get_mut(&op.id) {
                     op.base = op.base.max(seen);
@@ -268,7 +268,7 @@ impl Model {
         Ok(())
     }
 
-    /// S18: an upcast op has the result of the app's functions on its remaining fields.
+    /// Checks S18: an upcast op has the result of the app's functions on its remaining fields.
     fn upcast(
         &mut self,
         key: &RecordKey,
@@ -324,7 +324,8 @@ impl Model {
         held.visible(|op| self.ops.get(op))
     }
 
-    /// `planned` is true if the plan ended them, and false if an answer of the server did.
+    /// Ends annulled ops. `planned` is true if the plan ended the ops, and false if an answer of
+    /// the server ended them.
     pub(super) fn annulled(
         &mut self,
         annulled: &Annulled,

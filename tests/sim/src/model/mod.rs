@@ -52,7 +52,7 @@ pub struct Model {
     /// The number of entries that were read before the book was reopened: the server may have done
     /// more since they were written.
     pub read_before: u64,
-    /// The hash of each.
+    /// The hash of each entry.
     pub hashes: Vec<Hash>,
     /// Each known record.
     pub records: BTreeMap<RecordKey, Held>,
@@ -60,9 +60,9 @@ pub struct Model {
     pub units: BTreeMap<UnitId, Vec<(RecordKey, Vec<OpId>)>>,
     /// All units that were ever planned.
     pub ever_planned: BTreeSet<UnitId>,
-    /// Those that ever did not get through while others did.
+    /// The units that ever did not get through while others did.
     pub suspected: BTreeSet<UnitId>,
-    /// Those that each unit carries on from.
+    /// The units that each unit replaces.
     replaced: BTreeMap<UnitId, Vec<UnitId>>,
     /// Every op ever made.
     pub ops: BTreeMap<OpId, Op>,
@@ -118,14 +118,14 @@ pub struct Op {
     pub place: OpPlace,
     /// The op that it corrects, or takes back.
     pub cites: Option<OpId>,
-    /// The version that its author saw.
+    /// The version that its author had read.
     pub base: Option<Version>,
-    /// The version that its author had read when it was made; `base` is a later one if it was sent
-    /// again.
+    /// The version that its author had read when the op was made. If the op was sent again, `base`
+    /// is a later version.
     pub made_on: Option<Version>,
-    /// The record that the app read then.
+    /// The record that the app read when the op was made.
     pub saw: Option<Image>,
-    /// How it ended.
+    /// The end of the op.
     pub end: Option<End>,
     /// Whether it ever was a dead letter.
     pub was_dead: bool,
@@ -328,8 +328,7 @@ impl Model {
     /// S18: every waiting op has the form of the app's version, and no record of a known type is
     /// kept aside.
     ///
-    /// # Errors
-    /// [`Broken`] if something does not.
+    /// # Errors [`Broken`] if an op has another form, or such a record is kept aside.
     pub fn check_forms(&self, version: u32) -> Result<(), Broken> {
         for (key, waiting) in
             self.records.iter().flat_map(|(key, held)| held.tail.iter().map(move |op| (key, op)))

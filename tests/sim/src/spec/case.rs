@@ -38,7 +38,7 @@ pub(super) struct Case {
     /// be another case.
     #[serde(default)]
     pub(super) one_run: Option<String>,
-    /// For people.
+    /// A note for people.
     #[serde(default, rename = "note")]
     _note: Option<String>,
 }
@@ -116,7 +116,7 @@ pub(super) struct Declared {
     /// A higher priority is sent earlier.
     #[serde(default)]
     pub(super) priority: i32,
-    /// The same for creates, updates and deletes apart.
+    /// The priorities of creates, updates and deletes, where they differ.
     #[serde(default)]
     pub(super) priorities: HashMap<OpKind, i32>,
     /// How conflicts are settled.
@@ -131,7 +131,7 @@ pub(super) struct Declared {
     /// How long an op can be undone.
     #[serde(default)]
     pub(super) undo_window_ms: u64,
-    /// The network that it wants.
+    /// Whether it needs an unmetered network.
     #[serde(default)]
     pub(super) unmetered: bool,
     /// Whether its records never leave the device.
@@ -203,7 +203,7 @@ pub(super) enum Step {
         /// The result of each record's unit.
         results: Vec<Answered>,
     },
-    /// Both.
+    /// Does a `BeginPush`, and then an `EndPush`.
     Push {
         /// The result of each record's unit.
         results: Vec<Answered>,
@@ -226,13 +226,13 @@ pub(super) enum Step {
         #[serde(default)]
         cursor: Option<u64>,
     },
-    /// New credentials.
+    /// The app has new credentials.
     TokenRefreshed {},
     /// A new version of the app or of the server.
     Upgraded {},
     /// Time passes, for the device and for the server.
     Clock {
-        /// How much.
+        /// The time that passes.
         #[serde(default)]
         advance_ms: i64,
         /// The amount by which the device's own wall clock is set forward, or back.
@@ -243,7 +243,7 @@ pub(super) enum Step {
     Retry {
         /// The records.
         keys: Vec<RecordKey>,
-        /// Only one of them, by its number from 0, oldest first.
+        /// The number of the only dead letter to send, from 0, oldest first.
         #[serde(default)]
         nth: Option<usize>,
     },
@@ -274,7 +274,7 @@ pub(super) enum Step {
     Choose {
         /// The record.
         key: RecordKey,
-        /// Which side.
+        /// The side that wins.
         choice: Side,
         /// The values, for `merged`.
         #[serde(default)]
@@ -286,7 +286,7 @@ pub(super) enum Step {
         key: RecordKey,
         /// The fields to change.
         payload: Fields,
-        /// Which of the record's dead letters, from 0.
+        /// The number of the dead letter among those of the record, from 0.
         #[serde(default)]
         nth: usize,
     },
@@ -299,7 +299,7 @@ pub(super) enum Step {
     AcceptServer {},
     /// The network changes.
     Network {
-        /// Whether it costs by the byte.
+        /// Whether the network costs by the byte.
         metered: bool,
     },
     /// Another actor uses the book from now on.
@@ -357,7 +357,7 @@ pub(super) struct Answered {
     /// The server's code.
     #[serde(default)]
     pub(super) code: Option<String>,
-    /// The device must not send it again before this many milliseconds.
+    /// The shortest wait before the device sends the unit again, in milliseconds.
     #[serde(default)]
     pub(super) retry_after_ms: Option<u64>,
     /// When the server's row was edited, for a conflict.
@@ -369,15 +369,15 @@ pub(super) struct Answered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
-    /// Accepted now.
+    /// The unit is accepted now.
     Applied,
-    /// Accepted before.
+    /// The unit was accepted before.
     Duplicate,
     /// Another version is current.
     Conflict,
-    /// Never in this form.
+    /// The unit is refused for good.
     Rejected,
-    /// Not now.
+    /// The unit is not accepted now.
     Retryable,
     /// The credentials are no longer valid.
     AuthExpired,
@@ -391,9 +391,9 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Edited {
-    /// Before all of them.
+    /// The edit was before all of these ops.
     Earlier,
-    /// After all of them.
+    /// The edit was after all of these ops.
     Later,
 }
 

@@ -18,7 +18,7 @@ use super::fault::Fault;
 use super::stamps::Known;
 use super::world::World;
 
-/// How much a push carries.
+/// The limits of a push.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Batch {
     pub(super) ops: usize,
@@ -97,8 +97,8 @@ impl World {
         Ok((!request.units.is_empty()).then_some(request))
     }
 
-    /// Returns how the next request is lost, if it is: nobody is reached, or nobody knows how far
-    /// it came.
+    /// Returns the failure of the next request, if it is lost: no server is reached, or nobody
+    /// knows whether the request arrived.
     pub(super) fn next_loss(&mut self) -> Option<Failure> {
         if !self.manner.lost_requests {
             return None;
@@ -207,8 +207,8 @@ impl World {
         };
         let mut request = match self.book()?.exchange().prepare(&ask)? {
             Next::Exchange(request) => request,
-            // The book asks for none while everything is parked, but a page in flight arrives all
-            // the same.
+            // The book asks for no page while everything is parked, but a page in flight arrives
+            // all the same.
             Next::Idle { .. } => self.request_for_page()?,
         };
         if is_late {

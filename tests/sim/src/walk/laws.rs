@@ -13,7 +13,7 @@ use super::tell::op_name;
 use super::world::{FIELDS, Ground, OPS_OF_A_DEVICE, device_name};
 
 impl State {
-    /// Every op waits, or has ended.
+    /// Checks that every op waits or has ended.
     pub(super) fn check(&self, _: &Ground) -> Vec<Broken> {
         let mut broken = Vec::new();
         for (slot, ghost) in self.ghosts.each() {
@@ -71,8 +71,8 @@ impl State {
         }
     }
 
-    /// A write of an op that is not at the server was overwritten by somebody who knew it, is
-    /// recorded, or a person's decision ended it.
+    /// Checks that a write of an op that is not at the server was overwritten by somebody who knew
+    /// it, is recorded, or a person's decision ended it.
     fn check_lost(&self, ground: &Ground, slot: usize, ghost: &OpGhost, broken: &mut Vec<Broken>) {
         if !matches!(ghost.fate, Fate::Acked | Fate::Superseded | Fate::NoEffect) {
             return;
@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    /// A write that somebody overwrote after reading it does not return.
+    /// Checks that a write that somebody overwrote after reading it does not return.
     fn check_twice(&self, ground: &Ground, broken: &mut Vec<Broken>) {
         let server = self.server.get();
         for (record, key) in ground.keys.iter().enumerate() {
@@ -150,7 +150,8 @@ impl State {
         }
     }
 
-    /// The server has the join of all accepted writes, with last write wins and without deletions.
+    /// Checks that the server has the join of all accepted writes, with last write wins and without
+    /// deletions.
     fn check_join(&self, ground: &Ground, broken: &mut Vec<Broken>) {
         let lww = ground.world.policies.iter().all(|policy| *policy == Policy::LastWriteWins);
         let deletes = self.ghosts.each().any(|(_, op)| op.kind == OpKind::Delete);

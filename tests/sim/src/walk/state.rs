@@ -164,10 +164,10 @@ impl State {
     }
 }
 
-/// Has records at the server, and known to every device, that nobody of the world made.
+/// Makes records at the server that every device knows and that nobody of the world made.
 fn give(ground: &Ground, server: &mut Server, devices: &mut [Device]) -> Result<(), Broken> {
     let nobody = Ghosts::default();
-    // Another author made them earlier.
+    // Another author made these records earlier.
     let Some(moment) = ground.moment(0, 0) else { return Ok(()) };
     let moment = Moment { wall: WallTime::from_milliseconds(SERVER_TIME - STEP), ..moment };
     let mut author = Device::new(9, false, moment)?;

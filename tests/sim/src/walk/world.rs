@@ -40,7 +40,7 @@ pub enum Verb {
     Choose,
 }
 
-/// Which stamps new ops can get.
+/// The stamps that new ops can get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Clocks {
     /// Any order that a clock within the bound allows: above the stamps that the author has read,
@@ -78,7 +78,7 @@ pub struct World {
     pub records: usize,
     /// The actions of people.
     pub verbs: &'static [Verb],
-    /// Which stamps new ops can get.
+    /// The stamps that new ops can get.
     pub clocks: Clocks,
     /// Whether ops may also write a value that others write too.
     pub equal_values: bool,

@@ -31,7 +31,7 @@ impl World {
         Ok(None)
     }
 
-    /// A device's wall clock is wrong for one edit and a minute.
+    /// Makes a device's wall clock wrong for one edit and a minute.
     pub(super) fn clock_strays(
         &mut self,
         number: usize,
@@ -95,8 +95,8 @@ impl World {
         Ok(Some(copy))
     }
 
-    /// A person accepts the server that answers, if a decision is needed, and if it is the right
-    /// server.
+    /// Accepts like a person the server that answers, if a decision is needed, and if it is the
+    /// right server.
     pub(super) fn accept_server(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let right = self.server.identity().0;
         let device = self.device(number)?;
@@ -117,8 +117,8 @@ impl World {
         Ok(Some(number))
     }
 
-    /// X3: a head is anchored only if it extends the anchor before; one that extends it never
-    /// counts as a fork.
+    /// Checks X3: a head is anchored only if it extends the anchor before. A head that extends the
+    /// anchor never counts as a fork.
     pub(super) fn check_head(
         &mut self,
         number: usize,
