@@ -129,7 +129,6 @@ fn a_record_that_is_synced_and_one_that_is_deleted() {
         explanation.sentences,
         [
             "The user sees lead/1 as the server has it.",
-            // An event of the server at the same time as others has one sentence, at the end.
             "The server confirmed version r1, edited at 2023-11-14T22:13:20.000Z.",
             "The server last answered this device at 2023-11-14T22:13:21.000Z.",
         ]
