@@ -217,7 +217,8 @@ impl Device {
 
     /// Checks that a book whose disk failed accepts no more writes.
     ///
-    /// # Errors [`Broken`] if the book accepts a write.
+    /// # Errors
+    /// [`Broken`] if the book accepts a write.
     pub fn check_stopped(&self) -> Result<(), Broken> {
         if !self.failed {
             return Ok(());
@@ -281,7 +282,8 @@ impl Device {
 
     /// Closes the book properly and opens it.
     ///
-    /// # Errors [`Broken`] if something is missing then, or the plan differs.
+    /// # Errors
+    /// [`Broken`] if something is missing then, or the plan differs.
     pub fn reopen(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let Some(book) = self.book.take() else { return Ok(()) };
         let plan = book.queue().plan();
@@ -308,8 +310,8 @@ impl Device {
 
     /// Closes the book and opens it by another version of the app.
     ///
-    /// # Errors [`Broken`] if something is missing then, or still has the form of the former
-    /// version.
+    /// # Errors
+    /// [`Broken`] if something is missing then, or still has the form of the former version.
     pub fn upgrade(&mut self, schema: Schema, version: u32, ledger: &Ledger) -> Result<(), Broken> {
         let Some(book) = self.book.take() else { return Ok(()) };
         (self.schema, self.version) = (schema, version);

@@ -334,7 +334,8 @@ impl Ledger {
 
     /// Compares with the rows of the store.
     ///
-    /// # Errors [`Broken`] if the rows differ.
+    /// # Errors
+    /// [`Broken`] if the rows differ.
     pub fn compare(&self, authority: &MemoryAuthority) -> Result<(), Broken> {
         let mut rows = 0;
         for (key, row) in authority.records() {
@@ -560,7 +561,8 @@ fn differing(before: Option<&Image>, after: Option<&Image>) -> Vec<String> {
 
 /// Reads fields.
 ///
-/// # Errors [`Broken`] if the text is not a JSON object.
+/// # Errors
+/// [`Broken`] if the text is not a JSON object.
 pub fn parse(json: &str) -> Result<Image, Broken> {
     serde_json::from_str(json)
         .map_err(|error| Broken::new("S11", format!("fields do not read: {error}")))

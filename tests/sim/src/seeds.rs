@@ -45,7 +45,8 @@ impl SeedRange {
 
 /// Returns the value of an option: the word after it.
 ///
-/// # Errors If the option has no value.
+/// # Errors
+/// If the option has no value.
 pub fn value(
     option: &str,
     words: &mut impl Iterator<Item = String>,

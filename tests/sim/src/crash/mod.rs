@@ -85,7 +85,8 @@ pub struct Recorded {
 /// Plays a scenario on a sound disk. The variant sets how much the book has before and how large
 /// the scenario is.
 ///
-/// # Errors [`Broken`] if a step fails.
+/// # Errors
+/// [`Broken`] if a step fails.
 pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Broken> {
     let failed = |what| {
         move |error: Error| {

@@ -328,7 +328,8 @@ impl Model {
     /// S18: every waiting op has the form of the app's version, and no record of a known type is
     /// kept aside.
     ///
-    /// # Errors [`Broken`] if an op has another form, or such a record is kept aside.
+    /// # Errors
+    /// [`Broken`] if an op has another form, or such a record is kept aside.
     pub fn check_forms(&self, version: u32) -> Result<(), Broken> {
         for (key, waiting) in
             self.records.iter().flat_map(|(key, held)| held.tail.iter().map(move |op| (key, op)))
