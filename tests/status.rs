@@ -244,7 +244,7 @@ fn what_never_leaves_the_device_waits_for_nobody() {
     assert!(explained.to_string().contains("stays on this device"), "{explained}");
 }
 
-/// Such an op once counted as a conflict in which nobody could choose, and a retry and a discard
+/// Such an op once counted as a conflict in which no choice was possible, and a retry and a discard
 /// were refused.
 #[test]
 fn an_op_that_is_worn_out_waits_for_a_person_who_retries_it_or_discards_it() {

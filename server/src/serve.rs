@@ -262,7 +262,7 @@ impl Server {
             drop(task.await);
         }
         let Some(store) = self.store.take() else { return Ok(()) };
-        // Work on an exchange ends by itself, although nobody waits for its answer any more.
+        // Work on an exchange ends by itself, although no client waits for the answer any more.
         let ended = async {
             while Arc::strong_count(&store) > 1 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -30,8 +30,8 @@ fn cursor(commit: Version) -> Result<Cursor, Refusal> {
     Cursor::new(commit.number().to_be_bytes().to_vec()).map_err(|_| Refusal::bad_cursor())
 }
 
-/// Reads a page and passes each change to `take` at once, so that nobody has to keep all of them.
-/// It skips records that the request's own units (`own`) left in their present state.
+/// Reads a page and passes each change to `take` at once, so that no caller has to keep all of
+/// them. It skips records that the request's own units (`own`) left in their present state.
 pub(super) fn read<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,

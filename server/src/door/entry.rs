@@ -277,7 +277,7 @@ mod tests {
         Ipv4Addr::new(127, 0, 0, last).into()
     }
 
-    /// 140 silent connections used all descriptors, and nobody else was let in.
+    /// 140 silent connections once used all descriptors, and no other client was let in.
     #[tokio::test]
     async fn the_oldest_silent_connection_of_the_busiest_address_makes_room() {
         let door = door(4);

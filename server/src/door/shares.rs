@@ -1,4 +1,4 @@
-//! A number of things (bytes, requests) divided between tenants and, within a tenant, between its
+//! An amount of bytes or requests, divided between tenants and, within a tenant, between its
 //! tokens.
 //!
 //! Invariants:

@@ -153,7 +153,7 @@ impl Turns {
                 state.held.remove(tenant);
             }
         }
-        // Its tenant has had a turn, so it goes behind the tenants that wait for theirs.
+        // Its tenant has had a turn, so the tenant's line moves behind the other lines.
         if let Some(place) = state.lines.iter().position(|(of, _)| of == tenant)
             && let Some(line) = state.lines.remove(place)
         {
@@ -168,8 +168,8 @@ impl Turns {
 }
 
 impl Turn {
-    /// Waits for something, and lets others have the permit meanwhile, unless too many are lent
-    /// already.
+    /// Runs `wait`, and lends the permit to other requests during that time, unless too many
+    /// permits are lent already.
     pub(crate) fn lend<T>(&self, wait: impl FnOnce() -> T) -> T {
         let Some((turns, tenant)) = &self.0 else { return wait() };
         {
@@ -328,7 +328,7 @@ mod tests {
         let held = turns.take_blocking(&tenant("busy"));
         drop(turns.stand_in_line(&tenant("gone")));
         let after = turns.stand_in_line(&tenant("good"));
-        // One request leaves after it received the permit and before it noticed.
+        // One request leaves after its permit was sent and before it has received the permit.
         let given_to = turns.stand_in_line(&tenant("gone"));
         drop(held);
         drop(given_to);

@@ -215,8 +215,8 @@ impl Store {
         self.identity
     }
 
-    /// Anchors a request's head and applies its units, durably. A request without writes waits for
-    /// nobody. Another one lends its turn, if it has one, while it waits for its commit.
+    /// Anchors a request's head and applies its units, durably. A request without writes does not
+    /// wait. A request with writes lends its turn, if it has one, while it waits for its commit.
     pub(crate) fn accept(
         &self,
         incoming: Incoming<'_>,

@@ -153,7 +153,7 @@ impl Race {
         Ok(Self { runners })
     }
 
-    /// Lets each contender do something once, in an order that changes from round to round.
+    /// Runs work once for each contender, in an order that changes from round to round.
     pub(crate) fn round(
         &mut self,
         mut each: impl FnMut(&mut Runner) -> Result<(), Failure>,

@@ -69,7 +69,7 @@ pub enum Header {
     Added,
 }
 
-/// The statuses of answers of something else. `200` and `204` look like success.
+/// The statuses of answers that are not from our server. `200` and `204` look like success.
 pub const STATUSES: [u16; 26] = [
     200, 202, 204, 301, 302, 307, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 413, 415, 421,
     426, 429, 451, 500, 502, 503, 511,

@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!   storm        writes, syncs, restarts, the clock; every fault
-//!   poison only  what is not poisoned arrives, and everything is read, though some bodies never get through
+//!   poison only  ops without poison arrive, and everything is read, though some bodies never get through
 //!   clear        everything arrives, without a person
-//!   scanned      answers are refused that hold one record: what is sent arrives, what stands before it is read, and the state says so
+//!   scanned      answers with one record are refused: sent ops arrive, the records before it are read, and the state shows the failure
 //!   clear        everything is read
 //! ```
 

@@ -223,7 +223,7 @@ pub enum Action {
         /// The correction.
         fields: Map<String, Value>,
     },
-    /// A person takes an op back.
+    /// A person undoes an op.
     Undo {
         /// The device.
         device: usize,

@@ -78,7 +78,7 @@ pub struct Server {
     backup: (MemoryAuthority, Holdings),
     /// The actors that may not exchange anything.
     pub denied_actors: BTreeSet<Actor>,
-    /// Entity types of which nobody may change a record.
+    /// Entity types whose records no actor may change.
     pub denied_entities: BTreeSet<EntityType>,
     /// Whether the store was set back without a new epoch.
     pub is_set_back: bool,
@@ -126,7 +126,7 @@ impl Server {
         self.backup = (self.authority.clone(), self.ledger.now.clone());
     }
 
-    /// Goes back to the kept content; if nobody declares it, with the epoch of that time.
+    /// Goes back to the kept content. Without a declaration the store keeps the epoch of that time.
     pub fn restore(&mut self, declared: bool) {
         let (authority, holdings) = self.backup.clone();
         let Ok((_, epoch)) = authority.identity();
@@ -149,8 +149,8 @@ impl Server {
         self.ledger.restore(holdings, epoch);
     }
 
-    /// Returns whether a unit changes something that nobody may change now. A unit that took effect
-    /// before is a duplicate, whatever else is true of it.
+    /// Returns whether a unit changes a record that no actor may change now. A unit that took
+    /// effect before is a duplicate, whatever else is true of it.
     fn is_denied(&self, unit: &Unit) -> bool {
         let denied =
             unit.changes.iter().any(|change| self.denied_entities.contains(&change.key.entity));
@@ -253,7 +253,7 @@ impl Server {
     }
 
     /// A store that was set back without a declaration refuses every device that has read a later
-    /// state, and its operator learns of that. Other devices are kept waiting here, because their
+    /// state, and its operator is informed. Other devices are kept waiting here, because their
     /// actions in that time are outside every promise.
     fn find_out(&mut self, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
         let mut authority = self.authority.clone();

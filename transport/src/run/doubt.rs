@@ -59,7 +59,7 @@ impl Doubt {
         self.strikes
     }
 
-    /// Returns the failure that nobody has decided about yet.
+    /// Returns the failure that is not decided yet.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.open.as_ref().map(|(_, failure)| failure.clone())
     }

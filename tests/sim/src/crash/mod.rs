@@ -108,7 +108,7 @@ pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Bro
 }
 
 impl Recorded {
-    /// Removes the syncs, as if the disk lied about them. A test of this harness must notice it.
+    /// Removes the syncs, as if the disk lied about them. A test of this harness must then fail.
     #[must_use]
     pub fn without_syncs(mut self) -> Self {
         let kept = |acks: usize, changes: &[Change]| {

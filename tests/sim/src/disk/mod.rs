@@ -195,7 +195,7 @@ impl SimDisk {
         self.state().mutations
     }
 
-    /// Returns whether something was not synced.
+    /// Returns whether there are unsynced changes.
     pub fn is_dirty(&self) -> bool {
         !self.state().platter.pending.is_empty()
     }

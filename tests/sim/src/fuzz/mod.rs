@@ -89,8 +89,8 @@ impl Choices<'_> {
 }
 
 /// Runs product code that catches panics of the storage engine itself. libFuzzer would end at such
-/// a panic, although no caller of the product notices it; only a panic that leaves the product is a
-/// finding.
+/// a panic, although it does not reach a caller of the product; only a panic that leaves the
+/// product is a finding.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     static LAST: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
     let hook = std::panic::take_hook();

@@ -17,8 +17,8 @@ use super::quietly;
 use crate::clock::SimClock;
 use crate::disk::{Loss, SimDisk};
 
-/// Stored bytes of an entry: a readable entry keeps its hashes, and no change to a sealed one goes
-/// unnoticed.
+/// Stored bytes of an entry: a readable entry keeps its hashes, and each change of a sealed entry
+/// is found.
 pub fn entry_decode(data: &[u8]) {
     if let Ok(entry) = Entry::decode(data) {
         assert_eq!(
@@ -141,7 +141,7 @@ fn small_book() -> &'static [u8] {
 }
 
 /// An exported log: raw bytes, or (if they begin with 0) changes to a real one, each with a place
-/// in two bytes and a value. No change goes unnoticed, except one that cuts entries off the end.
+/// in two bytes and a value. Each change is found, except a cut of entries at the end.
 pub fn log_export(data: &[u8]) {
     let Some((0, changes)) = data.split_first().map(|(first, rest)| (*first, rest)) else {
         drop(verify_export(&mut &*data));
@@ -160,7 +160,7 @@ pub fn log_export(data: &[u8]) {
     if let (Ok(verified), false) = (verify_export(&mut changed.as_slice()), changed == real) {
         panic!("BUG: a changed log verifies: {} entries", verified.entries);
     }
-    // A log that is cut off is a shorter log, or the cut is noticed; it never verifies as the whole
+    // A log that is cut off is a shorter log, or the cut is found. It never verifies as the whole
     // log.
     let cut = changes.first().map_or(0, |byte| usize::from(*byte)).min(real.len());
     let (kept, _) = real.split_at(real.len() - cut);

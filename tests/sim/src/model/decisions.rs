@@ -38,7 +38,7 @@ impl Model {
             Decision::Suspected { units, retry_at, .. } => {
                 self.suspected.extend(units.iter().map(|(unit, _)| *unit));
                 // A unit that the decision names may have been given up while the request was in
-                // flight. Such a unit belongs to nobody.
+                // flight. Such a unit is no unit of the model any more.
                 let wait = retry_at.map_or(0, |at| {
                     at.milliseconds().saturating_sub(entry.header.wall.milliseconds())
                 });
@@ -374,7 +374,7 @@ impl Model {
         })
     }
 
-    /// Returns whether this device learned, after a version, that a record was deleted.
+    /// Returns whether this device has read, after a version, that a record was deleted.
     fn has_seen_gone(&self, key: &RecordKey, after: Version, ledger: &Ledger) -> bool {
         let seen = self.records.get(key).map(|held| held.seen.range(after..)).into_iter().flatten();
         seen.flat_map(|version| ledger.at(key, *version, None))

@@ -53,7 +53,7 @@ impl Model {
         }
     }
 
-    /// S8: the app still reads the records that are owed to an accepted server.
+    /// Checks S8: the app still reads the records that are owed to an accepted server.
     ///
     /// # Errors
     /// [`Broken`] if one of them is missing.

@@ -102,7 +102,7 @@ impl Waiting {
         fields
     }
 
-    /// Returns its remaining fields that nobody has overwritten.
+    /// Returns its remaining fields that no other write has overwritten.
     pub(super) fn left(&self, op: &Op, confirmed: Option<&Registers>) -> Image {
         let writes = self.writes(op);
         let mut said = self.says(op);

@@ -72,8 +72,8 @@ impl Model {
     }
 }
 
-/// Returns whether the device learned that a field has this value: somebody else wrote the same
-/// value, and it was overwritten since.
+/// Returns whether the device has read this value of a field from the server: another author wrote
+/// the same value, and it was overwritten since.
 fn was_there(ledger: &Ledger, key: &RecordKey, held: &Held, name: &str, value: &Value) -> bool {
     let told = held.seen.iter().flat_map(|version| ledger.at(key, *version, None));
     let mut images = told.filter_map(|written| written.image.as_ref());

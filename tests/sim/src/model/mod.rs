@@ -20,7 +20,8 @@
 //! - S12: cursors do not go back, unless another server was accepted.
 //! - S18: an upcast op has the result of the app's function on its remaining fields; no op keeps
 //!   the old form.
-//! - X3: a new epoch begins only if the server knows another continuation of this log.
+//! - X3: a new epoch begins only if the server's anchor belongs to another continuation of this
+//!   log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,8 +82,8 @@ pub struct Model {
     /// The records that the accepted server lacks, or has in an older state, and that have no op
     /// of ours on them.
     pub owed: BTreeMap<RecordKey, Option<Image>>,
-    /// The changes of entity types that nobody has declared yet, by their entry and their index in
-    /// it.
+    /// The changes of entity types that the app has not declared yet, by their entry and their
+    /// index in it.
     pub aside: BTreeMap<(Seq, u32), Kept>,
     /// The entries that an opening may have added.
     pub upkeep: BTreeSet<u64>,
@@ -285,7 +286,7 @@ impl Model {
     }
 
     /// Records the fields that an op removes without naming them: for a replace those that its
-    /// author knew of, for a creation those of the record before our deletion.
+    /// author had read, for a creation those of the record before our deletion.
     fn clear(&self, key: &RecordKey, waiting: &mut Waiting, kind: OpKind) {
         let Some(held) = self.records.get(key) else { return };
         let is_delete = |waiting: &Waiting| {
@@ -303,7 +304,7 @@ impl Model {
         let read =
             before.filter_map(|held| held.brings_back.clone()).flatten().map(|(name, _)| name);
         let mut known = held.confirmed.clone().unwrap_or_default();
-        // Nobody learns of fields that were removed below the floor.
+        // The server sends no stamps of fields that were removed below the floor.
         let floor = known.floor;
         known.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
         let names =

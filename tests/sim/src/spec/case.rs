@@ -90,7 +90,7 @@ pub(super) struct Row {
     pub(super) deleted: bool,
 }
 
-/// An op that is owed at the start.
+/// An op that is pending at the start.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Queued {

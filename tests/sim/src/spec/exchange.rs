@@ -158,7 +158,7 @@ impl World {
     }
 
     /// Returns whether the book would now plan something in place of a request in flight. A book
-    /// has one exchange at a time, so nobody would ask it to.
+    /// has one exchange at a time, so the loop never asks for such a plan.
     fn would_overtake(&self) -> Result<bool, Fault> {
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
         let plan = self.book()?.queue().plan();

@@ -308,7 +308,7 @@ impl State {
         walls
     }
 
-    /// Returns the next action if nothing fails and nobody edits, discards, retries or chooses.
+    /// Returns the next action if nothing fails and no person edits, discards, retries or chooses.
     /// None: the state is at rest, if an answer is no event.
     pub(super) fn by_itself(&self) -> impl Iterator<Item = Action> + '_ {
         (0..self.devices.len()).filter_map(|number| self.delivery(number))

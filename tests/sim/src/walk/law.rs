@@ -11,10 +11,10 @@ pub enum Law {
     Outcome,
     /// A conflict is recorded only with writes that its author had not received.
     NoFalse,
-    /// A write that is not at the server in the end was overwritten by somebody who knew it, or is
-    /// recorded, or a person's decision ended it.
+    /// A write that is not at the server in the end was overwritten by an author who had read it,
+    /// or is recorded, or a person's decision ended it.
     NothingLost,
-    /// A write that somebody overwrote after reading it does not return.
+    /// A write does not return after an author who had read it has overwritten it.
     NothingTwice,
     /// Without faults the world comes to rest.
     Rest,
@@ -52,7 +52,7 @@ impl Law {
         }
     }
 
-    /// Finds a law by its word.
+    /// Finds a law by its name.
     pub fn parse(word: &str) -> Option<Self> {
         LAWS.into_iter().find(|law| law.as_str() == word)
     }

@@ -71,8 +71,8 @@ impl State {
         }
     }
 
-    /// Checks that a write of an op that is not at the server was overwritten by somebody who knew
-    /// it, is recorded, or a person's decision ended it.
+    /// Checks that a write of an op that is not at the server was overwritten by an author who had
+    /// read it, is recorded, or a person's decision ended it.
     fn check_lost(&self, ground: &Ground, slot: usize, ghost: &OpGhost, broken: &mut Vec<Broken>) {
         if !matches!(ghost.fate, Fate::Acked | Fate::Superseded | Fate::NoEffect) {
             return;
@@ -103,7 +103,7 @@ impl State {
                     && it.record == ghost.record
                     && (on_record || made && (knowing || same))
             });
-            // An author who wrote after a deletion knew of it.
+            // An author who wrote after a deletion had read the deletion.
             let deleted = said == Said::Gone
                 && self.ghosts.each().any(|(other, it)| other != slot && it.made_on.has(slot));
             if !is_told && !deleted {
@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    /// Checks that a write that somebody overwrote after reading it does not return.
+    /// Checks that a write does not return after an author who had read it has overwritten it.
     fn check_twice(&self, ground: &Ground, broken: &mut Vec<Broken>) {
         let server = self.server.get();
         for (record, key) in ground.keys.iter().enumerate() {

@@ -121,7 +121,7 @@ impl State {
         self.lines.get_mut(number)
     }
 
-    /// Returns a device's clock, after the server's time, when nobody edits.
+    /// Returns a device's clock, after the server's time, when no person edits.
     pub(super) fn at_rest(&self, ground: &Ground) -> i64 {
         if ground.world.clocks == Clocks::Any { 0 } else { i64::from(self.typed) * STEP }
     }

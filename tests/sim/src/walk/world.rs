@@ -52,7 +52,7 @@ pub enum Clocks {
     Ahead,
 }
 
-/// How often something may still happen.
+/// The numbers of events that may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Left {
     /// A message is lost, arrives twice, or is no longer waited for.
@@ -90,7 +90,7 @@ pub struct World {
     pub ids_fall: bool,
     /// Whether a refusal is forgotten, so that a late copy of the same unit may be accepted.
     pub forgets_refusals: bool,
-    /// How often something may go wrong.
+    /// The numbers of faults.
     pub left: Left,
     /// Laws that the rules do not keep in this world yet. They are counted, and fail nothing.
     pub not_yet: Vec<Law>,

@@ -14,7 +14,7 @@ use super::{World, entity_type, get, is_image, oracle};
 use crate::app::{ENTITIES, knows};
 use crate::broken::{Broken, ensure};
 
-/// How many rounds of everyone syncing may be needed.
+/// The most rounds in which all devices sync.
 const ROUNDS: usize = 60;
 /// The most exchanges of one device in a round. Each ends something, so the number of pending ops
 /// bounds them.
@@ -24,7 +24,7 @@ impl World {
     /// Ends all faults: disks and clocks are right, and messages in flight arrive or are lost.
     ///
     /// # Errors
-    /// [`Broken`] if that breaks something.
+    /// [`Broken`] if an invariant is broken.
     pub fn heal(&mut self) -> Result<(), Broken> {
         self.server.denied_actors.clear();
         self.server.denied_entities.clear();
@@ -61,7 +61,7 @@ impl World {
         Ok(())
     }
 
-    /// Syncs everyone until nothing is owed and nothing is new.
+    /// Syncs all devices until no op is pending and nothing is new.
     ///
     /// # Errors
     /// [`Broken`] if that does not end, or does not end in the same state for all.

@@ -81,7 +81,7 @@ impl Device {
         self.job(moment, |job| job.write(mutation, None))
     }
 
-    /// Undoes an op whose record was `before` before it. False: there was nothing to take back.
+    /// Undoes an op whose record was `before` before it. False: the op had no effect to undo.
     pub(in crate::walk) fn undo(
         &mut self,
         moment: Moment<'_>,

@@ -221,7 +221,7 @@ impl Following<'_> {
             let writer = FIELDS.iter().zip(holding.fields).find(|(field, _)| **field == name);
             match writer.and_then(|(_, writer)| writer).filter(|writer| !known.has(*writer)) {
                 Some(writer) => news = news.with(writer),
-                // If the record was deleted and made again, nobody wrote the field.
+                // If the record was deleted and made again, the field has no writer.
                 None if holding.ops.without(known).is_empty() => self.is_false(slot, name),
                 None => news = news.and(holding.ops.without(known)),
             }
