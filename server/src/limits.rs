@@ -22,7 +22,8 @@ pub struct DoorLimits {
     pub requests: usize,
     /// The most bytes of requests in memory.
     pub request_bytes: usize,
-    /// The most bytes of answers that clients have not read yet. Above it no further work begins.
+    /// The most bytes of answers that clients have not read yet. Above this amount no further work
+    /// begins.
     pub answer_bytes: usize,
     /// The most exchanges that are worked on at the same time. One tenant has at most half of
     /// them.

@@ -251,7 +251,7 @@ impl Grant {
     }
 }
 
-/// The form of an entry.
+/// The text that describes the form of an entry in an error.
 const FORM: &str = "an entry has the members tenant and actor (or actors), perhaps expires, each once, and no other";
 
 fn check_token(token: &str) -> Result<(), &'static str> {

@@ -5,7 +5,8 @@
 //! 1. The number of open connections is at most the limit, which is below the process's limit for
 //!    open files.
 //! 2. A connection with a running exchange is never closed for another one. The limit of
-//!    connections is above the limit of running exchanges, so there is always one to close.
+//!    connections is above the limit of running exchanges, so there is always a connection to
+//!    close.
 //! 3. Among the others, a connection of the address with the most connections is closed: the oldest
 //!    of them.
 //! 4. A connection ends by itself: a head has a time, a body and an answer a pace.

@@ -272,8 +272,8 @@ fn reopen(path: &Path, cache_bytes: usize) -> Result<Store, OpenStoreError> {
     Store::open_existing(path, cache_bytes)
 }
 
-/// Makes the system drop its cached pages of a file. After a failed sync it may have pages that
-/// never reached the disk. They would look stored, and be lost at the next loss of power.
+/// Makes the system drop its cached pages of a file. After a failed sync the cache may have pages
+/// that never reached the disk. They would look stored, and be lost at the next loss of power.
 #[cfg(target_os = "linux")]
 fn forget_cached_pages(path: &Path) {
     let forgotten = std::fs::File::open(path)

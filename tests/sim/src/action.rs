@@ -207,7 +207,7 @@ pub enum Action {
         /// The number of the dead letter, counted round.
         letter: usize,
     },
-    /// A person gives a dead letter up.
+    /// A person discards a dead letter.
     Discard {
         /// The device.
         device: usize,

@@ -39,9 +39,9 @@ struct Fleet {
 }
 
 impl App {
-    /// Two devices write and exchange while requests and answers are lost, repeated and reordered.
-    /// Once everything has come to rest, all devices read the server's state, no op is left or
-    /// ended twice, and each log verifies.
+    /// Runs two devices that write and exchange while requests and answers are lost, repeated and
+    /// reordered. Once everything has come to rest, all devices read the server's state, no op is
+    /// left or ended twice, and each log verifies.
     ///
     /// If only one device writes each field, the result is also exactly that of a network in order.
     pub fn reorderings(&self, data: &[u8]) {
@@ -95,9 +95,9 @@ impl App {
         }
     }
 
-    /// One device has waiting ops, and another's changes arrive in between. Each op remains or has
-    /// one end. The app reads the confirmed record with the waiting ops on it. Applying the same
-    /// answer again changes nothing.
+    /// Runs a device with waiting ops while changes of another device arrive in between. Each op
+    /// remains or has one end. The app reads the confirmed record with the waiting ops on it.
+    /// Applying the same answer again changes nothing.
     pub fn rebase(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let Some(mut fleet) = Fleet::new(self, 2) else { return };
@@ -302,7 +302,7 @@ impl Fleet {
         let dead: Vec<_> =
             book.dead_letters().all().unwrap_or_default().into_iter().map(|row| row.op).collect();
         for op in dead {
-            // It may have ended with the one before.
+            // The op may have ended together with the op before.
             drop(book.dead_letters().discard(vec![op], "no longer wanted"));
         }
         let holds = book.queue().plan().holds;
@@ -310,11 +310,11 @@ impl Fleet {
             holds.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
         for place in held {
             if round.is_multiple_of(2) {
-                // It may have ended with the one before.
+                // The op may have ended together with the op before.
                 drop(book.queue().undo(place));
             } else {
-                // If newer ops depend on it, the undo may do nothing, or make an op that waits for
-                // it.
+                // If newer ops depend on the op, the undo may have no effect, or may make an op
+                // that waits for the op.
                 self.give_up(device, place);
             }
         }
@@ -329,7 +329,7 @@ impl Fleet {
         let book = self.book(device);
         let tail = book.snapshot().and_then(|snapshot| Ok(snapshot.tail(book.schema())?));
         let held = tail.ok().and_then(|tail| tail.op(place).map(|row| row.op));
-        // It may have ended with the one before.
+        // The op may have ended together with the op before.
         drop(held.map(|op| book.dead_letters().discard(vec![op], "it cannot be sent")));
     }
 

@@ -13,8 +13,8 @@ use super::Choices;
 /// The most levels of nesting in the text that is built from choices.
 const LEVELS: usize = 4;
 
-/// Raw text, or text built of choices so that most of it has the one form. If it is accepted,
-/// `serde_json` reads it, and the written form of these values is the kept text.
+/// Reads raw text, or text built of choices, of which most has the one form. If the text is
+/// accepted, `serde_json` reads it, and the written form of these values is the kept text.
 pub fn fields_text(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let text = if choice & 1 == 0 {

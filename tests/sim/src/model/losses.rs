@@ -11,7 +11,7 @@ use crate::broken::{Broken, ensure};
 use crate::ledger::Ledger;
 
 impl Model {
-    /// S6: checks the loss of fields, or of all remaining fields if none is named. A person's
+    /// Checks S6 for the loss of fields, or of all remaining fields if none is named. A person's
     /// decision needs no other record.
     ///
     /// # Errors

@@ -326,8 +326,8 @@ impl Model {
         })
     }
 
-    /// S18: every waiting op has the form of the app's version, and no record of a known type is
-    /// kept aside.
+    /// Checks S18: every waiting op has the form of the app's version, and no record of a known
+    /// type is kept aside.
     ///
     /// # Errors
     /// [`Broken`] if an op has another form, or such a record is kept aside.

@@ -106,7 +106,7 @@ pub(super) struct Queued {
     pub(super) tries: u32,
 }
 
-/// The app's declaration of an entity type. Absent members have the default.
+/// The app's declaration of an entity type. An absent member has the default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Declared {
@@ -119,10 +119,10 @@ pub(super) struct Declared {
     /// The priorities of creates, updates and deletes, where they differ.
     #[serde(default)]
     pub(super) priorities: HashMap<OpKind, i32>,
-    /// How conflicts are settled.
+    /// The policy of conflicts.
     #[serde(default)]
     pub(super) policy: Policy,
-    /// How conflicts of single fields are settled.
+    /// The policies of conflicts of single fields.
     #[serde(default)]
     pub(super) field_policies: BTreeMap<String, Policy>,
     /// Whether all fields of an edit win or lose together.
@@ -146,16 +146,16 @@ pub(super) struct Declared {
     /// Fields without which the app's validator refuses a record.
     #[serde(default)]
     pub(super) required: Vec<String>,
-    /// The app's function that settles conflicts.
+    /// The app's function that resolves conflicts.
     #[serde(default)]
     pub(super) function: Option<String>,
-    /// The app's functions that settle conflicts of single fields.
+    /// The app's functions that resolve conflicts of single fields.
     #[serde(default)]
     pub(super) field_functions: BTreeMap<String, String>,
 }
 
 impl Declared {
-    /// Returns how much of an edit is settled at a time.
+    /// Returns how much of an edit is resolved at a time.
     pub(super) const fn granularity(&self) -> Granularity {
         if self.whole_record { Granularity::WholeRecord } else { Granularity::Field }
     }
@@ -247,7 +247,7 @@ pub(super) enum Step {
         #[serde(default)]
         nth: Option<usize>,
     },
-    /// A person gives the dead letters of these records up.
+    /// A person discards the dead letters of these records.
     Discard {
         /// The records.
         keys: Vec<RecordKey>,
@@ -270,7 +270,7 @@ pub(super) enum Step {
         /// The record.
         key: RecordKey,
     },
-    /// A person settles a record's open conflict.
+    /// A person resolves a record's open conflict.
     Choose {
         /// The record.
         key: RecordKey,
@@ -290,7 +290,7 @@ pub(super) enum Step {
         #[serde(default)]
         nth: usize,
     },
-    /// The server is another life of itself from now on, as after a backup was restored.
+    /// The server has another epoch from now on, as after a backup was restored.
     Server {
         /// The number of the epoch.
         epoch: u8,

@@ -126,7 +126,7 @@ impl Device {
         })
     }
 
-    /// Gives a dead letter up.
+    /// Discards a dead letter.
     pub(in crate::walk) fn discard(
         &mut self,
         moment: Moment<'_>,
