@@ -1,8 +1,8 @@
 //! The stored form of values. No other file names bincode.
 //!
-//! It writes the meta part of an entry and the rows of the tables as bytes, and reads them back.
-//! The configuration is bincode 2.0.1, `standard()` (little-endian, variable-length integers), with
-//! a byte limit.
+//! This file writes the meta part of an entry and the rows of the tables as bytes, and reads them
+//! back. The configuration is bincode 2.0.1, `standard()` (little-endian, variable-length
+//! integers), with a byte limit.
 //!
 //! Invariants:
 //! 1. Reading never needs more memory than the limit, whatever length the bytes claim.
@@ -62,7 +62,7 @@ pub trait Stored: Sized {
     /// Appends the stored form to `bytes`, whatever its length.
     ///
     /// # Errors
-    /// [`CodecError`] if it cannot be written.
+    /// [`CodecError`] if the value cannot be written.
     fn write(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
 
     /// Reads the stored form, to its last byte.

@@ -10,7 +10,7 @@
 //! 2. A copy of a book has the same key, because it has the same owner. The server distinguishes
 //!    the two by their logs.
 //!
-//! What it is not: a signature. It is sent like a password, protected by TLS.
+//! What it is not: a signature. The key is sent like a password, protected by TLS.
 
 use std::fmt;
 

@@ -89,8 +89,8 @@ id!(
     OpId, "op id"
 );
 id!(
-    /// Names one unit. It is the idempotency key: the server knows a unit by it each time it is
-    /// sent.
+    /// Names one unit. The id is the idempotency key: the server recognises the unit by it each
+    /// time the unit is sent.
     UnitId, "unit id"
 );
 id!(

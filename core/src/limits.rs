@@ -90,8 +90,8 @@ pub const ANCHORS_KEPT: usize = 32;
 pub const EPOCH_COMMITS: u64 = 1 << 32;
 
 /// The latest plausible time of a clock, a server's time or a stamp: the beginning of the year
-/// 2200, in milliseconds since 1970. Stamps stay so far below their largest value that counting on
-/// from one never ends.
+/// 2200, in milliseconds since 1970. Stamps stay far below their largest value, so each stamp has a
+/// later one.
 pub const LATEST_MILLISECONDS: i64 = 7_258_118_400_000;
 /// The highest version that a device accepts. Every JSON reader keeps such a number exactly, and a
 /// million restores fit below it.
@@ -118,9 +118,9 @@ pub const ITEMS_SPLIT_BYTES: usize = 16 * 1024 * 1024;
 pub const SET_ASIDE_KNOWN: usize = 256;
 /// The most bytes of a row that is set aside.
 pub const SET_ASIDE_BYTES: usize = OP_BYTES + 64 * 1024;
-/// The longest name of a row or an entity type outside our naming rule that is kept, in bytes.
+/// The longest name of a row or an entity type outside the naming rule that is kept, in bytes.
 pub const FOREIGN_NAME_BYTES: usize = 256;
-/// The most entity types outside our naming rule whose cursors a device remembers.
+/// The most entity types outside the naming rule whose cursors a device remembers.
 pub const FOREIGN_CURSORS: usize = 64;
 /// The most pages in a row that may move a cursor without news.
 pub const EMPTY_PAGES: u32 = 16;
@@ -139,8 +139,8 @@ pub const BACKOFF_MOST: Duration = Duration::from_secs(60 * 60);
 /// The most by which an edit's stamp may exceed the server's estimated time.
 pub const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 /// The most by which a stamp may exceed the server's time when the server accepts it. The extra
-/// second leaves room for stamps above one at [`CLOCK_AHEAD`] whose author read it: each adds a
-/// 65,536th of a millisecond.
+/// second leaves room for the edits of authors who read a stamp at [`CLOCK_AHEAD`]: each edit adds
+/// a 65,536th of a millisecond.
 pub const STAMP_AHEAD: Duration = Duration::from_secs(61);
 /// The most entries by which a lazily folded table may lag behind the log. The append after that
 /// folds it.

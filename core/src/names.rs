@@ -40,7 +40,7 @@ macro_rules! name {
             /// Checks the text and makes a name of it.
             ///
             /// # Errors
-            /// [`InvalidName`] with the rule that it breaks.
+            /// [`InvalidName`] with the rule that the text breaks.
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
                 $check(text)?;
                 Ok(Self($store(text)))
@@ -114,7 +114,7 @@ impl RecordId {
     /// Checks text as [`Self::parse`] does, without making a name of it.
     ///
     /// # Errors
-    /// [`InvalidName`] with the rule that it breaks.
+    /// [`InvalidName`] with the rule that the text breaks.
     pub fn check(text: &str) -> Result<(), InvalidName> {
         check_record_id(text)
     }

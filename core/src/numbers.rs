@@ -136,7 +136,8 @@ impl Serialize for ConflictId {
 #[error("not the id of a conflict: expected ENTRY.NUMBER, such as 47.2")]
 pub struct InvalidConflictId;
 
-/// How far a device has read one entity type: opaque bytes of the server, at most 256 of them.
+/// The place up to which a device has read one entity type: opaque bytes of the server, at most 256
+/// of them.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Cursor(Vec<u8>);

@@ -50,11 +50,11 @@ impl fmt::Display for OpKind {
 pub struct Mutation {
     /// The record.
     pub key: RecordKey,
-    /// What the change does to it.
+    /// What the change does to the record.
     pub kind: OpKind,
     /// An image for create and replace, a patch for update, nothing for delete.
     pub fields: MutationFields,
-    /// An earlier op that this one corrects: a flipped conflict, a compensated op, an edited dead
+    /// The earlier op that this op corrects: a flipped conflict, a compensated op, an edited dead
     /// letter.
     pub cites: Option<OpId>,
 }
@@ -84,7 +84,7 @@ impl Mutation {
 /// The fields of a mutation, as values or as text. Both make the same op.
 ///
 /// An app with JSON text passes it as [`FieldsJson`], checked by [`FieldsJson::parse`]. No values
-/// are built of it, neither then nor when it is written.
+/// are built of the text, neither by this check nor when the op is written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MutationFields {
     /// Values, for an app that works with them. Their limits are checked when they are written.
@@ -168,9 +168,9 @@ pub struct OpContent {
     pub id: OpId,
     /// What the op does.
     pub kind: OpKind,
-    /// The time at which it was made.
+    /// The time at which the op was made.
     pub edited_at: Hlc,
-    /// The schema version it was made under.
+    /// The schema version under which the op was made.
     pub schema_version: u32,
     /// Its fields. Empty for a delete, and after they were erased.
     pub fields: Fields,

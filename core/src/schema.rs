@@ -1,7 +1,7 @@
-//! What an app declares about its entity types. It is data that the rules read.
+//! The declarations of an app about its entity types, as data that the rules read.
 //!
-//! An *open* [`Schema`] gives every entity type the default rules. A *closed* one knows only the
-//! declared types, and keeps records of other types aside until their types are declared.
+//! An *open* [`Schema`] gives every entity type the default rules. A *closed* schema accepts only
+//! the declared types, and keeps records of other types aside until their types are declared.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::hooks::{ConflictFunction, Outgoing, Upcaster, Validator};
 use crate::names::EntityType;
 use crate::op::OpKind;
 
-/// How to resolve a field that both sides changed.
+/// The rule for a field that both sides changed.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, Serialize, Deserialize,
 )]
@@ -31,8 +31,8 @@ pub enum Policy {
     Max,
     /// The smaller number wins. For values that are not numbers the later edit wins.
     Min,
-    /// The result is the server's list, followed by the items of our list that are not in it. For
-    /// values that are not lists the later edit wins.
+    /// The result is the server's list, followed by the items of the local list that are not in it.
+    /// For values that are not lists the later edit wins.
     AppendUnique,
     /// Nothing is sent until a person decides.
     Manual,
@@ -88,18 +88,18 @@ pub struct Reference {
     pub entity: EntityType,
 }
 
-/// Priorities by kind of op. `None` stands for the priority of the entity type.
+/// The priorities by kind of op. `None` stands for the priority of the entity type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Priorities {
-    /// Of creates.
+    /// The priority of creates.
     pub create: Option<i32>,
-    /// Of updates and replaces.
+    /// The priority of updates and replaces.
     pub update: Option<i32>,
-    /// Of deletes.
+    /// The priority of deletes.
     pub delete: Option<i32>,
 }
 
-/// What is declared about one entity type.
+/// The declarations of one entity type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityRules {
     /// The version of the app's schema for this type, from 1.
@@ -110,17 +110,17 @@ pub struct EntityRules {
     pub priorities: Priorities,
     /// Fields that point to other records.
     pub references: Vec<Reference>,
-    /// How conflicts are resolved, unless the field has its own policy.
+    /// The policy for conflicts, unless the field has its own policy.
     pub policy: Policy,
     /// Policies of single fields.
     pub field_policies: BTreeMap<String, Policy>,
-    /// Resolves conflicts instead of `policy`.
+    /// The function of the app that resolves conflicts instead of `policy`.
     pub function: Option<ConflictFunction>,
-    /// Resolve conflicts of single fields, instead of everything else.
+    /// The functions of the app that resolve conflicts of single fields, before any other rule.
     pub field_functions: BTreeMap<String, ConflictFunction>,
     /// Whether fields are resolved one by one.
     pub granularity: Granularity,
-    /// How long an op waits for an undo before it may leave. The default is zero: it does not
+    /// How long an op waits for an undo before it may leave. The default is zero: the op does not
     /// wait.
     pub undo_window: Duration,
     /// The networks over which an op may leave.
@@ -132,7 +132,8 @@ pub struct EntityRules {
     /// Functions that convert the fields of ops from one schema version to the next, by the
     /// version that they start from.
     pub upcasters: BTreeMap<u32, Upcaster>,
-    /// Checks a change before it is sent. A change that it refuses is held for the user.
+    /// The check of a change before it is sent. A change that the check refuses is held for the
+    /// user.
     pub validator: Option<Validator>,
 }
 
@@ -195,8 +196,8 @@ impl EntityRules {
         self
     }
 
-    /// Declares a check of changes before they are sent. People read the text of its error, so the
-    /// text must not hold values of fields.
+    /// Declares a check of changes before they are sent. People read the text of the check's error,
+    /// so the text must not hold values of fields.
     #[must_use]
     pub fn validate(
         mut self,
@@ -229,7 +230,7 @@ impl EntityRules {
     }
 }
 
-/// All that an app declares.
+/// All declarations of an app.
 #[derive(Debug, Clone, Default)]
 pub struct Schema {
     entities: BTreeMap<EntityType, EntityRules>,
@@ -237,7 +238,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Makes a schema that knows only declared types. Records of other types are kept aside.
+    /// Makes a schema that accepts only declared types. Records of other types are kept aside.
     pub fn closed() -> Self {
         Self::default()
     }

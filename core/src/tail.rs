@@ -55,7 +55,7 @@ pub struct TailUnit {
     pub records: Vec<RecordKey>,
     /// The number of answers of the class *transient*.
     pub tries: u32,
-    /// The code of the last of them.
+    /// The code of the last of these answers.
     pub code: String,
     /// The unit must not be sent again before this time.
     pub retry_at: Option<WallTime>,
@@ -349,7 +349,7 @@ impl Tail {
         self.followed
     }
 
-    /// Returns a stamp that is not before the stamp of any of its ops.
+    /// Returns a stamp that is not before the stamp of any op of the tail.
     pub const fn latest_stamp(&self) -> Hlc {
         self.latest_stamp
     }

@@ -44,7 +44,7 @@ impl WallTime {
         self.0
     }
 
-    /// Returns the time `duration` later, at most the largest representable one.
+    /// Returns the time `duration` later, at most the largest representable time.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
@@ -55,12 +55,12 @@ impl WallTime {
         0 <= self.0 && self.0 <= limits::LATEST_MILLISECONDS
     }
 
-    /// Returns how long after `earlier` this time is; zero if it is not after it.
+    /// Returns how long after `earlier` this time is; zero if it is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Returns the calendar time, or `None` outside the years chrono knows.
+    /// Returns the calendar time, or `None` outside the years of chrono.
     pub fn to_utc(self) -> Option<DateTime<Utc>> {
         DateTime::from_timestamp_millis(self.0)
     }
@@ -95,7 +95,7 @@ impl MonotonicTime {
         self.0
     }
 
-    /// Returns how long after `earlier` this reading is; zero if it is not after it.
+    /// Returns how long after `earlier` this reading is; zero if it is not later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -118,8 +118,8 @@ pub trait Clock: Send + Sync {
 
 /// A hybrid logical clock stamp: 48 bits of milliseconds since 1970, then 16 bits of counter.
 ///
-/// The stamps of one device always grow. Between devices, a new stamp is above every stamp that its
-/// device knows. Source: Kulkarni et al., "Logical Physical Clocks", 2014.
+/// The stamps of a log's entries always grow. The stamp of an edit is above every stamp of its
+/// record that its author read. Source: Kulkarni et al., "Logical Physical Clocks", 2014.
 #[derive(
     Clone,
     Copy,

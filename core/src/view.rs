@@ -1,4 +1,5 @@
-//! What the rules read of a book. The keeper of a book implements this trait, which needs no rule.
+//! The parts of a book that the rules read. The code that keeps a book implements this trait, which
+//! needs no rule.
 
 use crate::entry::FieldsSource;
 use crate::fields::{FieldsJson, InvalidFields};
@@ -8,12 +9,12 @@ use crate::numbers::Version;
 use crate::op::{OpContent, OpPlace};
 use crate::rows::{RecordRow, UnitRow};
 
-/// What rules may read of a book.
+/// The parts of a book that rules may read.
 pub trait View {
     /// The error of a book that cannot be read.
     type Error: From<InvalidFields>;
 
-    /// Returns a record's row, or `None` if nothing is known of the record.
+    /// Returns a record's row, or `None` if the book has no row of the record.
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, Self::Error>;
 
     /// Returns the version of a record that is confirmed, if any is.
@@ -22,8 +23,8 @@ pub trait View {
     }
 
     /// Returns false only if a change of the record certainly needs no rebase: the record has no
-    /// tail, and no former server had it. A view that would have to read the row to find out
-    /// returns true.
+    /// tail, and no former server had it. A view that would have to read the row for this returns
+    /// true.
     fn may_need_rebase(&mut self, _: &RecordKey) -> Result<bool, Self::Error> {
         Ok(true)
     }

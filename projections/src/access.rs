@@ -25,7 +25,7 @@ use crate::sorted::{BytesTable, SortedRow, write_sorted};
 use crate::sum;
 use crate::tables::{self, Which};
 
-/// The tables that [`crate::apply`] reads and writes. `None` in place of a row removes it.
+/// The tables that [`crate::apply`] reads and writes. `None` in place of a row removes the row.
 ///
 /// `take_record` moves a row out for a change. The caller puts it back, or rolls the whole
 /// transaction back.
@@ -114,7 +114,7 @@ impl<'t> DiskTables<'t> {
         }
     }
 
-    /// Returns the book's state row if this transaction knows it.
+    /// Returns the book's state row if this transaction has it.
     pub const fn known_state(&self) -> Option<&StateRow> {
         self.state.as_ref()
     }
@@ -323,7 +323,7 @@ impl<'t> DiskTables<'t> {
     /// Returns the newest open conflict of an op of a record.
     ///
     /// # Errors
-    /// [`StoreError`] if a row does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn open_conflict(
         &mut self,
         key: &RecordKey,
@@ -502,7 +502,7 @@ impl Tables for DiskTables<'_> {
     }
 }
 
-/// Whether a live record was confirmed by a former server only.
+/// Returns whether a live record was confirmed by a former server only.
 pub(crate) fn awaits_confirmation(row: &RecordRow) -> bool {
     row.confirmed
         .as_ref()
@@ -514,7 +514,7 @@ pub(crate) fn decode<T: Stored>(stored: &[u8]) -> Result<T, StoreError> {
     codec::decode(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }
 
-/// Decodes what an app reads of a stored record, in place, after checking its sum.
+/// Decodes the part of a stored record that an app reads, in place, after checking its sum.
 pub(crate) fn view(stored: &[u8]) -> Result<RecordView<'_>, StoreError> {
     RecordView::read(summed(stored)?).map_err(|fault| StoreError::corrupt(DAMAGED_ROW, None, fault))
 }

@@ -25,7 +25,7 @@ use crate::read::TableDump;
 use crate::sum;
 use crate::tables::{self, Which};
 
-/// Something that is wrong with a table.
+/// A fault of a table, with the table's name.
 #[derive(Debug, thiserror::Error)]
 #[error("the table of {table}: {what}")]
 pub struct TableFault {
@@ -44,7 +44,7 @@ pub enum TableFaultKind {
         /// The number of rows that were read before.
         rows: u64,
     },
-    /// Rows that do not read.
+    /// Rows that cannot be read.
     Rows {
         /// The number of these rows.
         count: u64,

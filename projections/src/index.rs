@@ -13,7 +13,7 @@ use crate::access::DiskTables;
 use crate::tables::Which;
 use crate::tables::after_prefix;
 
-/// Updates the indexes by a record's change.
+/// Updates the indexes after a record's change.
 ///
 /// # Errors
 /// [`StoreError`] if the table cannot be written.
@@ -71,8 +71,8 @@ pub struct IndexRange {
 }
 
 impl IndexRange {
-    /// Covers the values between two bounds. A bound that is not an indexed kind of value counts as
-    /// absent.
+    /// Makes the range of the values between two bounds. A bound that is not an indexed kind of
+    /// value counts as absent.
     pub fn values(entity: &EntityType, field: &str, range: (Bound<&Value>, Bound<&Value>)) -> Self {
         let whole = prefix(entity, field);
         let at = |value: &Value| ordered(value).map(|value| [whole.as_slice(), &value].concat());
@@ -91,7 +91,7 @@ impl IndexRange {
         Self { from: from.unwrap_or(whole), to: to.unwrap_or(end) }
     }
 
-    /// Covers the texts that begin with `text`.
+    /// Makes the range of the texts that begin with `text`.
     pub fn prefix(entity: &EntityType, field: &str, text: &str) -> Self {
         let from = [prefix(entity, field), ordered_text(text)].concat();
         let to = after_prefix(&from).unwrap_or_default();
@@ -144,7 +144,7 @@ pub(crate) fn id_of(key: &[u8]) -> Option<RecordId> {
     RecordId::parse(std::str::from_utf8(id).ok()?).ok()
 }
 
-/// Zero bytes are written as 0, 255, so that 0, 0 can end a text.
+/// Writes a text. Its zero bytes are written as 0, 255, so that 0, 0 can end the text.
 fn escape(text: &[u8], into: &mut Vec<u8>) {
     for byte in text {
         into.push(*byte);

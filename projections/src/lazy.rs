@@ -34,7 +34,7 @@ pub const fn tail_is_due(state: &StateRow, head: Seq) -> bool {
     head.since(state.tail_folded) >= limits::LAZY_LAG
 }
 
-/// Completes the rows of a tail: adds the unanswered units, and which ops are dead or parked.
+/// Completes the rows of a tail: adds the unanswered units, the dead letters and the parked ops.
 pub(crate) fn completed<'r>(
     mut tail: Tail,
     units: impl Iterator<Item = (&'r UnitId, &'r UnitRow)>,
@@ -133,10 +133,10 @@ pub fn fold_history(
     tables.put_state(state)
 }
 
-/// Returns the records that an entry touches, each once.
+/// Returns the records that an entry changes or names, each once.
 ///
 /// # Errors
-/// [`StoreError`] if a plan that it names cannot be read.
+/// [`StoreError`] if a plan that the entry names cannot be read.
 pub fn touched(entry: &Entry, log: &impl LogView) -> Result<Vec<RecordKey>, StoreError> {
     let mut keys = BTreeSet::new();
     match &entry.meta {

@@ -16,7 +16,7 @@ pub trait LogView {
     /// Returns an entry, or `None` if the log has no entry with that seq.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the entry cannot be read.
     fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError>;
 
     /// Returns an entry that must exist.
@@ -34,7 +34,7 @@ pub trait LogView {
     /// Returns the content of an op.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if there is no such op.
+    /// [`StoreError::Corrupt`] if the op does not exist.
     fn op(&self, place: OpPlace) -> Result<OpContent, StoreError> {
         let entry = self.existing(place.seq)?;
         op_of(&entry, place)
@@ -43,7 +43,7 @@ pub trait LogView {
     /// Returns an item as fields; `None` if it was erased.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if it is not an object of fields.
+    /// [`StoreError::Corrupt`] if the item is not an object of fields.
     fn item(&self, seq: Seq, index: ItemIndex) -> Result<Option<FieldsJson>, StoreError> {
         let entry = self.existing(seq)?;
         entry.fields(index).map_err(|fault| StoreError::corrupt("an item", seq, fault))
@@ -53,7 +53,7 @@ pub trait LogView {
     /// erased.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if they do not read.
+    /// [`StoreError::Corrupt`] if the fields cannot be read.
     fn fields(&self, source: FieldsSource) -> Result<Option<FieldsJson>, StoreError> {
         match source {
             FieldsSource::Nothing => Ok(None),
@@ -105,7 +105,7 @@ pub trait EntryTable {
     /// Reads an entry, with the hash of the entry before if it is known.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read, or was altered after it was sealed.
+    /// [`StoreError`] if the entry cannot be read, or was altered after it was sealed.
     fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError>;
 }
 
@@ -141,7 +141,7 @@ pub struct CachedLog<T> {
 const KEPT: usize = 4;
 
 impl<T> CachedLog<T> {
-    /// Reads from this table.
+    /// Makes a log that reads from this table.
     pub const fn new(table: T) -> Self {
         Self { table, recent: RefCell::new(Vec::new()) }
     }

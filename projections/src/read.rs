@@ -38,7 +38,7 @@ pub struct TableDump {
 }
 
 impl Snapshot {
-    /// Reads within this transaction.
+    /// Makes a snapshot of this transaction.
     pub const fn new(transaction: ReadTransaction) -> Self {
         Self { transaction, records: OnceLock::new() }
     }
@@ -73,7 +73,7 @@ impl Snapshot {
     /// were keys.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the key cannot be read.
     pub fn device_key(&self) -> Result<Option<DeviceKey>, StoreError> {
         let table = match self.transaction.open_table(tables::DEVICE_KEY) {
             Ok(table) => table,
@@ -130,10 +130,10 @@ impl Snapshot {
         Ok(Some(self.records.get_or_init(|| table)))
     }
 
-    /// Passes to `read` what an app reads of a record's row, in place.
+    /// Passes to `read` the part of a record's row that an app reads, in place.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the row cannot be read.
     pub fn record_as<T>(
         &self,
         key: &RecordKey,
@@ -148,7 +148,7 @@ impl Snapshot {
     /// Returns a record's row.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the row cannot be read.
     pub fn record(&self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
         self.row(Which::Records, &key.to_bytes())
     }
@@ -173,8 +173,7 @@ impl Snapshot {
         }))
     }
 
-    /// Passes what an app reads of the same rows to `read`, with their ids, in place, until `read`
-    /// stops.
+    /// Passes to `read` the same part of these rows with their ids, in place, until `read` stops.
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.
@@ -215,7 +214,7 @@ impl Snapshot {
     /// Returns every entity type with at least one row.
     ///
     /// # Errors
-    /// [`StoreError`] if a key does not read.
+    /// [`StoreError`] if a key cannot be read.
     pub fn entity_types(&self) -> Result<Vec<EntityType>, StoreError> {
         let Some(table) = self.table(Which::Records)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
@@ -237,7 +236,7 @@ impl Snapshot {
     /// place if one is given.
     ///
     /// # Errors
-    /// [`StoreError`] if a key does not read.
+    /// [`StoreError`] if a key cannot be read.
     pub fn by_index(
         &self,
         range: &IndexRange,
@@ -262,7 +261,7 @@ impl Snapshot {
     /// Returns a unit without a final answer.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the row cannot be read.
     pub fn unit(&self, id: &UnitId) -> Result<Option<UnitRow>, StoreError> {
         self.row(Which::Units, &tables::unit_key(id))
     }
@@ -270,7 +269,7 @@ impl Snapshot {
     /// Returns a dead letter.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the row cannot be read.
     pub fn dead_letter(&self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError> {
         self.row(Which::DeadLetters, &tables::op_key(op))
     }
@@ -321,7 +320,7 @@ impl Snapshot {
     /// Returns a conflict.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the row cannot be read.
     pub fn conflict(&self, id: ConflictId) -> Result<Option<ConflictRow>, StoreError> {
         self.row(Which::Conflicts, &tables::conflict_key(id.seq, id.number))
     }
@@ -411,7 +410,7 @@ impl Snapshot {
     /// of the change in that entry.
     ///
     /// # Errors
-    /// [`StoreError`] if a key does not read.
+    /// [`StoreError`] if a key cannot be read.
     pub fn aside(&self) -> Result<Vec<(RecordKey, Seq, u32)>, StoreError> {
         let Some(table) = self.table(Which::Aside)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
@@ -455,7 +454,7 @@ impl Snapshot {
     /// Returns the entries that touched a record, oldest first, as far as the history is folded.
     ///
     /// # Errors
-    /// [`StoreError`] if a key does not read.
+    /// [`StoreError`] if a key cannot be read.
     pub fn history(&self, key: &RecordKey) -> Result<Vec<Seq>, StoreError> {
         let Some(table) = self.table(Which::History)? else { return Ok(Vec::new()) };
         let from = tables::history_prefix(key);
@@ -479,7 +478,7 @@ impl Snapshot {
     /// Returns the book's state row.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the row cannot be read.
     pub fn state(&self) -> Result<StateRow, StoreError> {
         Ok(self.row(Which::State, &[])?.unwrap_or_default())
     }
@@ -487,7 +486,7 @@ impl Snapshot {
     /// Builds the tail in memory: the table up to its mark, then the appends above it.
     ///
     /// # Errors
-    /// [`StoreError`] if a row or an entry does not read.
+    /// [`StoreError`] if a row or an entry cannot be read.
     pub fn tail(&self, schema: &fieldbook_core::Schema) -> Result<Tail, StoreError> {
         let folded = self
             .table(Which::Tail)?

@@ -227,7 +227,7 @@ impl MemoryTables {
 /// of the transaction. Returns the state row and the result of the fold.
 ///
 /// # Errors
-/// [`StoreError`] if the log does not read or the disk fails.
+/// [`StoreError`] if the log cannot be read or the disk fails.
 pub fn rebuild(
     transaction: &WriteTransaction,
     entries: &Entries,

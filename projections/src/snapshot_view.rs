@@ -17,7 +17,7 @@ use fieldbook_core::{FieldsJson, OpContent, OpId, OpPlace, RecordKey, UnitId, Vi
 use crate::log_view::LogView;
 use crate::read::Snapshot;
 
-/// A snapshot as the rules read it.
+/// A snapshot in the form that the rules read.
 pub struct SnapshotView<'a, L> {
     snapshot: &'a Snapshot,
     log: L,

@@ -1,8 +1,8 @@
-//! Writing rows in the order of their keys.
+//! Writes rows in the order of their keys.
 //!
 //! New rows with adjacent keys are written through a cursor of the storage engine, which fills page
-//! after page. A row that is written alone is searched from the root, and costs about twice as
-//! much. Sorted rows also change each page of the file only once in a commit.
+//! after page. The place of a row that is written alone is searched from the root, which costs
+//! about twice as much. Sorted rows also change each page of the file only once in a commit.
 
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -23,7 +23,7 @@ pub(crate) struct SortedRow {
 }
 
 impl SortedRow {
-    /// A row under a key that the table does not have.
+    /// Makes a row under a key that the table does not have.
     pub(crate) const fn new(key: Vec<u8>, value: Vec<u8>) -> Self {
         Self { key, value: Some(value), is_new: true }
     }

@@ -51,7 +51,8 @@ fn step_both(even: u64, odd: u64, pair: &[u8; 16]) -> (u64, u64) {
     (step(even, both as u64), step(odd, (both >> 64) as u64))
 }
 
-/// One to one, both in the state and in the word: a product with an odd number, and a rotation.
+/// Returns the next state. The step is one to one in the state and in the word: a product with an
+/// odd number, and a rotation.
 const fn step(state: u64, word: u64) -> u64 {
     (state ^ word).wrapping_mul(ODD).rotate_left(29)
 }

@@ -59,15 +59,15 @@ pub(crate) const STATE: Definition = TableDefinition::new("state-1");
 /// The tail, up to a mark. Key: seq (u64 BE), index (u32 BE). Value: `TailRow`.
 pub(crate) const TAIL: Definition = TableDefinition::new("tail-1");
 
-/// Which entries touched a record, up to a mark.
+/// The entries that changed or named a record, up to a mark.
 ///
 /// Key: entity type, 0, record id, 0, seq (u64 BE). Value: nothing.
 pub(crate) const HISTORY: Definition = TableDefinition::new("history-1");
 
-/// Records of entity types that are not declared, kept aside until they are.
+/// Records of entity types that are not declared, kept aside until the types are declared.
 ///
 /// Key: entity type, 0, record id, 0, seq (u64 BE), index of the change (u32 BE). Value: nothing;
-/// the log has it.
+/// the log has the change.
 pub(crate) const ASIDE: Definition = TableDefinition::new("aside-1");
 
 /// Records by the value of a declared field.
@@ -96,7 +96,7 @@ pub(crate) const ALL: [Definition; 13] = [
 pub(crate) type Named<'n> = TableDefinition<'n, &'static [u8], &'static [u8]>;
 
 /// The device's key, made with the book. It is not in [`ALL`]: no log contains it, so that nobody
-/// can read it there, and a rebuild keeps it.
+/// can read the key there, and a rebuild keeps the key.
 ///
 /// Key: nothing. Value: the 32 bytes of the key.
 pub(crate) const DEVICE_KEY: Definition = TableDefinition::new("device-key-1");
@@ -107,32 +107,32 @@ pub(crate) const DEVICE_KEY: Definition = TableDefinition::new("device-key-1");
 /// Key: name. Value: `ProjectionRow` as JSON.
 pub(crate) const PROJECTIONS: Definition = TableDefinition::new("projections-1");
 
-/// The name of the table of an app's own projection. Its format is the app's.
+/// Returns the name of the table of an app's own projection. Its format is the app's.
 pub(crate) fn app_name(projection: &str) -> String {
     format!("app-{projection}")
 }
 
-/// The table of that name. Keys and values are the app's.
+/// Returns the table of that name. Keys and values are the app's.
 pub(crate) const fn app(name: &str) -> Named<'_> {
     TableDefinition::new(name)
 }
 
-/// The key of a unit.
+/// Returns the key of a unit.
 pub(crate) fn unit_key(unit: &UnitId) -> [u8; 16] {
     *unit.as_bytes()
 }
 
-/// The key of a dead letter, or of a parked op.
+/// Returns the key of a dead letter, or of a parked op.
 pub(crate) fn op_key(op: &OpId) -> [u8; 16] {
     *op.as_bytes()
 }
 
-/// The key of a conflict.
+/// Returns the key of a conflict.
 pub(crate) fn conflict_key(seq: Seq, number: u32) -> [u8; 12] {
     numbered(seq, number)
 }
 
-/// The key of an op of the tail.
+/// Returns the key of an op of the tail.
 pub(crate) fn place_key(place: OpPlace) -> [u8; 12] {
     numbered(place.seq, place.index)
 }
@@ -152,7 +152,7 @@ pub(crate) fn numbers(key: &[u8]) -> Option<(Seq, u32)> {
     ))
 }
 
-/// The key of a cursor.
+/// Returns the key of a cursor.
 pub(crate) fn cursor_key(entity: &EntityType) -> &[u8] {
     entity.as_str().as_bytes()
 }
@@ -164,7 +164,7 @@ pub(crate) fn history_prefix(key: &RecordKey) -> Vec<u8> {
     bytes
 }
 
-/// The key of an entry in a record's history.
+/// Returns the key of an entry in a record's history.
 pub(crate) fn history_key(key: &RecordKey, seq: Seq) -> Vec<u8> {
     let mut bytes = history_prefix(key);
     bytes.extend_from_slice(&seq.number().to_be_bytes());

@@ -14,7 +14,7 @@ use super::{AuthorityRead, ExchangeError, Refusal};
 use crate::numbers::Hash;
 use crate::protocol::ExchangeRequest;
 
-/// How well the device is known.
+/// The result of comparing a request's key with the remembered key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Device {
     /// The request's key is the remembered key, or there is no key to compare.

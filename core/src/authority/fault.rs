@@ -13,14 +13,14 @@ use crate::limits;
 use crate::op::OpKind;
 use crate::protocol::{Outcome, RecordSize, Unit};
 
-/// Why a unit is refused: for machines, and for people.
+/// The reason for a refusal: a code for machines and a text for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault(&'static str, &'static str);
 
 /// The id was used for other content.
 pub(super) const UNIT_REUSED: Fault =
     Fault("unit_reused", "another unit had this id: send the change under a new one");
-/// The unit reads and writes more than one request may.
+/// The unit's work exceeds the budget of a request.
 pub(super) const TOO_COSTLY: Fault =
     Fault("unit_too_large", "the unit changes too many large records at once: send fewer in one");
 /// The tenant has the most entity types already.
@@ -46,7 +46,7 @@ pub(super) fn rejected(code: &str, message: &str) -> Outcome {
     Outcome::Rejected { code: code.to_owned(), message: message.to_owned() }
 }
 
-/// Returns the fault of a unit, if it has one whatever the store holds.
+/// Returns the fault of a unit that does not depend on the content of the store.
 pub(super) fn of(unit: &Unit) -> Option<Fault> {
     if unit.changes.is_empty() {
         return Some(Fault("no_changes", "a unit has at least one change"));

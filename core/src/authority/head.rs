@@ -70,7 +70,7 @@ mod tests {
         range.map(|number| Hash::from_bytes([number; 32])).collect()
     }
 
-    /// The head of a log whose entries have the contents 1, 2, 3 and so on.
+    /// Returns the head of a log whose entries have the contents 1, 2, 3 and so on.
     fn head(seq: u8) -> Receipt {
         Receipt { seq: Seq::new(seq.into()), hash: chain::extend(&Hash::ZERO, &contents(1..=seq)) }
     }

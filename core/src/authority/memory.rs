@@ -46,7 +46,7 @@ impl MemoryAuthority {
         }
     }
 
-    /// Makes it the store of one of several tenants. Its answers name the tenant.
+    /// Names the tenant of the store. Every answer then names this tenant.
     #[must_use]
     pub const fn of_tenant(mut self, tenant: TenantId) -> Self {
         self.tenant = Some(tenant);
@@ -58,10 +58,10 @@ impl MemoryAuthority {
         self.records.iter()
     }
 
-    /// Starts a new epoch of the store, as an operator does after restoring a backup. It forgets
-    /// all anchors, because the devices' logs may have grown since. It numbers commits above every
-    /// commit that the former epoch can have made. So a unit made for a version of that epoch never
-    /// meets another state under the same number.
+    /// Starts a new epoch of the store, as an operator does after restoring a backup. All anchors
+    /// are removed, because the devices' logs may have grown since. The new epoch numbers commits
+    /// above every commit that the former epoch can have made. So a unit made for a version of that
+    /// epoch never meets another state under the same number.
     pub fn start_epoch(&mut self, epoch: ServerEpoch) {
         self.identity.1 = epoch;
         self.anchors.clear();

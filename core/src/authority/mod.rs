@@ -27,7 +27,7 @@
 //! 9. A stamp is accepted unchanged, or its unit is not accepted. The server's time never goes back
 //!    behind its newest commit, so that a stamp that was once accepted is not ahead later.
 //!
-//! What it does not do: check credentials, wait, or know an app's entity types. It does not decide
+//! What it does not do: check credentials or an app's entity types, or wait. It does not decide
 //! conflicts: a device does, and here writes are joined by their stamps. Tombstones and unit ids
 //! are kept for ever.
 
@@ -92,7 +92,7 @@ pub struct Quota {
     pub units: usize,
     /// The most changes of all its units together.
     pub changes: usize,
-    /// The most changes of a page; a last whole commit may go over it.
+    /// The most changes of a page. Its last commit is whole and may exceed this number.
     pub page_changes: u32,
     /// The bytes after which a page ends. Once the outcomes are as large, no further unit is
     /// applied.
@@ -283,7 +283,8 @@ pub fn answer_by_change<S: AuthorityRead>(
     accepted: Accepted,
     take: impl FnMut(Change),
 ) -> Result<ExchangeAnswer, ExchangeError<S::Error>> {
-    // The owner of a forked log has to decide first which epoch of it this is.
+    // The owner of a forked log has to decide about the log before a page is sent. The cursors of
+    // a request for another epoch have no meaning here.
     let page = if accepted.forked.is_some() || accepted.for_another_epoch {
         page::Page::default()
     } else {
@@ -310,8 +311,7 @@ pub fn answer_by_change<S: AuthorityRead>(
     })
 }
 
-/// Returns the server's time: its clock, or the time of its newest commit if the clock is behind
-/// that.
+/// Returns the server's time: the later of its clock and the time of its newest commit.
 fn server_time<S: AuthorityRead>(
     state: &S,
     now: WallTime,

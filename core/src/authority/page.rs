@@ -30,8 +30,8 @@ fn cursor(commit: Version) -> Result<Cursor, Refusal> {
     Cursor::new(commit.number().to_be_bytes().to_vec()).map_err(|_| Refusal::bad_cursor())
 }
 
-/// Reads a page and passes each change to `take` at once, so that no caller has to keep all of
-/// them. It skips records that the request's own units (`own`) left in their present state.
+/// Reads a page and passes each change to `take` at once, so that the changes are not in memory
+/// together. It skips records that the request's own units (`own`) left in their present state.
 pub(super) fn read<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,
@@ -50,7 +50,7 @@ pub(super) fn read<S: AuthorityRead>(
         Some(cursor) if !cursor.as_bytes().is_empty() => position(cursor)?,
         _ => Version::default(),
     };
-    // Only entity types with news are opened: a tenant may have a thousand types.
+    // Only feeds with changes are opened: a tenant may have a thousand entity types.
     let mut earliest = others;
     for place in request.cursors.values() {
         earliest = earliest.min(position(place)?);
@@ -82,7 +82,7 @@ pub(super) fn read<S: AuthorityRead>(
             let with = size + change.size();
             if is_full && is_over(with, quota) {
                 // Only a commit from before the stamps were counted is that large. A record without
-                // them can be read.
+                // the stamps can be read.
                 change.older.clear();
             }
             count += 1;
@@ -108,7 +108,7 @@ const fn is_full(size: RecordSize, quota: &Quota) -> bool {
     size.all() >= quota.page_bytes || size.head >= limits::PAGE_HEAD_BYTES
 }
 
-/// Returns whether a page has more than any commit that is accepted now can bring it to.
+/// Returns whether a page is larger than commits within the present limits can make it.
 const fn is_over(size: RecordSize, quota: &Quota) -> bool {
     size.all() > quota.page_bytes + quota.commit_bytes
         || size.head > limits::PAGE_HEAD_BYTES + limits::COMMIT_HEAD_BYTES
@@ -120,7 +120,7 @@ const FEW: usize = 16;
 /// its turn comes.
 const KEPT_BYTES: usize = 16 * 1024;
 
-/// A place in a feed: the commit, and which change of it.
+/// A place in a feed: the commit, and the index of the change in the commit.
 type Place = (Version, u32);
 
 /// The feeds of several entity types, merged in the order of commits.

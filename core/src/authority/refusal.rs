@@ -10,9 +10,9 @@ use crate::protocol::{Failure, PROTOCOL};
 pub struct Refusal {
     /// The kind of refusal. A device reacts to the kind.
     pub class: RefusalClass,
-    /// Why, for machines.
+    /// The reason, for machines.
     pub code: &'static str,
-    /// Why, for people.
+    /// The reason, for people.
     pub message: String,
 }
 
@@ -23,11 +23,11 @@ pub enum RefusalClass {
     BadRequest,
     /// The credentials do not allow the request's actor.
     Forbidden,
-    /// The device is known by another key than the request has.
+    /// The server remembers another key for the device than the request's key.
     DeviceOfAnother,
     /// The device has read a later state of this store than its present one.
     Behind,
-    /// The request asks for more than one request may.
+    /// The request exceeds a limit of one request.
     TooLarge,
     /// The client uses another protocol.
     UpgradeRequired,

@@ -19,7 +19,7 @@ use crate::time::Hlc;
 pub struct Row {
     /// The commit that last changed the record, which is its version.
     pub version: Version,
-    /// Which change of that commit it was, from 0.
+    /// The index of the change in that commit, from 0.
     pub index: u32,
     /// The time of the record's own stamp, the greatest of its fields.
     pub edited_at: Hlc,
@@ -34,7 +34,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Returns whether this is a tombstone.
+    /// Returns whether the row is a tombstone.
     pub const fn is_deleted(&self) -> bool {
         self.fields.is_none()
     }
@@ -150,7 +150,7 @@ impl Met {
     }
 }
 
-/// Where a change puts its record.
+/// The place that a change gives to its record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placing {
     /// The commit.
@@ -167,11 +167,11 @@ pub(super) enum Effect {
         /// Whether the record has all writes of the change already.
         is_known: bool,
     },
-    /// Another row.
+    /// The record gets another row.
     Row(Row),
 }
 
-/// Joins a change with the present state. The caller has checked that it may.
+/// Joins a change with the present state. The caller has checked that the change may be joined.
 pub(super) fn changed(
     met: Met,
     change: &UnitChange,

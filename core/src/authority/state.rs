@@ -189,9 +189,9 @@ pub enum UnitFate {
     Ahead,
     /// The unit was refused.
     Rejected {
-        /// Why, for machines.
+        /// The reason, for machines.
         code: String,
-        /// Why, for people.
+        /// The reason, for people.
         message: String,
     },
 }
@@ -208,7 +208,7 @@ impl UnitMemory {
 pub struct RowPlace {
     /// The record's version.
     pub version: Version,
-    /// Which change of that commit it was.
+    /// The index of the change in that commit.
     pub index: u32,
     /// The record's own stamp, the greatest of its fields.
     pub stamp: EditStamp,

@@ -1,4 +1,4 @@
-//! Applies a unit: applied, known already, stale, or refused; whole or not at all.
+//! Applies a unit, as a whole or not at all. A unit is applied, known already, stale or refused.
 //!
 //! ```text
 //!   the record is          base      create, replace   update    delete
@@ -41,7 +41,7 @@ use crate::op::OpKind;
 use crate::protocol::{Change, Outcome, RecordSize, Unit, UnitChange, UnitOutcome};
 use crate::time::{Hlc, WallTime};
 
-/// After how long a unit that found no room is tried again.
+/// The milliseconds after which a unit that found no room at the server is sent again.
 const ROOM_AGAIN: u64 = 15 * 60 * 1000;
 
 /// The state that the units of one request share.
@@ -144,8 +144,8 @@ fn apply<S: AuthorityState>(
     for change in &unit.changes {
         places.push((change, state.place(&change.key).map_err(ExchangeError::State)?));
     }
-    // A unit that replaces an applied unit is stale, whatever its bases are: its writes must not
-    // take effect twice.
+    // A unit that replaces an applied unit is stale whatever its bases are: no op takes effect
+    // twice.
     let is_stale = |(change, place): &&(&UnitChange, Option<RowPlace>)| {
         !applied.is_empty() || !meets(change, place.as_ref())
     };
@@ -159,7 +159,7 @@ fn apply<S: AuthorityState>(
     Ok(if current.is_empty() { Err(Spent) } else { Ok(Outcome::Stale { current, applied }) })
 }
 
-/// Returns why a unit is refused whatever the store holds.
+/// Returns the refusal of a unit that does not depend on the content of the store.
 fn refusal_of(unit: &Unit) -> Option<Outcome> {
     if let Some(fault) = fault::of(unit) {
         return Some(fault.into());
@@ -298,7 +298,7 @@ struct Draft {
     is_known: bool,
 }
 
-/// Why a unit's rows are not built to the end.
+/// The reason why a unit's rows are not built to the end.
 enum Ended {
     /// The work of the request is done.
     Spent,
@@ -342,7 +342,7 @@ fn draft<S: AuthorityState>(
     Ok(Ok(draft))
 }
 
-/// Reads as much of a record as a change has to be joined with.
+/// Reads the part of a record that the join with a change needs.
 fn met<S: AuthorityState>(
     state: &S,
     change: &UnitChange,
@@ -369,7 +369,7 @@ fn all_known<S: AuthorityState>(
     if !places.iter().all(may_be) {
         return Ok(None);
     }
-    // The rows are read again to be shown, and counted then.
+    // The rows are read to be shown, so the work of showing them is counted here.
     let mut work = round.work;
     let (mut current, mut size) = (Vec::new(), RecordSize::default());
     for (change, place) in places {

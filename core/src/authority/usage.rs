@@ -54,7 +54,7 @@ pub(super) struct Counted {
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     records: u64,
-    /// The bytes that its records grow by, and the bytes that others shrink by.
+    /// The bytes by which some of its records grow, and the bytes by which others shrink.
     more: u64,
     less: u64,
     entity_types: BTreeSet<EntityType>,

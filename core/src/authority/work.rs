@@ -19,7 +19,7 @@ const CHANGE: usize = 4 * 1024;
 /// The cost of a look-up.
 const LOOKUP: usize = 1024;
 
-/// The budget is spent. Nothing that was asked for was done.
+/// The budget is spent, and the step was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spent;
 

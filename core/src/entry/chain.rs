@@ -1,4 +1,4 @@
-//! The hashes of format 1. They never change: every released book, and every other program that
+//! The hashes of a log. They never change: every released book, and every other program that
 //! verifies one, depends on them.
 //!
 //! ```text
@@ -15,7 +15,7 @@ const ITEM: &[u8] = b"fieldbook/1/item\0";
 const CONTENT: &[u8] = b"fieldbook/1/content\0";
 const LINK: &[u8] = b"fieldbook/1/link\0";
 
-/// Commits to an erasable value.
+/// Returns the commitment to an erasable value.
 pub fn commitment(salt: &[u8; 16], bytes: &[u8]) -> Hash {
     let mut said = Said::of(ITEM);
     said.add(salt);
@@ -36,7 +36,8 @@ pub(super) fn commitment_of_stored(stored: &[u8]) -> Hash {
 pub(super) struct Content(blake3::Hasher);
 
 impl Content {
-    /// Begins with the header, the meta part and the number of items, in their stored layout.
+    /// Begins the hash with the header, the meta part and the number of items, in their stored
+    /// layout.
     pub(super) fn begin(said: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(CONTENT);
@@ -126,7 +127,7 @@ pub fn extend(from: &Hash, contents: &[Hash]) -> Hash {
     contents.iter().fold(*from, |previous, content| link(&previous, content))
 }
 
-/// Every part is bounded by `limits::ENTRY_BYTES`, far below 2³².
+/// Returns a length as four bytes. Every part is bounded by `limits::ENTRY_BYTES`, far below 2³².
 fn length(bytes: &[u8]) -> [u8; 4] {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes()
 }

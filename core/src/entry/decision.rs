@@ -1,5 +1,5 @@
 //! The part of the meta with decisions: those of the engine after an answer, and those of a person.
-//! As in [`super::meta`], changing a type here changes the stored bytes.
+//! A changed type in this file changes the stored bytes, as in [`super::meta`].
 
 use super::meta::{Extent, ItemIndex, PlannedOp};
 use crate::codec::{Decode, Encode};
@@ -17,23 +17,23 @@ pub struct Annulled {
     pub key: RecordKey,
     /// The ops, oldest first.
     pub ops: Vec<PlannedOp>,
-    /// Why.
+    /// The reason.
     pub reason: AnnulledReason,
 }
 
-/// Why ops need not be sent.
+/// The reason why ops need not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum AnnulledReason {
     /// The record was created and deleted before any of it left the device.
     CreatedAndDeleted,
-    /// They were undone within the undo window.
+    /// The ops were undone within the undo window.
     Undone,
-    /// They change nothing that is not so already.
+    /// The ops change nothing of the record.
     NoEffect,
-    /// Reserved: no program has written it. They are of an entity type that never leaves the
+    /// Reserved: no program has written it. The ops are of an entity type that never leaves the
     /// device.
     LocalOnly,
-    /// They had reached the server in a unit that was given up.
+    /// The ops had reached the server in a unit that was given up.
     Arrived,
 }
 
@@ -46,7 +46,7 @@ pub enum Decision {
         unit: UnitId,
         /// The entry that planned it.
         planned: Seq,
-        /// The versions its records have by it.
+        /// The versions that the unit gave its records.
         versions: Vec<(RecordKey, Version)>,
     },
     /// The server did not accept a unit this time.
@@ -55,11 +55,11 @@ pub enum Decision {
         unit: UnitId,
         /// The entry that planned it.
         planned: Seq,
-        /// How many classified answers it has had.
+        /// The number of classified answers to the unit so far.
         tries: u32,
         /// The server's code.
         code: String,
-        /// Not to be sent again before this.
+        /// The unit is not sent again before this time.
         retry_at: WallTime,
     },
     /// A unit was stale: its ops return to the tail, to be planned again.
@@ -96,9 +96,9 @@ pub enum Decision {
         op: PlannedOp,
         /// The fields.
         fields: Vec<String>,
-        /// When they count as edited.
+        /// The new time of the fields' edit.
         edited_at: Hlc,
-        /// The item with values that replace the op's own; none if it keeps its own.
+        /// The item with values that replace the op's own; none if the op keeps its own.
         values: Option<ItemIndex>,
     },
     /// An edit wins against a deletion. It is sent as a creation with all that its author read.
@@ -117,7 +117,7 @@ pub enum Decision {
         unit: UnitId,
         /// The entry that planned it.
         planned: Seq,
-        /// How many classified answers it had.
+        /// The number of classified answers to the unit.
         tries: u32,
         /// The server's code.
         code: String,
@@ -133,7 +133,7 @@ pub enum Decision {
         /// The op.
         op: PlannedOp,
     },
-    /// A person gave an op up. What the app reads no longer includes it.
+    /// A person discarded an op. The visible record no longer includes the op.
     Discarded {
         /// The record.
         key: RecordKey,
@@ -144,17 +144,17 @@ pub enum Decision {
     Annulled(Annulled),
     /// Sending stops for a scope until something outside changes.
     Parked {
-        /// What is parked.
+        /// The scope that is parked.
         scope: ParkScope,
         /// The server's code.
         code: String,
     },
     /// A park ended.
     Unparked {
-        /// What resumes.
+        /// The scope that resumes.
         scope: ParkScope,
     },
-    /// A person settled a conflict that was left open.
+    /// A person resolved an open conflict.
     Resolved {
         /// The record.
         key: RecordKey,
@@ -168,8 +168,8 @@ pub enum Decision {
     /// A person accepted another server, or another epoch of the server. Every record is to be
     /// confirmed again, and every unanswered unit returns to the tail as given up.
     ServerAccepted {
-        /// The server and its epoch. None stands for the next server that answers, because this
-        /// one has not named itself yet.
+        /// The server and its epoch. None stands for the next server that answers, because the
+        /// accepted server has not named itself yet.
         server: Option<(ServerId, ServerEpoch)>,
     },
     /// The accepted server was read to its end: records that it did not name do not exist.
@@ -183,14 +183,14 @@ pub enum Decision {
         /// The index of the change in that entry.
         number: u32,
     },
-    /// The app declares a later schema version than the one under which an op was made. These are
-    /// the op's fields in that version.
+    /// The app declares a later schema version than the version under which an op was made. The op
+    /// gets fields of that version.
     Upcast {
         /// The record.
         key: RecordKey,
         /// The op.
         op: PlannedOp,
-        /// The version that they are turned into.
+        /// The schema version of the new fields.
         schema_version: u32,
         /// The item with the fields.
         fields: ItemIndex,
@@ -201,7 +201,7 @@ pub enum Decision {
     Suspected {
         /// The units, each with the entry that planned it.
         units: Vec<(UnitId, Seq)>,
-        /// How often it has not got through alone; 0 where they are several.
+        /// How often the unit has not got through alone; 0 for several units.
         times: u32,
         /// The code of the failure.
         code: String,
@@ -209,8 +209,7 @@ pub enum Decision {
         /// when nothing else is left to send.
         retry_at: Option<WallTime>,
     },
-    /// Pending ops get earlier stamps: the ones that they were made with are ahead of the server's
-    /// time.
+    /// Pending ops get earlier stamps, because their stamps are ahead of the server's time.
     Restamped {
         /// The time of the server's clock.
         server_time: WallTime,
@@ -250,11 +249,11 @@ pub struct Restamp {
     pub key: RecordKey,
     /// The op.
     pub op: PlannedOp,
-    /// When it counts as made.
+    /// The op's new time.
     pub edited_at: Hlc,
 }
 
-/// What a park stops.
+/// The scope of a park.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum ParkScope {
     /// Everything that this actor made, until there are new credentials.
@@ -267,8 +266,8 @@ pub enum ParkScope {
     Server(ServerId, ServerEpoch),
     /// Everything, until the app is upgraded to a protocol that the server speaks.
     Protocol,
-    /// Everything, until there are credentials of the book's tenant. The present ones are of this
-    /// tenant.
+    /// Everything, until there are credentials of the book's tenant. The present credentials are of
+    /// this tenant.
     Tenant(TenantId),
 }
 
@@ -281,19 +280,19 @@ pub struct Conflicted {
     pub op: PlannedOp,
     /// The kind of the local op.
     pub kind: OpKind,
-    /// When the local op was made.
+    /// The time at which the local op was made.
     pub edited_at: Hlc,
     /// The server's version that it met.
     pub version: Version,
     /// How much of the record the server sent.
     pub extent: Extent,
-    /// When the server's side was edited.
+    /// The time at which the server's side was edited.
     pub remote_edited_at: Hlc,
     /// The fields that both sides changed; empty if one side is a delete.
     pub fields: Vec<ConflictedField>,
     /// The winner, if one side is a delete or the record is resolved as a whole.
     pub winner: Winner,
-    /// The rule by which the whole was settled.
+    /// The rule that resolved the conflict as a whole.
     pub rule: Policy,
     /// The item with the overlapping fields as both sides had them before.
     pub base: ItemIndex,
@@ -303,7 +302,7 @@ pub struct Conflicted {
     pub remote: ItemIndex,
     /// The item with the fields that a merging rule made; none if no rule merged.
     pub merged: Option<ItemIndex>,
-    /// The functions of the app that settled it.
+    /// The functions of the app that resolved the conflict.
     pub functions: Vec<SettledBy>,
 }
 
@@ -322,7 +321,7 @@ pub struct SettledBy {
 pub struct ConflictedField {
     /// The field's name.
     pub name: String,
-    /// The rule that settled it.
+    /// The rule that resolved the field.
     pub rule: Policy,
     /// The winner.
     pub winner: Winner,
@@ -349,7 +348,7 @@ pub enum Winner {
 pub enum Verb {
     /// Send dead letters again, unchanged or corrected.
     Retry,
-    /// Give ops up, with the reason as an item.
+    /// End ops without sending them. The reason is an item.
     Discard {
         /// The item with the reason.
         reason: ItemIndex,

@@ -1,4 +1,4 @@
-//! How an entry is laid out in bytes. Format 2, described for other programs in
+//! The layout of an entry in bytes. It is format 2, described for other programs in
 //! `docs/log-format.md`.
 //!
 //! ```text

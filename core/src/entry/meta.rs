@@ -1,5 +1,5 @@
-//! The meta part of an entry, which survives erasure. Format 2; changing a type here changes the
-//! stored bytes.
+//! The meta part of an entry, which survives erasure. It has format 2. A changed type in this file
+//! changes the stored bytes.
 //!
 //! Values that may be erased (fields, messages) are never in the meta part. The meta part has an
 //! [`ItemIndex`] into the entry's items instead.
@@ -46,17 +46,17 @@ pub struct OpMeta {
     pub key: RecordKey,
     /// What the op does.
     pub kind: OpKind,
-    /// When it was made.
+    /// The time at which the op was made.
     pub edited_at: Hlc,
     /// Whether the device's clock was too far ahead, so that `edited_at` was capped.
     pub clock_capped: bool,
-    /// The version its author saw.
+    /// The version that its author had read.
     pub base: Option<Version>,
-    /// The schema version it was made under.
+    /// The schema version under which the op was made.
     pub schema_version: u32,
     /// The item with its fields; none for a delete.
     pub fields: Option<ItemIndex>,
-    /// An earlier op that this one corrects.
+    /// The earlier op that this op corrects.
     pub cites: Option<OpId>,
 }
 
@@ -66,7 +66,7 @@ pub struct OpMeta {
 pub struct Upstream {
     /// The request that was answered.
     pub request: RequestId,
-    /// Which server answered.
+    /// The server that answered.
     pub server: ServerId,
     /// The epoch of that server.
     pub epoch: ServerEpoch,
@@ -76,9 +76,9 @@ pub struct Upstream {
     pub outcomes: Vec<OutcomeMeta>,
     /// The records that the server sent: those of the page, and those of outcomes.
     pub changes: Vec<ChangeMeta>,
-    /// How far the page reads.
+    /// The cursors that the page moved.
     pub cursors: Vec<(EntityType, Cursor)>,
-    /// The server's receipt for our head.
+    /// The server's receipt for the head of this log.
     pub receipt: Option<Receipt>,
 }
 
@@ -87,7 +87,7 @@ pub struct Upstream {
 pub struct OutcomeMeta {
     /// The unit.
     pub unit: UnitId,
-    /// How it was classed.
+    /// The class of the outcome.
     pub class: OutcomeClass,
     /// The server's code, for classes that have one.
     pub code: String,
@@ -97,18 +97,18 @@ pub struct OutcomeMeta {
     pub versions: Vec<(RecordKey, Version)>,
 }
 
-/// The classes of answers to a unit (design, section 6.4).
+/// The classes of answers to a unit (`docs/protocol.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum OutcomeClass {
-    /// Accepted now.
+    /// The unit was accepted now.
     Applied,
-    /// Accepted before, under the same unit id.
+    /// The unit was accepted before, under the same id.
     Duplicate,
     /// A base version is not the current one.
     Stale,
-    /// Not now; later.
+    /// The unit is not accepted now, but may be later.
     Transient,
-    /// Never in this form.
+    /// The unit is never accepted in this form.
     Rejected,
     /// The server does not know the entity type or one of its fields.
     Unsupported,
@@ -127,7 +127,7 @@ pub struct ChangeMeta {
     pub version: Version,
     /// How much of the record was sent.
     pub extent: Extent,
-    /// When it was last edited, the greatest stamp of its fields.
+    /// The time of its last edit, the greatest stamp of its fields.
     pub edited_at: Hlc,
     /// The op that last edited it.
     pub op: OpId,
@@ -212,7 +212,7 @@ pub struct PlannedUnit {
     pub changes: Vec<PlannedChange>,
     /// The hash of its frozen content (`docs/protocol.md`), checked each time it is sent.
     pub digest: Hash,
-    /// Earlier units without a final answer that had some of the same ops: the unit that this one
+    /// Earlier units without a final answer that had some of the same ops: the unit that this unit
     /// absorbs, and those that were given up.
     pub replaces: Vec<UnitId>,
 }
@@ -226,7 +226,7 @@ pub struct PlannedChange {
     pub kind: OpKind,
     /// The ops that the change consists of, oldest first.
     pub ops: Vec<PlannedOp>,
-    /// The version for which it was made.
+    /// The version for which the change was made.
     pub base: Option<Version>,
     /// The time of the last edit of its ops. With the last op it is the stamp of every field that
     /// is not listed.
@@ -235,11 +235,11 @@ pub struct PlannedChange {
     pub older: Vec<FieldWrites>,
     /// The schema version of its fields.
     pub schema_version: u32,
-    /// Where its fields are.
+    /// The place of its fields.
     pub fields: FieldsSource,
 }
 
-/// An op that a unit absorbed.
+/// An op with its place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct PlannedOp {
     /// The op.
@@ -248,13 +248,13 @@ pub struct PlannedOp {
     pub place: OpPlace,
 }
 
-/// Where the frozen fields of a change are.
+/// The place of the frozen fields of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum FieldsSource {
     /// The change has no fields: it is a delete.
     Nothing,
     /// The fields are those of this op, unchanged.
     OfOp(OpPlace),
-    /// They are an item of the entry that planned it.
+    /// The fields are this item of the entry at this place.
     Item(Seq, ItemIndex),
 }

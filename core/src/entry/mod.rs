@@ -83,8 +83,8 @@ impl Meta {
     }
 }
 
-// Here and not beside the types: their source text is also built by itself, with another codec
-// (`core/tests/wincode`).
+// The macro is called here and not beside the types, because their source text is also built alone,
+// with another codec (`core/tests/wincode`).
 codec::stored_by_members! {
     Meta => "the meta part of an entry", at most limits::META_BYTES;
 }
@@ -224,7 +224,7 @@ impl Items {
         self.0.truncate(count);
     }
 
-    /// Adds fields and returns where they are.
+    /// Adds fields and returns their index.
     pub fn add_fields(&mut self, fields: &FieldsJson, random: &mut dyn Randomness) -> ItemIndex {
         self.add_value(ItemValue::Fields(fields.clone()), random)
     }
@@ -293,7 +293,7 @@ impl From<Checked> for Draft {
     }
 }
 
-/// Makes a draft that is not checked yet. The check happens when it is sealed.
+/// Makes a draft that is not checked yet. The check happens when the draft is sealed.
 impl From<Draft> for Checked {
     fn from(draft: Draft) -> Self {
         Self { draft, meta: None }
@@ -404,30 +404,31 @@ pub enum EntryError {
         /// The part that was to be read there.
         what: &'static str,
     },
-    /// A newer program wrote it.
+    /// A newer program wrote the entry.
     #[error(
         "the entry has format {found}; this program reads up to format {FORMAT}: use a newer one"
     )]
     NewerFormat {
-        /// The format it has.
+        /// The format of the entry.
         found: u8,
     },
-    /// A program from before the first release wrote it.
+    /// A program from before the first release wrote the entry.
     #[error(
         "the entry has format {found}, made by a version before the first release; this program reads format {FORMAT}: \
          begin a new book"
     )]
     OlderFormat {
-        /// The format it has.
+        /// The format of the entry.
         found: u8,
     },
     /// The header and the meta part disagree about the kind.
     #[error("an entry's header and its content are of different kinds")]
     KindDiffers,
-    /// The meta part does not read.
+    /// The meta part cannot be read.
     #[error(transparent)]
     Meta(#[from] codec::CodecError),
-    /// The entry's clock is not after that of the entry before, as when no later stamp exists.
+    /// The entry's clock is not after the clock of the entry before, for example because no later
+    /// stamp exists.
     #[error(
         "the log's clock does not advance after its last entry: export the pending ops and begin a new book"
     )]

@@ -10,11 +10,11 @@
 //! Invariants:
 //! 1. Two texts of the same values have the same form, whatever program wrote them and in whatever
 //!    order.
-//! 2. The form of the form is the form itself.
+//! 2. Text in the one form is not changed.
 //! 3. Text that cannot be rewritten without a loss is refused: a number that would be rounded, half
 //!    of a surrogate pair, a name that occurs twice.
-//! 4. It does not depend on how an app has `serde_json` built (`preserve_order`,
-//!    `arbitrary_precision`).
+//! 4. The form does not depend on the features with which an app builds `serde_json`
+//!    (`preserve_order`, `arbitrary_precision`).
 //!
 //! This file only checks text. `rewrite` makes the form where text has another one. `scan`
 //! recognises usual text without either.
@@ -41,7 +41,7 @@ pub(super) fn rewritten(text: &str) -> Result<Option<String>, InvalidFields> {
     rewrite::object(text).map(Some)
 }
 
-/// Why a scan ended early.
+/// The reason why a scan ended early.
 enum Stop {
     /// The text is not JSON here.
     Syntax,

@@ -1,4 +1,4 @@
-//! Why JSON cannot be the fields of a record.
+//! The reasons why JSON cannot be the fields of a record.
 
 use crate::limits;
 
@@ -7,7 +7,7 @@ use crate::limits;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidFields {
-    /// Not a JSON object, or not JSON at all.
+    /// The text is not a JSON object, or not JSON at all.
     #[error(
         "fields are not a JSON object such as {{\"name\":\"Ann\"}} (line {line}, column {column})"
     )]
@@ -17,13 +17,13 @@ pub enum InvalidFields {
         /// Column of the fault, from 1.
         column: usize,
     },
-    /// More bytes than [`limits::OP_BYTES`].
+    /// The fields have more bytes than [`limits::OP_BYTES`].
     #[error("fields take {bytes} bytes, more than the {} that one op may have", limits::OP_BYTES)]
     TooLarge {
         /// The size of the fields, in bytes.
         bytes: usize,
     },
-    /// Deeper than [`limits::FIELD_LEVELS`].
+    /// A field nests deeper than [`limits::FIELD_LEVELS`].
     #[error("a field nests deeper than {} levels", limits::FIELD_LEVELS)]
     TooDeep,
     /// A field's name is empty or longer than [`limits::FIELD_NAME_BYTES`].
@@ -114,5 +114,5 @@ fn readable(name: &str) -> String {
     shown
 }
 
-/// How many characters of a name are shown.
+/// The most characters of a name that are shown.
 const NAME_SHOWN: usize = 64;

@@ -24,7 +24,7 @@ pub(super) fn canonical(token: &str) -> Option<Cow<'_, str>> {
     reread(token)
 }
 
-/// Finds out by reading a number and writing it again.
+/// Returns the same as [`canonical`] by reading a number and writing it again.
 fn reread(token: &str) -> Option<Cow<'_, str>> {
     let number: f64 = token.parse().ok().filter(|number: &f64| number.is_finite())?;
     let printed = serde_json::to_string(&number).ok()?;
@@ -50,7 +50,8 @@ pub(super) fn is_plain(token: &str) -> bool {
         && fraction.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Numbers of up to 18 digits fit without being read.
+/// Does the same for a whole number. A number of up to 18 characters is within 64 bits, so it is
+/// not read.
 fn whole(token: &str) -> Option<Cow<'_, str>> {
     if token == "-0" {
         return Some(Cow::Borrowed("-0.0"));

@@ -21,7 +21,7 @@ pub(super) fn apply(image: &str, patch: &str) -> Option<String> {
             (None, Some(_)) => Ordering::Greater,
             (Some(old), Some(new)) => old.name.cmp(new.name),
         };
-        // On a tie the patch speaks, and the image's member is passed over.
+        // If both texts have a member of this name, the patch's member is written.
         let written = if order == Ordering::Less {
             old
         } else {
@@ -70,7 +70,7 @@ pub(super) fn changed(image: &str, patch: &str) -> Option<String> {
     Some(out)
 }
 
-/// Leaves members out.
+/// Returns the text without some of its members.
 pub(super) fn without(text: &str, left_out: impl Fn(&str) -> bool) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut members = Members::of(text)?;

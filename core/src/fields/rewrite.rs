@@ -214,7 +214,8 @@ impl Writing {
         if members.keys().is_sorted() {
             members.iter().for_each(|(name, value)| self.member(start, name, value, levels));
         } else {
-            // An app has `serde_json` built with `preserve_order`.
+            // With the feature `preserve_order` of `serde_json` the members have the order in which
+            // they were added.
             let mut ordered: Vec<_> = members.iter().collect();
             ordered.sort_by(|(one, _), (other, _)| -> Ordering { one.cmp(other) });
             ordered.into_iter().for_each(|(name, value)| self.member(start, name, value, levels));
@@ -255,7 +256,7 @@ impl Writing {
     }
 }
 
-/// Writes a string as JSON has it, escaped where that must be.
+/// Writes a string as JSON, with the escapes that it needs.
 fn write_text(out: &mut String, text: &str) {
     if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
         // Writing a string to memory cannot fail.

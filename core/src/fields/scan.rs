@@ -15,7 +15,7 @@
 //!    [`super::FieldsJson::parse`] becomes slow, never wrong.
 //! 2. Each byte of text is read once. Only names are read twice, because they are compared.
 //!
-//! What it is not: a source of faults. It never returns why it gave up.
+//! What it is not: a source of faults. The check never returns the reason why it gave up.
 
 use super::number;
 use crate::limits;

@@ -117,7 +117,7 @@ impl FieldsJson {
         let (image, patch) = (self.to_fields()?, patch.to_fields()?);
         let changes = |name: &str| match (image.get(name), patch.get(name)) {
             (None, Some(value)) => !value.is_null(),
-            // As text, by which `0.0` and `-0.0` are two.
+            // Values are compared as text, in which `0.0` and `-0.0` differ.
             (before, after) => before.map(Value::to_string) != after.map(Value::to_string),
         };
         Ok(patch.filtered(changes).to_json())
@@ -172,7 +172,7 @@ impl FieldsJson {
         self.0.contains("null")
     }
 
-    /// Returns the image these fields leave: the same text unless a member is null.
+    /// Returns the image of these fields: the same text unless a member is null.
     ///
     /// # Errors
     /// [`InvalidFields`] if stored text was damaged.

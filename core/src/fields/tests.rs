@@ -90,7 +90,7 @@ fn what_cannot_be_kept_without_a_loss_is_refused_with_its_place_and_not_its_valu
     assert!(hostile.contains("a\\u{202e}b"), "{hostile}");
 }
 
-/// The deepest value that was let in could not be read again.
+/// The deepest accepted value could not be read again.
 #[test]
 fn the_deepest_value_that_is_let_in_can_be_read() {
     let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
@@ -145,8 +145,8 @@ prop_compose! {
     }
 }
 
-/// Fields with everything that text can hold: escapes in names and values, brackets in strings,
-/// nesting, inner nulls.
+/// Draws fields with everything that text can hold: escapes in names and values, brackets in
+/// strings, nesting, inner nulls.
 fn any_fields() -> impl Strategy<Value = Fields> {
     let leaf = prop_oneof![
         Just(Value::Null),

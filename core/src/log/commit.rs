@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //! 1. One round runs at a time. Jobs are done in the order of their arrival.
-//! 2. A lone caller leads at once: nobody ever waits for company.
+//! 2. A lone caller leads at once. It does not wait for other callers.
 //! 3. A leader's own job is the oldest, so it is in the leader's first and only round.
 //! 4. While a job waits, a caller leads. A round that ends, also by a panic, passes the lead to the
 //!    oldest waiting caller.
@@ -67,7 +67,7 @@ impl<J, T> GroupCommit<J, T> {
         Self { limit: limit.max(1), state: Mutex::new(state) }
     }
 
-    /// Has a job done and returns its answer.
+    /// Submits a job and returns its answer.
     ///
     /// If no round is running, this call runs `work` with this job. Otherwise the caller waits. It
     /// may then become the leader, whose `work` gets all jobs that have arrived in the meantime.
@@ -113,7 +113,7 @@ impl<J, T> std::fmt::Debug for GroupCommit<J, T> {
     }
 }
 
-/// Ends a round, however it ends.
+/// The end of a round: dropping it passes the lead on, also after a panic.
 struct HandOver<'a, J, T>(&'a GroupCommit<J, T>);
 
 impl<J, T> Drop for HandOver<'_, J, T> {
@@ -174,7 +174,8 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Receives the answer. A leader's round has ended, so its answer is there or will never be.
+    /// Receives the answer. A leader's round has ended, so its answer is present or will never be
+    /// sent.
     fn take_answer(&self) -> Result<T, Abandoned> {
         match std::mem::replace(&mut *self.news(), News::Abandoned) {
             News::Answered(answer) => Ok(answer),

@@ -138,7 +138,7 @@ fn hash_before(
 /// Reads the head; `None` for an empty log.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] if the last entry does not read or names another place.
+/// [`StoreError::Corrupt`] if the last entry cannot be read or names another place.
 pub fn read_head(
     table: &impl ReadableTable<u64, &'static [u8]>,
 ) -> Result<Option<Head>, StoreError> {
@@ -228,7 +228,7 @@ impl<'t> Appender<'t> {
     /// [`StoreError`] if the table cannot be opened.
     ///
     /// # Panics
-    /// If `head` is not where the log ends: appending would tear it.
+    /// If `head` is not the end of the log: the new entries would not continue the chain.
     pub fn open(
         transaction: &'t redb::WriteTransaction,
         head: Option<Head>,
@@ -264,8 +264,8 @@ impl<'t> Appender<'t> {
         let checked = draft.into();
         let Stamp { epoch, hlc, wall, actor } = stamp;
         let (seq, previous) = match &self.head {
-            // Times of a clock or a server are checked long before this. But they come from
-            // outside, so this must not be an assertion.
+            // The times of a clock or a server are checked earlier. But they come from outside, so
+            // this check is not an assertion.
             Some(head) if hlc <= head.hlc => {
                 return Err(StoreError::Unstorable { source: EntryError::ClockEnded });
             }

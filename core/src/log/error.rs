@@ -65,13 +65,13 @@ pub enum StoreError {
     NotABook {
         /// The path.
         path: PathBuf,
-        /// How that shows.
+        /// The reason.
         why: &'static str,
     },
     /// A newer program wrote the book, or a part of it.
     #[error("the book has format {found}, which this program does not read: use a newer one")]
     NewerFormat {
-        /// The format it has.
+        /// The format of the book, or of the part.
         found: u32,
     },
     /// A program from before the first release wrote the book, or a part of it.
@@ -80,7 +80,7 @@ pub enum StoreError {
          begin a new book"
     )]
     OlderFormat {
-        /// The format it has.
+        /// The format of the book, or of the part.
         found: u32,
     },
     /// The file has impossible content.
@@ -100,7 +100,7 @@ pub enum StoreError {
     /// An entry cannot be stored.
     #[error("the entry cannot be stored")]
     Unstorable {
-        /// Which limit it breaks.
+        /// The fault of the entry.
         #[source]
         source: EntryError,
     },

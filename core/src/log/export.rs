@@ -62,7 +62,7 @@ fn write_parts(
     Ok(part.entries)
 }
 
-/// After how many bytes a part of the log ends.
+/// The number of bytes after which a part of the log ends.
 const PART_BYTES: usize = 1024 * 1024;
 
 /// A part of an exported log, and the state of the whole export.

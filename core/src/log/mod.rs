@@ -16,8 +16,8 @@
 //! 4. After a storage error nothing is written until the book is opened again: redb latches the
 //!    error.
 //!
-//! What it does not do: make projections, or check which entry may follow which. Other rooms do so:
-//! they read this table and write their own tables in the same transaction.
+//! What it does not do: make projections, or check which entry may follow which. Other modules do
+//! so: they read this table and write their own tables in the same transaction.
 
 mod commit;
 mod entries;

@@ -116,7 +116,7 @@ fn joined(
     Ok(done)
 }
 
-/// Verifies this many entries after a place.
+/// Verifies the given number of entries after a place.
 fn verify_part(
     table: &impl ReadableTable<u64, &'static [u8]>,
     after: u64,

@@ -32,7 +32,7 @@ const BLOCK: usize = 4096;
 /// A backend with two users: redb, and the code that decides whether it may write.
 pub(super) struct Staged<B>(Arc<Inner<B>>);
 
-/// Separates the stage from its disk for good, whatever engine still holds the stage.
+/// Separates the stage from its disk for good, even if redb still holds the stage.
 #[derive(Debug, Clone, Default)]
 pub(super) struct GiveUp(Arc<AtomicBool>);
 
@@ -61,7 +61,7 @@ struct Stage {
     blocks: BTreeMap<u64, Box<[u8]>>,
     /// The staged length. Until it is first needed, it is the disk's own length.
     length: Option<u64>,
-    /// The disk's bytes from here on were cut off at some time.
+    /// The place from which the disk's bytes were cut off at some time.
     cut: Option<u64>,
 }
 

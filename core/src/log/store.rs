@@ -28,7 +28,7 @@ use super::looking::Looking;
 use super::staged::{GiveUp, Staged};
 use crate::new_file::{NewFileError, new_file};
 
-/// How a store is opened.
+/// The options for opening a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
     /// The most memory for pages of the file.
@@ -48,7 +48,7 @@ impl Default for StoreOptions {
 pub struct Store {
     /// Present until the store is closed or dropped.
     database: Option<Database>,
-    /// Present until it was used.
+    /// Present until the store is given up.
     give_up: Option<GiveUp>,
     /// The storage of the database.
     disk: Box<dyn StorageBackend>,
@@ -58,7 +58,7 @@ pub struct Store {
 impl Store {
     /// Makes a new book and opens it.
     ///
-    /// It is built under a temporary name in the same folder, and moved into place once it is
+    /// The book is built under a temporary name in the same folder, and moved into place once it is
     /// durable.
     ///
     /// # Errors
@@ -253,8 +253,8 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// redb commits once more when it closes. Over a damaged file it may panic then, which must not
-    /// end the app.
+    /// Catches a panic of redb. redb commits once more when it closes, and may panic over a damaged
+    /// file.
     fn drop(&mut self) {
         if self.look_only {
             self.let_go();

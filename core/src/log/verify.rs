@@ -9,8 +9,8 @@
 //! 6. the bytes can be read as an entry that this program knows.
 //!
 //! [`verify`] ends at the first damage. [`survey`] continues after it: it compares the next entry
-//! with the hash that the damaged one carries, so that one damage is reported once. If that hash
-//! cannot be read either, it trusts the next entry.
+//! with the hash that the damaged entry carries, so that one damage is reported once. If that hash
+//! cannot be read either, the hash of the next entry is not checked.
 //!
 //! What it is not: proof against anybody who can write the file. They can build another chain that
 //! verifies. Only a head that somebody else knows distinguishes the two (`docs/log-format.md`).
@@ -87,7 +87,7 @@ pub enum DamageKind {
         #[source]
         source: EntryError,
     },
-    /// It could not be read at all.
+    /// The entry could not be read at all.
     #[error("it could not be read")]
     Unreadable {
         /// The error of the store or the stream.

@@ -48,7 +48,7 @@ pub const MARKER: &str = "fieldbook";
 pub struct ExchangeRequest {
     /// The version of the protocol, [`PROTOCOL`].
     pub protocol: u32,
-    /// Names this request; the answer repeats it.
+    /// The id of this request, which the answer repeats.
     pub request: RequestId,
     /// The device.
     pub device: DeviceId,
@@ -58,7 +58,7 @@ pub struct ExchangeRequest {
     /// keys.
     #[serde(default)]
     pub device_key: Option<DeviceKey>,
-    /// The actor whose changes these are.
+    /// The actor of the changes.
     pub actor: Actor,
     /// The server epoch that the versions and cursors belong to; none if the device knows no
     /// server yet. A server of another epoch applies nothing of this request, and only names
@@ -69,7 +69,7 @@ pub struct ExchangeRequest {
     /// Another tenant applies nothing of this request either.
     #[serde(default)]
     pub tenant: Option<TenantId>,
-    /// The head of the device's log, if the device wants an anchor for it.
+    /// The head of the device's log, if the device asks for an anchor for it.
     #[serde(default)]
     pub head: Option<HeadClaim>,
     /// The units to apply, in order.
@@ -85,7 +85,7 @@ pub struct ExchangeRequest {
     pub others: Option<Cursor>,
     /// The most changes to send; 0 for none.
     pub page_limit: u32,
-    /// The cursors of entity types whose names break our naming rule. They are written among
+    /// The cursors of entity types whose names break the naming rule. They are written among
     /// `cursors`, and the server does not read them.
     #[serde(skip)]
     pub foreign_cursors: BTreeMap<String, Cursor>,
@@ -181,7 +181,7 @@ impl Serialize for ExchangeRequest {
 /// A claim: the log's head extends the anchor that the server has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadClaim {
-    /// The anchor that the device believes the server to have; none in a new epoch.
+    /// The last anchor that the server has confirmed to the device; none in a new epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Receipt>,
     /// The content hashes of the entries after the anchor, oldest first; at most
@@ -259,7 +259,7 @@ pub struct Change {
     /// floor such fields never existed.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "reading::floor")]
     pub floor: Option<EditStamp>,
-    /// Whether it was deleted.
+    /// Whether the record was deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
     /// Whether `fields` are only some of its fields.
@@ -317,7 +317,7 @@ pub enum Failure {
         code: String,
         /// The server's lower bound for the next attempt.
         retry_after: Option<Duration>,
-        /// Whether our server answered so.
+        /// Whether the answer is from our server.
         marked: bool,
     },
     /// The request is too large as a whole.

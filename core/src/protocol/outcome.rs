@@ -24,7 +24,7 @@ pub struct UnitOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// Accepted now.
+    /// The unit was accepted now.
     Applied {
         /// The version of each of its records now.
         versions: BTreeMap<RecordKey, Version>,
@@ -53,7 +53,7 @@ pub enum Outcome {
     /// A stamp is too far ahead of the server's time, which the answer contains. Nothing was
     /// applied.
     Ahead,
-    /// Not now. Nothing was applied.
+    /// The unit is not accepted now, but may be later. Nothing was applied.
     Transient {
         /// The reason, for machines.
         code: String,
@@ -64,7 +64,7 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after_milliseconds: Option<u64>,
     },
-    /// Never in this form. Nothing was applied.
+    /// The unit is never accepted in this form. Nothing was applied.
     Rejected {
         /// The reason, for machines.
         code: String,

@@ -35,7 +35,7 @@ use crate::time::{Hlc, WallTime};
 pub struct SetAside {
     /// Records.
     pub rows: Vec<SetAsideRow>,
-    /// Cursors of entity types whose names break our naming rule.
+    /// Cursors of entity types whose names break the naming rule.
     pub cursors: BTreeMap<String, Cursor>,
 }
 
@@ -218,7 +218,7 @@ pub(super) fn floor<'de, D: Deserializer<'de>>(
 }
 
 /// Reads the cursors of a request. A device may send cursors of another server, for entity types
-/// whose names break our naming rule.
+/// whose names break the naming rule.
 pub(super) fn known_cursors<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<EntityType, Cursor>, D::Error> {

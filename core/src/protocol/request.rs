@@ -24,7 +24,7 @@ use crate::limits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnreadableRequest {
-    /// One of its lists is longer than any request allows.
+    /// A list of the request is longer than any request allows.
     #[error("a request has at most {most} {list}: send fewer at a time")]
     TooLarge {
         /// The content of the list.
@@ -32,13 +32,13 @@ pub enum UnreadableRequest {
         /// The most elements of the list.
         most: usize,
     },
-    /// It is of another version of the protocol.
+    /// The request is of another version of the protocol.
     #[error("this server speaks protocol {PROTOCOL}, not {protocol}: upgrade the older side")]
     OtherProtocol {
         /// The version of the request.
         protocol: u32,
     },
-    /// It is not a request.
+    /// The body is not a request.
     #[error("the body is {what}: line {line}, column {column}")]
     NotARequest {
         /// What the body is instead.
@@ -57,7 +57,7 @@ pub enum UnreadableRequest {
 pub fn read_request(body: &[u8]) -> Result<ExchangeRequest, UnreadableRequest> {
     let mut counts = Counts::default();
     let mut walk = serde_json::Deserializer::from_slice(body);
-    // Other faults are reported by the second pass, which knows their place.
+    // The second pass reports other faults, with their place.
     drop(Walk { at: At::Request, counts: &mut counts }.deserialize(&mut walk));
     if let Some((list, most)) = counts.over {
         return Err(UnreadableRequest::TooLarge { list, most });

@@ -32,14 +32,14 @@ pub struct UnitChange {
     pub key: RecordKey,
     /// What the change does.
     pub kind: OpKind,
-    /// The version that it is made for; none for a record that the server does not have, as far as
-    /// the device knows.
+    /// The version for which the change is made; none for a record that the server does not have,
+    /// as far as the device knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Version>,
-    /// The ops that it consists of, oldest first; at least one.
+    /// The ops of the change, oldest first; at least one.
     pub ops: Vec<OpId>,
-    /// The time of the last edit among them. With the last of `ops` it is the stamp of every field
-    /// that is not listed.
+    /// The time of the last edit of these ops. With the last of `ops` it is the stamp of every
+    /// field that is not listed.
     pub edited_at: Hlc,
     /// The writes that the other fields come from: ops among `ops`, or a deletion that one of them
     /// follows.

@@ -55,7 +55,7 @@ pub enum Rejected {
     TooManyFields {
         /// The record.
         key: RecordKey,
-        /// How many it would have.
+        /// The number of fields that the record would have.
         fields: usize,
     },
     /// The transaction has too many ops.
@@ -64,7 +64,7 @@ pub enum Rejected {
         limits::TRANSACTION_OPS
     )]
     TooManyOps {
-        /// How many it has.
+        /// The number of its ops.
         ops: usize,
     },
     /// The transaction has too many bytes.
@@ -73,7 +73,7 @@ pub enum Rejected {
         limits::TRANSACTION_BYTES
     )]
     TooManyBytes {
-        /// How many it has.
+        /// The number of its bytes.
         bytes: usize,
     },
 }
@@ -86,7 +86,7 @@ pub enum Rejected {
 ///
 /// # Errors
 /// [`Rejected`], by the table above or for a broken limit; [`NotAdmitted::Damaged`] if the image
-/// does not read.
+/// cannot be read.
 pub fn admit(
     schema: &Schema,
     image: Option<&FieldsJson>,
@@ -302,7 +302,7 @@ mod tests {
         ));
     }
 
-    /// Fields with the names from `from` on, each of this value.
+    /// Makes fields with the names from `from` on, each with this value.
     fn many(from: usize, count: usize, value: &serde_json::Value) -> Fields {
         (from..from + count).map(|number| (format!("{number:05}"), value.clone())).collect()
     }
@@ -321,7 +321,8 @@ mod tests {
         let (one, full) = (json!(1), many(0, MOST, &json!(1)));
         assert_eq!(decide(None, Mutation::create(key(), full.clone())), Ok(true));
         assert_eq!(decide(None, Mutation::create(key(), many(0, MOST + 1, &one))), over(MOST + 1));
-        // An update counts by the record after it, however few fields the update has.
+        // The limit counts the fields of the record after the update, however few fields the update
+        // has.
         assert_eq!(decide(Some(&full), Mutation::update(key(), many(0, 1, &json!(2)))), Ok(true));
         assert_eq!(
             decide(Some(&full), Mutation::update(key(), many(MOST, 1, &one))),

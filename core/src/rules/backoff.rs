@@ -28,13 +28,13 @@ pub fn backoff(tries: u32, asked: Option<Duration>, random: &mut dyn Randomness)
 const NO_ROOM: &str = "quota_exceeded";
 
 /// Returns whether an answer counts as a try of its unit. After [`limits::TRIES`] tries the unit
-/// ends. A server without room is no try: it says nothing about the unit, which waits as long as
-/// needed.
+/// ends. The answer of a server without room is no try: the unit is not its cause, and waits as
+/// long as needed.
 pub fn counts(code: &str) -> bool {
     code != NO_ROOM
 }
 
-/// Brings a server's wish into bounds.
+/// Returns the wait that a server asked for, within the bounds.
 pub fn clamp(asked: Duration) -> Duration {
     asked.clamp(limits::BACKOFF_FIRST, limits::BACKOFF_MOST)
 }

@@ -113,7 +113,7 @@ pub fn waits_for_owner(state: &StateRow) -> bool {
 }
 
 /// Returns whether the known server itself answered that it was set back. Only a request with the
-/// device's cursors shows whether it still is.
+/// device's cursors shows whether that is still true.
 pub fn is_behind(state: &StateRow) -> bool {
     state.parks.iter().any(|(scope, code)| ParkReason::of(scope, code) == ParkReason::ServerBehind)
 }
@@ -124,8 +124,8 @@ pub fn lifted(state: &StateRow) -> Vec<Decision> {
     scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect()
 }
 
-/// Returns the servers that answered in place of the book's owner and may be accepted, the first
-/// first.
+/// Returns the servers that answered in place of the book's owner and may be accepted, in the order
+/// of their answers.
 pub fn candidates(state: &StateRow) -> Vec<ServerIdentity> {
     let parks = state.parks.iter().filter_map(|(scope, _)| match scope {
         ParkScope::Server(server, epoch) => {
@@ -143,7 +143,7 @@ pub fn candidates(state: &StateRow) -> Vec<ServerIdentity> {
 /// Returns the decisions by which a person makes one of the [`candidates`] the owner of the book.
 ///
 /// # Errors
-/// [`NotPossible::ServerHasNotAnswered`] if it is not a candidate.
+/// [`NotPossible::ServerHasNotAnswered`] if `accepted` is not a candidate.
 pub fn accept(state: &StateRow, accepted: &ServerIdentity) -> Result<Vec<Decision>, NotPossible> {
     if !candidates(state).contains(accepted) {
         return Err(NotPossible::ServerHasNotAnswered);

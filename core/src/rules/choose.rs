@@ -37,7 +37,7 @@ pub struct Chosen {
     pub winner: Winner,
     /// The ops that lose fields.
     pub dropped: Vec<(PlannedOp, Vec<String>)>,
-    /// The values that the op gets instead, and when they count as edited.
+    /// The values that the op gets instead, and the time of their edit.
     pub merged: Option<(Fields, Hlc)>,
     /// The ops that end, oldest first.
     pub ends: Vec<PlannedOp>,
@@ -136,7 +136,8 @@ impl Chosen {
         }));
         decisions
             .extend(self.ends.into_iter().map(|op| Decision::Superseded { key: key.clone(), op }));
-        // These ops met nothing. A person gives them up together with the op that they follow.
+        // These ops met no write of the server. A person discards them together with the op that
+        // they follow.
         decisions.extend(
             self.given_up.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }),
         );
@@ -153,7 +154,7 @@ mod tests {
     use crate::rules::desk::{fields, key, op_id};
     use crate::rules::test_tail::{conflict, deleted, planned, tail_op, there};
 
-    /// A conflict of op 3, open in these fields and resolved in another one.
+    /// Makes a conflict of op 3, open in these fields and resolved in another one.
     fn by_field(open: &[&str]) -> ConflictRow {
         let undecided = open.iter().map(|name| (*name, Winner::Undecided));
         let settled: Vec<_> =
@@ -164,12 +165,12 @@ mod tests {
         }
     }
 
-    /// A conflict of op 3 about the whole record.
+    /// Makes a conflict of op 3 about the whole record.
     fn whole() -> ConflictRow {
         ConflictRow { op: planned(3), ..conflict(OpKind::Delete, Winner::Undecided, false, &[]) }
     }
 
-    /// Ops 1 and 2 of the record with field `a`, and op 3 with `a` and `b`, or a deletion.
+    /// Makes ops 1 and 2 of the record with field `a`, and op 3 with `a` and `b`, or a deletion.
     fn tail(last: OpKind) -> Vec<TailOp> {
         let third = if last == OpKind::Delete { json!({}) } else { json!({"a": 1, "b": 2}) };
         let earlier = |number| tail_op(number, OpKind::Update, json!({"a": 0, "other": 0}));

@@ -53,7 +53,7 @@ impl ServerTime {
         self.wall
     }
 
-    /// Returns an estimate of the server's clock now. The server's clock shows at least that.
+    /// Returns an estimate of the server's clock now. The server's clock shows at least this time.
     pub fn estimate(&self, now: Now) -> WallTime {
         match self.monotonic {
             Some(heard) => self.server.plus(now.monotonic.since(heard)),
@@ -100,13 +100,13 @@ pub fn stamp(last: Hlc, read: Hlc, now: Now, server: Option<ServerTime>) -> Stam
     Stamped { hlc: Hlc::at(wall).max(counted_on).max(read.next()), capped }
 }
 
-/// Draws the stamp of an entry: after that of the entry before it.
+/// Returns the stamp of an entry, which is above the stamp of the entry before it.
 pub fn entry_stamp(last: Hlc, now: Now, server: Option<ServerTime>) -> Hlc {
     Hlc::at(believable(now, server).0).max(last.next())
 }
 
-/// Returns the stamp of an entry after a foreign stamp arrived: later than both, but never raised
-/// beyond the bound.
+/// Returns the stamp of an entry after a foreign stamp arrived: above the last entry's stamp, and
+/// above the foreign stamp unless that stamp is beyond the bound.
 pub fn observe(last: Hlc, seen: Hlc, server: WallTime) -> Hlc {
     let bound = Hlc::at(server.plus(limits::CLOCK_AHEAD));
     last.max(seen.min(bound)).next()
@@ -210,7 +210,7 @@ mod tests {
     fn after_a_restart_a_clock_that_went_back_is_not_believed_below_what_the_server_told() {
         let server = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000)));
         assert_eq!(stamp(Hlc::ZERO, Hlc::ZERO, at(-YEARS, 0), server).hlc.wall(), wall(10_000_000));
-        // Nobody can know how long ago that was.
+        // The time since then is unknown.
         let ahead = Some(ServerTime::remembered(wall(10_000_000), wall(10_000_000 + YEARS)));
         assert_eq!(
             stamp(Hlc::ZERO, Hlc::ZERO, at(90_000_000, 0), ahead).hlc.wall(),

@@ -42,7 +42,7 @@ pub struct Coalesced {
 /// server.
 ///
 /// # Errors
-/// Why nothing need be sent.
+/// The reason why nothing needs to be sent.
 pub fn coalesce<'a>(
     confirmed: &Registers,
     ops: impl Iterator<Item = &'a TailOp> + Clone,
@@ -95,8 +95,8 @@ fn change<'a>(
 ) -> Result<Coalesced, AnnulledReason> {
     let last = |name: &str| ops.clone().filter(|op| op.writes.fields.contains_key(name)).last();
     let is_named = |name: &str| last(name).is_some_and(|op| op.named.has(name));
-    // A field that a deletion of ours showed, and that a creation removes with its stamp, was
-    // already gone then.
+    // A creation removes the fields that an earlier deletion of this device showed, with the
+    // deletion's stamp. Such a field was gone before the creation.
     let is_said =
         |name: &str| is_named(name) || last(name).is_some_and(|op| op.pending.cleared_at.is_none());
     let stamp =
@@ -107,7 +107,7 @@ fn change<'a>(
     let lifts = |name: &str| confirmed.is_deleted() && is_above(name);
     let is_there = confirmed.is_live();
     let mut changed = Fields::new();
-    // Fields that a deletion of ours removed are among the confirmed fields only.
+    // Fields that a deletion of this device removed are among the confirmed fields only.
     let names: BTreeSet<&String> = after.fields.keys().chain(confirmed.fields.keys()).collect();
     for name in names {
         let value = after.value_of(name);

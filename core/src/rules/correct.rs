@@ -128,7 +128,8 @@ mod tests {
     use crate::rules::desk::{fields, key, op_id, unit_id};
     use crate::rules::test_tail::{planned, tail_op, there};
 
-    /// Ops 1, 2, 3 and so on of a record, each made at its number, with whether it is unanswered.
+    /// Makes ops 1, 2, 3 and so on of a record, each made at its number, with whether it is
+    /// unanswered.
     fn tail(ops: Vec<(OpKind, Value, bool)>) -> Vec<(TailOp, bool)> {
         let ops = (1..).zip(ops).map(|(number, (kind, said, is_unanswered))| {
             (tail_op(number, kind, said), is_unanswered)
@@ -136,7 +137,7 @@ mod tests {
         ops.collect()
     }
 
-    /// The server's state: somebody else wrote it before any op of the tail.
+    /// Makes the server's state, which somebody else wrote before any op of the tail.
     fn known(confirmed: Option<Value>) -> Registers {
         let members = confirmed.map(|confirmed| fields(confirmed).into_map());
         let read = |members: serde_json::Map<String, Value>| {

@@ -34,10 +34,10 @@ use crate::numbers::{Seq, Version};
 use crate::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
 use crate::time::Hlc;
 
-/// What a device knows of the server. An answer must agree with it.
+/// The facts that a device has about the server. An answer must agree with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KnownOfServer {
-    /// The head that the server is known to have anchored.
+    /// The last head that the server has confirmed.
     pub anchor: Option<Receipt>,
     /// The highest version of this server epoch so far; 0 if there is none.
     pub highest: Version,
@@ -134,7 +134,7 @@ fn of_change(change: &Change, known: &KnownOfServer) -> Result<(), &'static str>
     check(stamps.into_iter().all(Hlc::is_plausible), "stamp")
 }
 
-/// A record that never was has the version 0, and is a deletion.
+/// Checks a version. A record that never existed has version 0, and is a deletion.
 fn of_version(version: Version, lives: bool, known: &KnownOfServer) -> Result<(), &'static str> {
     let number = version.number();
     check(number <= limits::VERSION_MOST && !(lives && number == 0), "version")?;

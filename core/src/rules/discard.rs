@@ -7,7 +7,7 @@
 //! | is parked so that a person may discard it ([`super::status::Stopped`]) | yes | see below |
 //! | anything else | no | |
 //!
-//! | the op | the record exists without it | it does not: the server has none, or a deletion of ours is beneath |
+//! | the op | the record exists without it | it does not: the server has no record, or the op follows a deletion of this device |
 //! |---|---|---|
 //! | creates the record | it alone | it and the later ops of the record, which would have nothing to change |
 //! | does anything else | it alone | it alone |
@@ -33,7 +33,7 @@ use crate::record::{Pending, fall_with};
 use crate::rows::RecordRow;
 use crate::tail::Tail;
 
-/// An op that a person gives up.
+/// An op that a person discards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenUp {
     /// Its record.
@@ -110,8 +110,8 @@ pub fn discard(
     decisions
 }
 
-/// Returns whether the record exists without a creation of ours at this place: the server has it,
-/// and no deletion of ours is beneath.
+/// Returns whether the record exists without a creation of this device at this place: the server
+/// has the record, and the creation follows no deletion of this device.
 fn is_there_without(row: &RecordRow, creation: OpPlace) -> bool {
     let before = row.tail.iter().rev().find(|earlier| earlier.place < creation);
     let is_deleted = before.is_some_and(|before| before.kind == OpKind::Delete && !before.emptied);

@@ -12,7 +12,7 @@
 //!
 //! | units of the request | first such failure | second such failure, or suspected before |
 //! |---|---|---|
-//! | several | none: it may have been a glitch | suspected, in two halves that are sent alone |
+//! | several | none: the failure may have been a glitch | suspected, in two halves that are sent alone |
 //! | one | none | isolated: suspected alone, and tried again now and then |
 //! | one that our server calls too large or unreadable | dead-lettered | dead-lettered |
 //!
@@ -43,7 +43,7 @@ use crate::time::WallTime;
 /// The possible cause of a failed exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// The network's, the server's or the credentials', whatever the request held.
+    /// The network, the server or the credentials, whatever the content of the request is.
     Elsewhere,
     /// Perhaps the content of the request: an exchange without units shows it.
     Request,
@@ -59,10 +59,11 @@ pub fn blame(failure: &Failure) -> Blame {
     }
 }
 
-/// Codes of `Unreachable` for which something answered that was not our server.
+/// The codes of `Unreachable` for an answer of something other than our server.
 const ANSWERED: [&str; 3] = ["not_our_server", "captive_portal", "proxy"];
 
-/// Codes that the transport itself makes for missing credentials, without an answer of a server.
+/// The codes that the transport itself makes for missing credentials, without an answer of a
+/// server.
 const UNASKED: [&str; 2] = ["credentials_late", "token_has_control_characters"];
 
 /// Returns whether the request may have left the device before it failed. It has not left if nobody
@@ -75,13 +76,14 @@ pub fn may_have_left(failure: &Failure) -> bool {
     }
 }
 
-/// Returns whether a code is that of something without our marker.
+/// Returns whether a code is that of an answer without our marker.
 fn is_foreign(code: &str) -> bool {
     code.starts_with(UNMARKED)
 }
 
-/// Returns what a failure parks until something outside changes. Only an answer of our own server
-/// parks: a page of something else stops nothing longer than it is in the way.
+/// Returns the scope that a failure parks until something outside changes. Only an answer of our
+/// own server parks anything: a page of something else stops exchanges only as long as it is in the
+/// way.
 pub fn parks(
     failure: &Failure,
     actor: &Actor,
@@ -117,13 +119,13 @@ pub fn refutes(scope: &ParkScope, actor: &Actor) -> bool {
 /// A unit of a request that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubted {
-    /// Which.
+    /// The unit.
     pub unit: UnitId,
     /// The entry that planned it.
     pub planned: Seq,
-    /// How many classified answers it has had.
+    /// The number of classified answers to the unit so far.
     pub tries: u32,
-    /// The suspicion of it so far.
+    /// The suspicion against the unit so far.
     pub suspicion: Option<Suspicion>,
 }
 
@@ -165,7 +167,7 @@ pub fn isolate(
                 Failure::Transient { retry_after, .. } => *retry_after,
                 _ => None,
             };
-            // Never at once, because a run must end.
+            // The wait is never zero, because a run must end.
             let wait = backoff(times, asked.or(Some(limits::BACKOFF_FIRST)), random);
             let retry_at = Some(now.plus(wait));
             vec![Decision::Suspected { units: named(units), times, code: code(), retry_at }]

@@ -4,11 +4,11 @@
 //! |---|---|---|
 //! | any op | an update that gives each field the value of the side that lost it | nothing |
 //!
-//! | resolved as a whole | our side lost | our side won |
+//! | resolved as a whole | the local side lost | the local side won |
 //! |---|---|---|
-//! | our delete against their edit | a delete, if the record exists | a create with their image, if no record exists |
-//! | our replace against their edit | a replace with ours, if the record exists | a replace with theirs, if the record exists |
-//! | our edit against their delete | a create with ours on the last image, if no record exists | a delete, if the record exists |
+//! | local delete, remote edit | a delete, if the record exists | a create with the remote image, if no record exists |
+//! | local replace, remote edit | a replace with the local image, if the record exists | a replace with the remote image, if the record exists |
+//! | local edit, remote delete | a create with the local edit on the last image, if no record exists | a delete, if the record exists |
 //!
 //! Invariants:
 //! 1. The resolved conflict does not change. The op that flips it is an ordinary op, which cites
@@ -25,20 +25,20 @@ use crate::fields::Fields;
 use crate::op::{Mutation, OpKind};
 use crate::rows::ConflictRow;
 
-/// The values of a conflict, read.
+/// The values of a conflict.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FlipFields {
-    /// As our op had them.
+    /// The fields as the op of this device has them.
     pub local: Fields,
-    /// As the server had them.
+    /// The fields as the server has them.
     pub remote: Fields,
     /// The whole image before the conflict.
     pub last: Fields,
 }
 
 impl FlipFields {
-    /// Returns the deleted record with our op: an update on the last image, any other op with its
-    /// own fields.
+    /// Returns the deleted record with the local op: an update on the last image, any other op with
+    /// its own fields.
     fn last_with_ours(&self, kind: OpKind) -> Fields {
         match kind {
             OpKind::Delete => Fields::new(),

@@ -57,7 +57,7 @@ pub struct Frozen {
     /// Decisions about fields that return because the plan annuls a deletion: a later creation had
     /// removed them with the deletion's stamp.
     pub fallen: Vec<Decision>,
-    /// Records that would be over the limit of size, of which nothing is in the plan.
+    /// The records that would be over the size limit. The plan has no op of them.
     pub too_large: Vec<RecordKey>,
 }
 
@@ -209,13 +209,13 @@ impl Freezing<'_> {
     }
 }
 
-/// What the ops of one record become.
+/// The result of freezing the ops of one record.
 enum Sendable {
     /// A change, with its fields.
     Change(PlannedChange, Option<FieldsJson>),
-    /// Nothing: they ended.
+    /// Nothing, because the ops ended.
     Nothing,
-    /// A record that would be over the limit of size.
+    /// Nothing, because the record would be over the size limit.
     TooLarge,
 }
 
@@ -256,7 +256,7 @@ pub(super) struct Sent {
     pub(super) image: Option<Fields>,
 }
 
-/// Returns the change that ops would be sent as, or `None` if nothing would be sent.
+/// Returns the change in which ops would be sent, or `None` if nothing would be sent.
 pub(super) fn outgoing<V: View>(
     view: &mut V,
     row: &RecordRow,
@@ -290,7 +290,7 @@ fn wire_change(change: &PlannedChange, json: Option<FieldsJson>) -> UnitChange {
 pub(super) struct Prepared {
     /// The ops. The op with the change's stamp is last.
     ops: Vec<PlannedOp>,
-    /// The version for which it is made.
+    /// The version for which the change is made.
     base: Option<Version>,
     schema_version: u32,
     /// Whether its fields are those of its last op in the log, unchanged.
@@ -333,12 +333,12 @@ where
     Ok(Prepared { ops, base: sent_for.version, schema_version, as_written, coalesced })
 }
 
-/// Returns the version that ops are sent for. Ops of a unit that was given up are sent for the
+/// Returns the version for which ops are sent. Ops of a unit that was given up are sent for the
 /// version of that unit, so that the server returns its present state and the two are compared.
 fn sent_for(row: &RecordRow, tail: &[TailOp]) -> SentFor {
     let confirmed = SentFor { version: row.version(), record: row.confirmed.clone() };
     let given_up = tail.iter().find_map(|op| op.pending.given_up.as_ref());
-    // A version that is not older is of another server epoch, and says nothing about this one.
+    // A version that is not older is of another server epoch, and cannot be compared with this one.
     given_up.filter(|sent| sent.version < confirmed.version).cloned().unwrap_or(confirmed)
 }
 

@@ -10,8 +10,8 @@ use crate::op::OpPlace;
 pub struct Group {
     /// The ops of each record, oldest first.
     pub records: Vec<(RecordKey, Vec<OpPlace>)>,
-    /// The actor who made them.
+    /// The actor who made the ops.
     pub actor: Actor,
-    /// An unanswered unit that this one absorbs.
+    /// The unanswered unit that the delete of this group absorbs, if it absorbs one.
     pub replaces: Option<UnitId>,
 }

@@ -9,7 +9,7 @@
 //! Invariants:
 //! 1. Every plan checks again, and nothing is written down. The hold ends when the ops change (an
 //!    edit, an undo, a discard), or when the record that it refers to exists again.
-//! 2. The check sees the change as it would be sent: ops that leave together are checked together.
+//! 2. A change is checked as it would be sent: ops that leave together are checked together.
 //!
 //! What it is not: a check of the app's writes. A user may save a record that is not ready to be
 //! sent.
@@ -51,7 +51,7 @@ pub trait Inspect {
     fn refers(&self, from: &RecordKey, to: &RecordKey) -> bool;
 }
 
-/// Finds nothing wrong.
+/// A check that finds no fault.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoInspection;
 

@@ -25,18 +25,18 @@ use crate::tail::Tail;
 /// A unit that does not get through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isolated {
-    /// Which.
+    /// The unit.
     pub unit: UnitId,
-    /// What happens to the rest of it when a person decides on some of its ops.
+    /// The fate of its other ops when a person decides on some of them.
     pub rest: Rest,
 }
 
-/// What happens to the other ops of a unit when some are removed.
+/// The fate of the other ops of a unit from which some are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// They are sent again.
+    /// The other ops are sent again.
     GoesAgain,
-    /// They stay dead letters.
+    /// The other ops stay dead letters.
     Stays,
 }
 
@@ -65,7 +65,7 @@ pub fn isolated(
     (units, others)
 }
 
-/// Returns the unit that an op is in, if that does not get through.
+/// Returns the unit that an op is in, if the unit does not get through.
 pub fn isolated_unit(tail: &Tail, place: OpPlace) -> Option<UnitId> {
     tail.unit_of(place).filter(|unit| tail.unit(unit).is_some_and(|unit| unit.isolated().is_some()))
 }

@@ -3,8 +3,8 @@
 //!
 //! | the answer has | it is applied |
 //! |---|---|
-//! | cursors of a page that did not begin at the book's cursors | never: only the server knows whether they are ahead |
-//! | cursors of a page that began before the book had one cursor for everything | never: they would move some entity types apart from it |
+//! | cursors of a page that did not begin at the book's cursors | never: only the server can compare them with the book's cursors |
+//! | cursors of a page that began before the book had one cursor for everything | never: they would move some entity types apart from that cursor |
 //! | cursors of a page with the outcome of a unit that is no longer unanswered | never: the page leaves out the changes of that unit |
 //! | other cursors | unless the book has them already |
 //! | a receipt | unless the book has it already |
@@ -62,8 +62,8 @@ pub fn drop_late_cursors<E>(
 }
 
 /// Returns whether an answer completes the reading of an accepted server: the request asked this
-/// server epoch for a page, and there are no more changes after it. An answer without a page says
-/// nothing about the server's records.
+/// server epoch for a page, and there are no more changes after it. An answer without a page does
+/// not show which records the server has.
 pub fn ends_rereading(
     state: &StateRow,
     request: &ExchangeRequest,
@@ -181,7 +181,7 @@ mod tests {
         TenantId::from_bytes([9; 16])
     }
 
-    /// A book of server 2 that was answered just now.
+    /// Makes the state of a book of server 2 that was answered just now.
     fn state() -> StateRow {
         let server = (ServerId::from_bytes([2; 16]), ServerEpoch::from_bytes([3; 16]));
         StateRow { server: Some(server), server_time: Some((NOW, NOW)), ..StateRow::default() }
@@ -294,8 +294,8 @@ mod tests {
     }
 
     /// A request that asked the owner for its identity was in flight when the owner's other epoch
-    /// was accepted. Its answer counted as the end of a page, and a deletion of ours ended as the
-    /// deletion of a missing record.
+    /// was accepted. Its answer counted as the end of a page, and a deletion of this device ended
+    /// as the deletion of a missing record.
     #[test]
     fn an_answer_without_a_page_or_to_a_request_of_another_life_does_not_end_the_reading() {
         let rereading = StateRow { rereading: true, ..state() };

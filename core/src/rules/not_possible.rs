@@ -17,7 +17,7 @@ pub enum NotPossible {
     /// The log has no such op.
     #[error("the log has no op {0}: take the place from the record's history")]
     NoSuchOp(OpPlace),
-    /// The op has ended, or was never here.
+    /// The op has ended, or this book never had it.
     #[error("op {0} is not pending: it has ended, so only an undo takes back what it did")]
     NotPending(OpId),
     /// Only a dead letter, or an op that is parked or does not get through, is sent again.

@@ -35,8 +35,8 @@ pub fn lifted_by_answer(state: &StateRow, actor: &Actor) -> Vec<Decision> {
     lifted.map(|scope| Decision::Unparked { scope: scope.clone() }).collect()
 }
 
-/// Leaves out parks that are recorded already, and ends of parks that do not exist. The tail knows
-/// which ops are parked alone.
+/// Leaves out parks that are recorded already, and ends of parks that do not exist. The tail has
+/// the ops that are parked alone.
 pub fn only_news(state: &StateRow, tail: &Tail, mut decisions: Vec<Decision>) -> Vec<Decision> {
     let is_parked = |scope: &ParkScope| match scope {
         ParkScope::Op(op) => tail.park_of(op).is_some(),
@@ -66,8 +66,8 @@ mod tests {
         StateRow { parks, ..StateRow::default() }
     }
 
-    /// Every scope of a park, from the view of ann: about the owner, about her or the protocol,
-    /// about anything else.
+    /// Returns every scope of a park, from the view of ann: about the owner, about her or the
+    /// protocol, about anything else.
     fn scopes() -> [Vec<ParkScope>; 3] {
         let server =
             ParkScope::Server(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));

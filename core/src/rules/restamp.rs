@@ -73,7 +73,7 @@ pub fn restamp<V: View>(
 ) -> Result<Vec<Restamp>, V::Error> {
     let mut restamped = Vec::new();
     let server = Hlc::at(told.server);
-    // An earlier op is not younger than a later one, whatever its own record shows.
+    // A later op was not made before an earlier op, whatever its own record shows.
     let mut reached = told.before.map_or(Hlc::ZERO, Hlc::at).min(server);
     let mut records: HashMap<&RecordKey, Hlc> = HashMap::new();
     for (place, row) in tail.ops() {
@@ -89,8 +89,8 @@ pub fn restamp<V: View>(
             continue;
         }
         let confirmed = view.record(&row.key)?.and_then(|row| row.confirmed);
-        // What an edit brings back without a dead letter stands a tick above their deletion, and
-        // must not pass for a later word.
+        // An edit that wins against a deletion of the server restores fields with the stamp right
+        // above the deletion. The new stamp must be above that stamp too.
         let told_at =
             |known: Confirmed| if known.deleted { known.edited_at.next() } else { known.edited_at };
         let confirmed = confirmed.map_or(Hlc::ZERO, told_at);
@@ -116,8 +116,8 @@ mod tests {
     use crate::rules::test_tail::{place, tail_row};
     use crate::time::MonotonicTime;
 
-    /// Level with what a later edit had brought back, a refused word came to nothing when it was
-    /// sent again.
+    /// A refused op got the same stamp as the fields that a later edit had restored. So it had no
+    /// effect when it was sent again.
     #[test]
     fn what_was_ahead_is_put_above_what_an_edit_brings_back_right_above_their_deletion() {
         let wall = WallTime::from_milliseconds;

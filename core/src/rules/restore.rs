@@ -109,7 +109,7 @@ mod tests {
 
     const BEFORE: Hlc = Hlc::from_bits(77);
 
-    /// A record that the app reads so.
+    /// Makes a record that the app reads as this image.
     fn read_as(image: Option<Value>) -> RecordRow {
         let visible = image.map_or(Visible::Absent, |image| Visible::Own(fields(image).to_json()));
         RecordRow { visible, ..RecordRow::default() }

@@ -3,7 +3,7 @@
 //! | the person has | these resume |
 //! |---|---|
 //! | new credentials | ops of this actor |
-//! | upgraded the app or the server | entity types, the protocol, and ops that the old version could not convert to its schema |
+//! | upgraded the app or the server | entity types, the protocol, and ops that an upcaster made too large |
 //!
 //! Invariant: parks for another reason remain: a choice in a conflict, an accepted server, another
 //! actor.
@@ -17,7 +17,7 @@ use crate::names::Actor;
 use crate::rows::StateRow;
 use crate::tail::Tail;
 
-/// Something outside that has changed.
+/// A change outside the book.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
     /// There are new credentials for this actor.

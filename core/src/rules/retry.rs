@@ -53,7 +53,8 @@ pub fn retry(
     Ok(again.into_iter().map(retried).chain(stopped.retry(tail, &parked)).collect())
 }
 
-/// Makes a unit that does not get through be tried at once; `None` if nothing delays it.
+/// Returns the decision by which a unit that does not get through is tried at once; `None` if
+/// nothing delays it.
 pub fn try_at_once(unit: UnitId, row: &UnitRow, now: WallTime) -> Option<Decision> {
     Some(again_at(unit, row.planned, row.suspicion.as_ref()?, now))
 }

@@ -49,7 +49,7 @@ pub fn save(before: &Fields, new: &Fields, round_trip: RoundTrip<'_>) -> Fields 
         }
     }
     // A type that reads a member under two names may fail on the member that was kept beside the
-    // one that it wrote.
+    // member that it wrote.
     before.patch_to(if round_trip(&within).is_some() { &within } else { &after })
 }
 
@@ -77,7 +77,7 @@ fn sorted(value: &Value) -> Value {
     }
 }
 
-/// Returns a new value with the unknown members of the present one.
+/// Returns a new value with the unknown members of the present value.
 fn carried(raw: &Value, seen: &Value, new: &Value) -> Value {
     if seen == new {
         return raw.clone();
@@ -106,8 +106,8 @@ mod tests {
         Fields::from_value(value).unwrap()
     }
 
-    /// A type with `name` and `address.street`. It writes no empty `name`, and also reads `title`
-    /// as `name`.
+    /// Reads and writes a type with `name` and `address.street`. The type writes no empty `name`,
+    /// and also reads `title` as `name`.
     fn small(image: &Fields) -> Option<Fields> {
         let mut known = Fields::new();
         let name = match (image.get("name"), image.get("title")) {

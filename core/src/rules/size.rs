@@ -4,7 +4,7 @@
 //! this size after it. Several changes, each within the limit, may exceed it together. A record may
 //! also exceed it because of others' writes.
 //!
-//! | the ops of a record, in their order | go |
+//! | the ops of a record, in their order | result |
 //! |---|---|
 //! | all of them together are within the limit | are one change |
 //! | only the first few are within the limit | the first few are one change, and the others follow |
@@ -85,7 +85,7 @@ where
     if largest > 0 { Err(Excess::Over(largest)) } else { Ok(group.clone()) }
 }
 
-/// Why nothing of a group can go.
+/// The reason why no op of a group can be sent.
 pub(super) enum Excess<E: std::error::Error + 'static> {
     /// A record's fields would have this size in bytes, which exceeds the limit.
     Over(usize),
@@ -105,7 +105,7 @@ impl<E: std::error::Error> From<InvalidFields> for Excess<E> {
     }
 }
 
-/// Ops of one transaction are in one entry.
+/// Returns whether two ops are of different transactions: ops of one transaction are in one entry.
 fn is_apart(pair: &[OpPlace]) -> bool {
     matches!(pair, [one, next] if one.seq != next.seq)
 }

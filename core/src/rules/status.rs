@@ -87,19 +87,20 @@ pub struct Known<'a> {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum RecordStatus {
-    /// This device does not know it.
+    /// This device does not know the record.
     Unknown,
-    /// The server has everything.
+    /// The server has all ops of the record.
     Synced,
-    /// It waits for its turn: the next sync sends it.
+    /// The record waits for its turn: the next sync sends it.
     Pending,
-    /// It is ready to be sent, and no exchange carries it: none has begun, or the last one failed.
+    /// The record is ready to be sent, and no exchange carries it: none has begun, or the last one
+    /// failed.
     WaitingForNetwork,
-    /// An exchange carries it now, and the answer has not arrived.
+    /// An exchange carries the record now, and the answer has not arrived.
     InFlight,
-    /// It is not sent now, for this reason.
+    /// The record is not sent now, for this reason.
     Held(Hold),
-    /// It stops until something outside changes, or until a person moves it.
+    /// The record stops until something outside changes, or until a person moves it.
     Parked(ParkReason),
     /// A conflict waits for a person.
     InConflict(ConflictId),
@@ -164,7 +165,7 @@ impl RecordState {
 }
 
 impl RecordStatus {
-    /// Returns the same in a word.
+    /// Returns the state without its details.
     pub const fn state(&self) -> RecordState {
         match self {
             Self::Unknown => RecordState::Unknown,

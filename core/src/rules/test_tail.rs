@@ -17,7 +17,7 @@ use crate::schema::Policy;
 use crate::tail::Tail;
 use crate::time::{Hlc, WallTime};
 
-/// A pending op of a record, on its own.
+/// Makes a pending op of a record, on its own.
 pub(super) fn tail_row(record: &str, number: u8, kind: OpKind) -> TailRow {
     TailRow {
         op: op_id(number),
@@ -35,7 +35,7 @@ pub(super) fn tail_row(record: &str, number: u8, kind: OpKind) -> TailRow {
     }
 }
 
-/// Ops of records, in entries 1, 2, 3, …
+/// Makes ops of records, in entries 1, 2, 3 and so on.
 pub(super) fn pending(ops: &[(&str, OpKind)]) -> Tail {
     let mut tail = Tail::default();
     for (seq, (record, kind)) in (1..).zip(ops) {
@@ -44,7 +44,7 @@ pub(super) fn pending(ops: &[(&str, OpKind)]) -> Tail {
     tail
 }
 
-/// The ops with these numbers as one transaction in entry 1, each of another record.
+/// Makes the ops with these numbers as one transaction in entry 1, each of another record.
 pub(super) fn transaction(numbers: &[(&str, u8)]) -> Tail {
     let mut tail = Tail::default();
     for (index, (record, number)) in (0..).zip(numbers) {
@@ -55,14 +55,14 @@ pub(super) fn transaction(numbers: &[(&str, u8)]) -> Tail {
     tail
 }
 
-/// Unit 1, which carries these ops of a record.
+/// Makes unit 1 with these ops of a record.
 pub(super) fn unit_of(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
     let unit = Desk::default().with(record, 1, 1, 0).units.remove(&unit_id(1)).unwrap();
     let change = PlannedChange { ops, ..unit.changes[0].clone() };
     UnitRow { changes: vec![change], ..unit }
 }
 
-/// Returns the same unit, found not to get through.
+/// Returns the same unit, isolated.
 pub(super) fn isolated_unit(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
     let retry_at = Some(WallTime::from_milliseconds(60_000));
     let suspicion =
@@ -81,7 +81,7 @@ pub(super) fn row_of(confirmed: bool, numbers: &[u8]) -> RecordRow {
     RecordRow { confirmed: row.confirmed.filter(|_| confirmed), tail: tail.collect(), ..row }
 }
 
-/// The dead letter of an op.
+/// Makes the dead letter of an op.
 pub(super) fn dead_letter(record: &str, op: PlannedOp, kind: OpKind) -> DeadLetterRow {
     DeadLetterRow {
         key: key(record),
@@ -153,7 +153,7 @@ pub(super) fn answer() -> ExchangeAnswer {
     }
 }
 
-/// A request that asks for nothing.
+/// Makes a request that asks for nothing.
 pub(super) fn request() -> ExchangeRequest {
     ExchangeRequest {
         protocol: PROTOCOL,

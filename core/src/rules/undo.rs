@@ -110,7 +110,7 @@ fn back_to(
     update_back(key, undone, before, now)
 }
 
-/// Returns the earlier values of the fields that still have the op's own stamp, or one that a
+/// Returns the earlier values of the fields that still have the op's own stamp, or a stamp that a
 /// policy raised.
 fn update_back(
     key: &RecordKey,
@@ -140,7 +140,7 @@ mod tests {
         BTreeSet::new()
     }
 
-    /// The rows of the records of pending ops, none of which was sent.
+    /// Makes the rows of the records of pending ops, none of which was sent.
     fn rows(tail: &Tail) -> BTreeMap<RecordKey, RecordRow> {
         let mut rows: BTreeMap<RecordKey, RecordRow> = BTreeMap::new();
         for (place, row) in tail.ops() {
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(annulled(&half, &untouched(), 1), None, "one of the two has ended");
     }
 
-    /// Returns what takes op 1 back after it did this, if the app reads `now`.
+    /// Returns the op that takes back op 1 of this kind with these fields, if the app reads `now`.
     fn taken_back(
         kind: OpKind,
         said: Value,

@@ -28,7 +28,7 @@ use crate::rules::status::ParkReason;
 use crate::schema::{EntityRules, Schema};
 use crate::tail::Tail;
 
-/// Returns whether an op has to be turned before it can be sent, and can be.
+/// Returns whether an op has to be converted before it can be sent, and can be converted.
 pub fn is_due(schema: &Schema, tail: &Tail, place: OpPlace) -> bool {
     let Some(row) = tail.op(place) else { return false };
     let rules = outgrown(schema, row);

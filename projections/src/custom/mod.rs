@@ -223,7 +223,7 @@ impl Projections {
     /// projection without a state does not follow changes.
     ///
     /// # Errors
-    /// [`StoreError`] if a row does not read.
+    /// [`StoreError`] if a row cannot be read.
     pub fn settle(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let rows = snapshot.projections()?;
         for registered in &mut self.registered {
@@ -279,7 +279,7 @@ impl Projections {
     /// Folds the stale projections from the present records.
     ///
     /// # Errors
-    /// [`StoreError`] if the disk fails or a row does not read.
+    /// [`StoreError`] if the disk fails or a row cannot be read.
     pub fn fold_stale(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
         for registered in self.registered.iter().filter(|one| one.standing == Standing::Stale) {
             take_away(transaction, &registered.name)?;
@@ -383,7 +383,7 @@ impl<'t, 'p> Folding<'t, 'p> {
                 Ok(Ok(())) => continue,
                 Ok(Err(ProjectionError::App { code })) => cut(code),
                 Ok(Err(ProjectionError::TooLarge)) => "too_large".to_owned(),
-                // No disk failure was noted, so this is an error that the app made up.
+                // No disk failure was noted, so the app itself made this error.
                 Ok(Err(ProjectionError::Table)) => "table".to_owned(),
                 // The panic's text may quote a record; the app's panic hook has it.
                 Err(_panic) => "panicked".to_owned(),
@@ -436,7 +436,7 @@ fn put_row(
     Ok(())
 }
 
-/// Keeps a code short, at a character's edge.
+/// Cuts a long code at a character's edge.
 fn cut(mut code: String) -> String {
     code.truncate(
         (0..=limits::CODE_BYTES).rev().find(|at| code.is_char_boundary(*at)).unwrap_or(0),

@@ -32,7 +32,7 @@ impl Snapshot {
     /// Returns the value of a key of a projection's table, broken or not.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not read.
+    /// [`StoreError`] if the value cannot be read.
     pub fn projected(&self, name: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(table) = self.open(tables::app(&tables::app_name(name)))? else { return Ok(None) };
         let stored = table.get(key).map_err(StoreError::during("reading a projection"))?;

@@ -261,8 +261,8 @@ fn all_of_a_change_is_there_only_by_its_very_stamps() {
     assert!(!is_known(&tombstone, &update(5, r#"{"a":1}"#)).unwrap());
 }
 
-/// Changes of one record, each with its own stamp: updates and creates of a few fields. They remove
-/// some fields, and some fields are older than the change.
+/// Draws changes of one record, each with its own stamp: updates and creates of a few fields. They
+/// remove some fields, and some fields are older than the change.
 fn drawn() -> impl Strategy<Value = Vec<UnitChange>> {
     let field = (0..5u8, any::<bool>(), prop::option::of(0..8u64));
     let one = (any::<bool>(), 0..8u64, prop::collection::vec(field, 0..5));

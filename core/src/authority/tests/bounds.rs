@@ -340,7 +340,7 @@ fn a_commit_of_wide_records_is_rejected_before_it_locks_everybody_out() {
         "too_many_fields"
     );
     applied(&mut state, 4, vec![wide("lead/x", None, limits::RECORD_FIELDS)]);
-    // Each field of the record has its own stamp, from an update of a few bytes.
+    // The record has the most fields already, so a small update that adds a field is rejected.
     let grow = change("lead/x", OpKind::Update, Some(2), r#"{"another":1}"#);
     assert_eq!(rejected(&mut state, 5, vec![grow]), "too_many_fields");
     assert_eq!(read_by_a_fresh_device(&mut state).len(), 101);

@@ -61,7 +61,7 @@ fn a_book_from_before_there_were_keys_goes_on_without_one() {
     let mut state = store();
     assert!(answered(&mut state, &claimed(1, 1, None)).receipt.is_some());
     assert!(answered(&mut state, &claimed(1, 1, None)).receipt.is_some());
-    // The first key that arrives counts from then on, also if a head is anchored already.
+    // The first key of a device is remembered, also if one of its heads is anchored already.
     let keyed = claimed(1, 1, Some(key_of(1)));
     assert_eq!(
         accept_without_writing(&state, &keyed, &Caller::Anyone, &Quota::default()).unwrap(),

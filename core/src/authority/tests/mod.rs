@@ -307,7 +307,7 @@ fn a_unit_whose_writes_are_all_there_is_a_duplicate_whatever_its_bases() {
     applied(&mut state, 2, vec![edit.clone(), gone.clone()]);
     applied(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(2), r#"{"a":3}"#)]);
     let before = kept(&state);
-    // Other units with the same writes: one that was given up took effect after all.
+    // Other units with the same writes: a unit that was given up took effect after all.
     for (number, base) in [(4, Some(1)), (5, Some(3)), (6, None)] {
         let base = base.map(Version::new);
         let again = Unit {
@@ -336,7 +336,7 @@ fn a_refusal_is_remembered_and_repeated_for_a_copy_that_comes_later() {
     // There is room now, but the device has already received the refusal.
     applied(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":null}"#)]);
     assert_eq!(rejected(&mut state, 2, grow.clone()), "record_too_large");
-    // It took no effect, so a unit that replaces it is not stale because of it.
+    // The refused unit took no effect, so a unit that replaces it is not stale.
     let again = UnitChange { base: Some(Version::new(2)), ..grow.into_iter().next().unwrap() };
     let again = Unit { replaces: vec![UnitId::from_bytes(id(2))], ..unit(4, vec![again]) };
     let answer = answered(&mut state, &request(vec![again]));
@@ -462,7 +462,7 @@ fn a_forked_log_applies_nothing_and_gets_no_page() {
     );
     assert!(answer.outcomes.is_empty() && answer.changes.is_empty() && answer.cursors.is_empty());
     assert_eq!(state, before);
-    // A new epoch of the same device has nothing to contradict.
+    // A new epoch of the same device has no anchor to contradict.
     copy.epoch = Epoch::from_bytes(id(77));
     assert_eq!(answered(&mut state, &copy).outcomes.len(), 1);
 }

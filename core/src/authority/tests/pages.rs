@@ -11,7 +11,7 @@ fn what_a_request_changed_itself_is_not_sent_back_but_the_cursor_passes_it() {
     assert_eq!(keys, ["lead/1"]);
     assert!(!answer.more);
     assert!(answered(&mut state, &pull(answer.cursors, 100)).changes.is_empty());
-    // The answer was lost: the unit is a duplicate now, and still not sent back.
+    // The answer was lost. The unit is a duplicate now, and its record is still not sent back.
     assert_eq!(answered(&mut state, &push).changes.len(), 1);
     // Another unit has changed the record since, so the answer has the record.
     applied(&mut state, 3, vec![change("lead/2", OpKind::Update, Some(2), r#"{"a":5}"#)]);
@@ -74,7 +74,8 @@ fn a_request_made_for_another_life_of_the_store_changes_nothing_and_learns_only_
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);
     let before = state.clone();
-    // Its cursor and its head have no meaning here either, so they are no reason for a refusal.
+    // The request's cursor and head have no meaning here either, so they are no reason for a
+    // refusal.
     let cursors =
         BTreeMap::from([(EntityType::parse("lead").unwrap(), Cursor::new(vec![255; 8]).unwrap())]);
     let head = HeadClaim {
@@ -144,19 +145,19 @@ fn one_cursor_stands_for_every_entity_type_that_is_not_named() {
         (keys(&second), second.more),
         (vec!["note/1".to_owned(), "task/1".to_owned()], false)
     );
-    // A new entity type is read from that cursor, too.
+    // A new entity type is read from that cursor too.
     applied(&mut state, 3, vec![create("visit/1")]);
     let third = answered(&mut state, &all(second.others.unwrap(), 10));
     assert_eq!(keys(&third), ["visit/1"]);
     let end = third.others.unwrap();
     assert_eq!(answered(&mut state, &all(end.clone(), 10)).others, None, "nothing moved");
-    // Types that are named begin at their own cursors. The answer names a cursor up to which all
-    // were read.
+    // Entity types that are named begin at their own cursors. The answer names a cursor up to which
+    // all were read.
     let entity = EntityType::parse("lead").unwrap();
     let named = BTreeMap::from([(entity, Cursor::new(0u64.to_be_bytes().to_vec()).unwrap())]);
     let mixed = answered(&mut state, &ExchangeRequest { cursors: named, ..all(end, 10) });
     assert_eq!((keys(&mixed), mixed.others), (vec!["lead/1".to_owned()], None));
-    // The answer to a request without this cursor has no such cursor either.
+    // The answer to a request without `others` has no such cursor either.
     assert_eq!(answered(&mut state, &pull(BTreeMap::new(), 10)).others, None);
     let ahead = Cursor::new(9u64.to_be_bytes().to_vec()).unwrap();
     assert_eq!(refused(&mut state, &all(ahead, 10), &Caller::Anyone).code, "server_behind");

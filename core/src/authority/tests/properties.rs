@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The actions of a device, as numbers: the record, the kind, whether the device knows the record's
-/// present state, and the earlier unit that arrives once more after it.
+/// Draws the actions of a device, as numbers: the record, the kind, whether the device knows the
+/// record's present state, and the earlier unit that arrives once more after it.
 fn steps() -> impl Strategy<Value = Vec<(u8, u8, bool, prop::sample::Index)>> {
     prop::collection::vec((0..6u8, 0..4u8, any::<bool>(), any::<prop::sample::Index>()), 1..40)
 }

@@ -81,7 +81,7 @@ fn a_unit_that_was_ahead_once_does_not_take_effect_later_under_the_same_id() {
     assert!(is_ahead(&at(NOW, &mut state, 1, vec![ahead.clone()])));
     assert!(is_ahead(&at(later, &mut state, 1, vec![ahead.clone()])));
     assert!(state.record(&key("lead/1")).unwrap().is_none());
-    // The unit that replaces the first one is accepted, because nothing of the first took effect.
+    // The unit that replaces it is accepted, because the former unit took no effect.
     let anew = Unit { replaces: vec![unit(1, Vec::new()).id], ..unit(2, vec![ahead]) };
     let answer =
         exchange(&mut state, &request(vec![anew]), later, &Caller::Anyone, &Quota::default())
@@ -125,8 +125,8 @@ fn the_servers_time_never_falls_behind_its_newest_commit() {
         &Quota::default(),
     );
     assert_eq!(pulled.unwrap().server_time, NOW);
-    // The time does not creep forward either: the store keeps the server's own time, not that of
-    // accepted stamps.
+    // The server's time does not creep forward either: the store keeps the server's own time, not
+    // that of accepted stamps.
     let latest = Hlc::at(NOW.plus(BOUND));
     assert!(is_applied(&at(
         years_ago,

@@ -47,13 +47,13 @@ pub struct AdmittedOp {
     pub schema_version: u32,
 }
 
-/// Why a mutation was not admitted.
+/// The reason why a mutation was not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
     /// The mutation is not valid.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// The stored image does not read.
+    /// The stored image cannot be read.
     #[error("the stored image is damaged")]
     Damaged(#[source] InvalidFields),
 }

@@ -23,21 +23,21 @@ pub struct Explanation {
     pub standing: RecordState,
     /// The op that decides this state; none if there is no op.
     pub decided_by: Option<OpPlace>,
-    /// What the user sees.
+    /// The record as the user sees it.
     pub seen: Seen,
     /// The version that the server confirmed; `None` if there is none.
     pub confirmed: Option<ExplainedVersion>,
-    /// The ops that are still owed to the server, oldest first.
+    /// The ops that have not ended, oldest first.
     pub ops: Vec<ExplainedOp>,
     /// The record's conflicts, oldest first.
     pub conflicts: Vec<ExplainedConflict>,
-    /// Whether the server sent it, but its entity type is not declared.
+    /// Whether the record is kept aside, because its entity type is not declared.
     pub kept_aside: bool,
-    /// When the server last sent something of this record, by the device's clock.
+    /// The time at which the server last sent something of this record, by the device's clock.
     pub synced_at: Option<WallTime>,
-    /// When records of its entity type were last brought up to date.
+    /// The time at which records of its entity type were last brought up to date.
     pub entity_synced_at: Option<WallTime>,
-    /// When the server last answered this device at all.
+    /// The time at which the server last answered this device at all.
     pub book_synced_at: Option<WallTime>,
     /// The same in words, one sentence each.
     pub sentences: Vec<String>,
@@ -56,7 +56,7 @@ pub enum Seen {
     DeletedByServer,
     /// The user sees the confirmed record with changes of this device.
     WithOwnChanges,
-    /// Nothing, since it was deleted on this device.
+    /// The user sees no record, because this device deleted it.
     DeletedHere,
 }
 
@@ -72,7 +72,7 @@ pub struct ExplainedVersion {
     pub deleted: bool,
 }
 
-/// An op that is still owed to the server.
+/// An op that has not ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ExplainedOp {
@@ -84,11 +84,11 @@ pub struct ExplainedOp {
     pub kind: OpKind,
     /// The op's author.
     pub actor: Actor,
-    /// When, by the device's clock.
+    /// The time of the op, by the device's clock.
     pub made_at: WallTime,
-    /// Why it is not synced.
+    /// The state of the op.
     pub state: OpState,
-    /// What, or whom, it waits for.
+    /// The person or the thing that the op waits for.
     pub awaits: Awaited,
     /// What a person can do about it, in addition to undoing it.
     pub actions: &'static [UserAction],
@@ -100,7 +100,7 @@ pub struct ExplainedOp {
 pub struct ExplainedConflict {
     /// The id of the conflict.
     pub id: ConflictId,
-    /// When it was found, by the device's clock.
+    /// The time at which the conflict was found, by the device's clock.
     pub at: WallTime,
     /// The op of this device.
     pub op: OpPlace,
@@ -116,9 +116,9 @@ pub struct ExplainedConflict {
     pub fields: Vec<ConflictedField>,
     /// The winner, if the record was resolved as a whole.
     pub winner: Winner,
-    /// The rule by which.
+    /// The rule that resolved the record as a whole.
     pub rule: Policy,
-    /// The functions of the app that resolved it.
+    /// The functions of the app that resolved the conflict.
     #[serde(serialize_with = "as_pairs")]
     pub functions: Vec<SettledBy>,
     /// Whether a person still has to choose.

@@ -44,11 +44,11 @@ pub struct Facts<'a> {
     pub known: Known<'a>,
     /// The record's conflicts, oldest first.
     pub conflicts: &'a [(ConflictId, ConflictRow)],
-    /// Whether the server sent it, but its entity type is not declared.
+    /// Whether the record is kept aside, because its entity type is not declared.
     pub kept_aside: bool,
-    /// When records of its entity type were last brought up to date.
+    /// The time at which records of its entity type were last brought up to date.
     pub entity_synced_at: Option<WallTime>,
-    /// When the server last answered this device at all.
+    /// The time at which the server last answered this device at all.
     pub book_synced_at: Option<WallTime>,
 }
 

@@ -38,7 +38,7 @@ struct Record {
 }
 
 impl Record {
-    /// A record that was created in entry 1, and updated in those after it.
+    /// Makes a record that was created in entry 1 and updated in the entries after it.
     fn with_ops(count: u8) -> Self {
         let mut known = Self::default();
         known.row.visible = Visible::Own(secret());
@@ -231,8 +231,8 @@ fn unit_row(seq: u8) -> UnitRow {
     }
 }
 
-/// The first op met version 7: both had changed two fields. The server won one of them by a rule of
-/// the app.
+/// Makes a conflict: the first op met version 7, and both had changed two fields. The server won
+/// one of them by a rule of the app.
 fn conflict_row(open: bool) -> ConflictRow {
     ConflictRow {
         key: key(),
@@ -265,7 +265,7 @@ fn parked(scope: ParkScope) -> Hold {
     Hold::Parked { scope, code: "stop".to_owned() }
 }
 
-/// The first op, parked by a stored code.
+/// Makes the hold of the first op, parked by a stored code.
 fn parked_op(code: &str) -> Hold {
     Hold::Parked { scope: ParkScope::Op(planned(1).id), code: code.to_owned() }
 }
@@ -458,7 +458,7 @@ fn every_reason_to_hold_has_its_own_words() {
 }
 
 /// The explanation of an op behind a change in conflict was a conflict of its own, so people looked
-/// for one that did not exist.
+/// for a conflict that did not exist.
 #[test]
 fn what_waits_behind_a_conflict_names_the_change_that_met_it() {
     let behind = Record::with_ops(2).holding(2, parked_op("conflict")).meeting(true);
@@ -506,7 +506,7 @@ fn what_is_parked_without_a_conflict_says_why_and_what_moves_it() {
     }
 }
 
-/// A conflict that is open is why an op stops, whatever stopped it before.
+/// An open conflict is the reason why an op waits, whatever held the op before.
 #[test]
 fn what_is_in_conflict_is_moved_by_a_choice_and_by_nothing_else() {
     for code in ["conflict", "stale"] {

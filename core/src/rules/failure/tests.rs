@@ -40,7 +40,7 @@ fn decided(failure: &Failure, units: &[Doubted], strikes: u32) -> Vec<Decision> 
     isolate(failure, units, strikes, NOW, &mut SeededRandomness::from_number(1))
 }
 
-/// The units of each decision; a dead letter is shown by its code.
+/// Returns the units of each decision; for a dead letter, its code.
 fn shown(decisions: &[Decision]) -> Vec<String> {
     let each = decisions.iter().map(|decision| match decision {
         Decision::Suspected { units, times, retry_at, .. } => {

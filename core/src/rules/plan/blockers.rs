@@ -74,7 +74,7 @@ impl Planning<'_> {
         input.inspect.excess(group)
     }
 
-    /// Returns why an earlier op of a record stops a transaction, or a later unanswered op does:
+    /// Returns why a transaction waits for an earlier op of a record, or for a later unanswered op:
     /// other ops may have overtaken ops of a unit that was given up.
     pub(super) fn blocked_before(&self, key: &RecordKey, first: OpPlace) -> Option<Hold> {
         let tail = self.input.tail;

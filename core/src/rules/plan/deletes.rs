@@ -45,7 +45,7 @@ impl Planning<'_> {
     }
 
     /// Returns the record that an unanswered unit has to wait for before it is sent again: ops
-    /// planned before it may have come back stale, or may be tried later than it.
+    /// planned before the unit may have come back stale, or may be tried later than the unit.
     pub(super) fn is_sent_too_early(&self, unit: &TailUnit) -> Option<RecordKey> {
         let first = *unit.ops.iter().min().filter(|_| self.heeds_references)?;
         let last_of = |key: &RecordKey| {

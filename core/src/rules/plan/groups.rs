@@ -16,7 +16,7 @@ use crate::tail::TailUnit;
 impl Planning<'_> {
     /// Lets a delete after an unanswered unit of the same record absorb its ops: whatever happened
     /// to the unit, the record has to go. The same applies after a unit that does not get through,
-    /// because the delete has none of its content. Returns whether it did.
+    /// because the delete has none of its content. Returns whether the delete absorbs them.
     pub(super) fn absorbs(&mut self, id: UnitId, unit: &TailUnit) -> bool {
         let [key] = unit.records.as_slice() else { return false };
         if (unit.tries == 0 && unit.isolated().is_none())
@@ -118,7 +118,7 @@ impl Planning<'_> {
             });
             let bar = if joins { self.blocker(place) } else { None };
             if let Some(hold @ Hold::Parked { scope: ParkScope::Op(_), .. }) = bar {
-                // They are one change, and a person still has to choose in it.
+                // These ops are one change, and a person still has to choose in it.
                 self.hold_all(&waiting, &hold);
                 return None;
             }
@@ -139,7 +139,7 @@ impl Planning<'_> {
         Some(run)
     }
 
-    /// Returns all ops of a transaction if each can be sent: all or none.
+    /// Returns all ops of a transaction if each of them can be sent, otherwise `None`.
     fn transaction(&mut self, first: OpPlace) -> Option<Vec<OpPlace>> {
         let tail = self.input.tail;
         let ops = tail.ops_of_entry(first.seq).map(|(place, _)| place);

@@ -7,13 +7,13 @@ use crate::names::{Actor, RecordKey};
 use crate::op::OpPlace;
 use crate::time::WallTime;
 
-/// Why an op is not sent now.
+/// The reason why an op is not sent now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hold {
     /// The op can still be undone.
     UndoWindow {
-        /// When the undo window closes.
+        /// The time at which the undo window closes.
         until: WallTime,
     },
     /// A record to which the op refers is not at the server yet.
@@ -23,7 +23,7 @@ pub enum Hold {
     DeadCreate,
     /// The server did not accept the op's unit, which is sent again later.
     BackingOff {
-        /// When the unit is sent again.
+        /// The time at which the unit is sent again.
         until: WallTime,
         /// The server's code.
         code: String,
@@ -45,7 +45,7 @@ pub enum Hold {
     UnmeteredNetwork,
     /// The op, its actor, its entity type or the server is parked.
     Parked {
-        /// What is parked.
+        /// The scope that is parked.
         scope: ParkScope,
         /// The server's code.
         code: String,
@@ -67,7 +67,7 @@ pub enum Hold {
     Gone(RecordKey),
     /// The app's validator refuses the op. A person has to correct the op.
     Refused {
-        /// Why, in the app's words.
+        /// The reason, in the words of the app.
         reason: String,
     },
     /// The record would be larger than a server accepts. A person has to make it smaller.

@@ -80,8 +80,8 @@ pub struct PlanInput<'a> {
 }
 
 impl<'a> PlanInput<'a> {
-    /// Makes an input without limits, on a network that costs nothing. It is for questions about
-    /// what is held, and why.
+    /// Makes an input without limits, on an unmetered network. It is for questions about what is
+    /// held, and why.
     pub const fn unbounded(
         tail: &'a Tail,
         schema: &'a Schema,
@@ -104,13 +104,13 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// The ops that are held.
     pub holds: BTreeMap<OpPlace, Hold>,
-    /// The earliest time at which something held becomes due.
+    /// The earliest time at which a held op becomes due.
     pub wake: Option<WallTime>,
     /// Whether something that could be sent did not fit the batch.
     pub more: bool,
-    /// Whether this plan did not reach some ops, so that the next one has to look at them.
+    /// Whether this plan did not reach some ops, so that the next plan has to look at them.
     pub unfinished: bool,
-    /// The number of records that it looked at, which is its cost.
+    /// The number of records that the plan looked at, which is its cost.
     pub looked_at: usize,
     /// The number of ops with a hold that no run ends, including those of earlier plans.
     pub resting: u64,
@@ -130,7 +130,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
 
 /// Makes the plan of the next exchange. It looks only at ready records, and at no more of them than
 /// a batch may need. It passes over the records that it cannot send until that can have changed.
-/// `holds` has only the holds that it found.
+/// `holds` has only the holds that this plan found.
 pub fn plan_next(input: &PlanInput<'_>, queue: &mut ReadyQueue) -> Plan {
     queue.look_around(input);
     let (looked_at, after) = queue.next(input.batch_ops.saturating_add(LOOKS_AHEAD));
@@ -175,8 +175,7 @@ struct Planning<'a> {
     ops: usize,
     bytes: usize,
     visited: HashSet<RecordKey>,
-    /// Whether anything in the tail refers to a record. Where nothing does, deletions wait for
-    /// nothing.
+    /// Whether any op of the tail refers to a record. If none does, no deletion waits.
     heeds_references: bool,
     /// The ops that this plan sends. They are collected only if deletions depend on them.
     going: HashSet<OpPlace>,

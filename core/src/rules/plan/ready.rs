@@ -1,5 +1,5 @@
-//! The records that a plan looks at next. With it, a plan costs only what it looks at, however many
-//! ops wait.
+//! The records that a plan looks at next. With this queue, the cost of a plan depends only on the
+//! records that it looks at, however many ops wait.
 //!
 //! ```text
 //!   a commit changes the record ──► ready, by priority and age ──► a plan looks at it ──► it goes into a unit
@@ -26,7 +26,7 @@
 //! 2. Everything that a plan over the whole tail would send is ready, except deletions that follow
 //!    another ready group. These become ready with the commit that plans that group
 //!    ([`passed_over`]).
-//! 3. It is a cache: a queue in which every such record is ready is also right, only slower.
+//! 3. The queue is a cache: a queue in which every such record is ready is also right, only slower.
 //!
 //! What it does not do: decide. The plan that looks at a record decides whether it can be sent.
 
@@ -111,7 +111,7 @@ impl ReadyQueue {
     pub fn changed(&mut self, tail: &Tail, schema: &Schema, key: &RecordKey) {
         self.look_again(tail, schema, vec![key.clone()]);
         self.wake(tail, schema, &Cause::Record(key.clone()));
-        // Without walking through the causes before them, or those that name records.
+        // This look-up skips the causes before transactions, and those that name records.
         let first = self.passed_over.range(Cause::Transaction(Seq::ZERO)..).next();
         if first.is_some_and(|(cause, _)| matches!(cause, Cause::Transaction(_))) {
             let entries: BTreeSet<_> = tail.ops_of(key).map(|place| place.seq).collect();
@@ -213,8 +213,7 @@ impl ReadyQueue {
         self.standing.insert(key.clone(), Standing::PassedOver { causes, resting });
     }
 
-    /// Gives records later turns: the part of them that can be sent has a lower priority than
-    /// expected.
+    /// Gives records later turns: their part that can be sent has a lower priority than expected.
     pub(super) fn put_back(&mut self, tail: &Tail, later: &[Turn]) {
         for turn in later {
             let Some(row) = tail.op(turn.first) else { continue };
@@ -288,8 +287,8 @@ fn causes(
     holds: &BTreeMap<OpPlace, Hold>,
     hold: &Hold,
 ) -> BTreeSet<Cause> {
-    // Together with a later op, which waits alone, the first may become another change, which can
-    // be sent.
+    // Together with a later op, which waits alone, the first op may become another change, which
+    // can be sent.
     let of_record = tail.ops_of(&row.key).filter_map(|place| Cause::of(holds.get(&place)?));
     let mut causes: BTreeSet<_> = of_record.collect();
     if row.transaction_ops > 1 {

@@ -37,7 +37,7 @@ impl Planning<'_> {
         }
     }
 
-    /// Returns until when a unit that was found alone waits, if it still does.
+    /// Returns the time until which an isolated unit waits, if it still waits.
     fn until_of(&self, unit: &TailUnit) -> Option<crate::time::WallTime> {
         unit.isolated()?.retry_at.filter(|at| self.is_ahead(*at, limits::BACKOFF_MOST))
     }

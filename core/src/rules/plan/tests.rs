@@ -16,12 +16,12 @@ fn op(seq: u8) -> OpId {
     OpId::from_bytes([seq; 16])
 }
 
-/// Updates of one record, in entries 1, 2, 3 and so on.
+/// Makes updates of one record, in entries 1, 2, 3 and so on.
 fn tail(updates: u8) -> Tail {
     tail_of(updates, |_| 1)
 }
 
-/// Updates of records, in entries 1, 2, 3, …
+/// Makes updates of records, in entries 1, 2, 3 and so on.
 fn tail_of(updates: u8, record: impl Fn(u8) -> u8) -> Tail {
     let mut tail = Tail::default();
     for seq in 1..=updates {
@@ -44,14 +44,14 @@ fn tail_of(updates: u8, record: impl Fn(u8) -> u8) -> Tail {
     tail
 }
 
-/// A unit of record 1 that was tried once and waits for a minute.
+/// Makes a unit of record 1 that was tried once and waits for a minute.
 fn attempted() -> crate::rows::UnitRow {
     let unit = Desk::default().with("1", 1, 1, 0).units.remove(&unit_id(1)).unwrap();
     let retry_at = Some(WallTime::from_milliseconds(60_000));
     crate::rows::UnitRow { actor: Actor::parse("user-1").unwrap(), tries: 1, retry_at, ..unit }
 }
 
-/// How a plan is asked for.
+/// The input of a plan in these tests.
 struct Asked<'a> {
     parks: &'a [(ParkScope, String)],
     batch_bytes: usize,
@@ -86,7 +86,7 @@ impl Asked<'_> {
     }
 }
 
-/// The records of each group of a plan.
+/// Returns the records of each group of a plan.
 fn records(plan: &Plan) -> Vec<Vec<String>> {
     let of = |group: &Group| group.records.iter().map(|(key, _)| key.to_string()).collect();
     plan.groups.iter().map(of).collect()
@@ -251,8 +251,8 @@ fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_fo
     assert_eq!((plan.holds[&place(1)].clone(), plan.wake), (Hold::Behind(unit_id(1)), Some(until)));
 }
 
-/// One unit for each of records 1, 2 and so on. Some are suspected in a group. Others are suspected
-/// alone and wait until a time in milliseconds.
+/// Makes one unit for each of records 1, 2 and so on. Some are suspected in a group. Others are
+/// suspected alone and wait until a time in milliseconds.
 fn suspected(groups: &[Option<u64>], alone: &[Option<i64>]) -> Tail {
     let count = u8::try_from(groups.len()).unwrap();
     let mut tail = tail_of(count, |seq| seq);

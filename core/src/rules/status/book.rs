@@ -25,26 +25,27 @@ use crate::time::WallTime;
 
 use super::ParkReason;
 
-/// What the engine is doing or waiting for. It is never [`SyncState::Idle`] while something waits
-/// for somebody.
+/// The activity of the engine, or its reason to wait. The state is never [`SyncState::Idle`] while
+/// something waits for somebody.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum SyncState {
-    /// Nothing is being done, and nothing needs anyone.
+    /// The engine does nothing, and waits for nobody.
     #[default]
     Idle,
     /// A run is going on.
     Syncing {
-        /// Ops of this run that no longer wait. It never shrinks.
+        /// The number of ops of this run that no longer wait. It never decreases.
         done: u64,
-        /// Ops of this run. It grows when ops are written meanwhile, and never shrinks.
+        /// The number of ops of this run. It grows when ops are written meanwhile, and never
+        /// decreases.
         total: u64,
         /// The first record of the request that was sent last; none while only pages are read.
         current: Option<RecordKey>,
     },
-    /// The last exchange failed; the next is tried then.
+    /// The last exchange failed. The next exchange is tried at this time.
     BackingOff {
-        /// When, by the device's wall clock.
+        /// The time, by the device's wall clock.
         until: WallTime,
     },
     /// The server cannot be reached.
@@ -57,22 +58,22 @@ pub enum SyncState {
         /// The server's code.
         code: String,
     },
-    /// A person has to decide about these.
+    /// A person has to decide about ops or records.
     NeedsAttention {
-        /// Dead letters.
+        /// The number of dead letters.
         dead_letters: u64,
-        /// Ops parked by a conflict.
+        /// The number of ops parked by a conflict.
         conflicts: u64,
-        /// Ops parked for another reason that a person retries or discards.
+        /// The number of ops parked for another reason that a person retries or discards.
         parked: u64,
-        /// Records with a change that would be refused, until someone corrects it.
+        /// The number of records with a change that would be refused, until someone corrects it.
         held: u64,
     },
     /// Ops of these actors wait until they use this device.
     NeedsActors {
         /// The actors, in the order of their names.
         actors: Vec<Actor>,
-        /// How many ops of theirs wait.
+        /// The number of their waiting ops.
         ops: u64,
     },
     /// The app, or the server, has to be upgraded.
@@ -98,15 +99,15 @@ pub struct Attention<'a> {
     pub storage_failed: bool,
     /// The parks and their codes, without those of single ops.
     pub parks: &'a [(ParkScope, String)],
-    /// How many ops are parked by themselves, by code.
+    /// The number of ops that are parked alone, by code.
     pub parked_ops: &'a BTreeMap<String, u64>,
     /// The actor who uses the book.
     pub actor: &'a Actor,
     /// The number of dead letters.
     pub dead_letters: u64,
-    /// How many records have a change that someone has to correct.
+    /// The number of records with a change that someone has to correct.
     pub held: u64,
-    /// How many records have a change of a schema version from which no upcaster leads on.
+    /// The number of records with a change of a schema version from which no upcaster leads on.
     pub outgrown: u64,
     /// The other actors with waiting ops, each with their number.
     pub others: Vec<(Actor, u64)>,
@@ -129,8 +130,8 @@ pub fn overall(doing: &SyncState, attention: &Attention<'_>) -> SyncState {
 }
 
 impl Attention<'_> {
-    /// Returns what has to happen before ops of the actor who uses the book can be sent, if
-    /// anything has.
+    /// Returns the state if somebody has to act before all ops of the actor who uses the book can
+    /// be sent.
     pub fn needs_someone(&self) -> Option<SyncState> {
         let reasons = self.parks.iter().filter(|(scope, _)| match scope {
             ParkScope::Actor(actor) => actor == self.actor,
@@ -205,9 +206,9 @@ impl SyncState {
 /// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Ops of the run that no longer wait.
+    /// The number of ops of the run that no longer wait.
     pub done: u64,
-    /// Ops of the run.
+    /// The number of ops of the run.
     pub total: u64,
 }
 

@@ -30,7 +30,7 @@ use crate::tail::Tail;
 /// The parks of the ops in question, and those of these ops in which a person has to choose.
 #[derive(Debug, Clone, Default)]
 pub struct Stopped {
-    /// The ops that are parked by themselves, each with the code.
+    /// The ops that are parked alone, each with the code.
     pub parks: BTreeMap<OpId, String>,
     /// The ops with a conflict that is open.
     pub open: BTreeSet<OpId>,
@@ -89,7 +89,7 @@ mod tests {
         RecordKey::parse("lead", &record.to_string()).unwrap()
     }
 
-    /// Ops that are parked, and those of them with an open conflict.
+    /// Makes parks of ops, and open conflicts of some of them.
     fn stopped(parks: &[(u8, &str)], open: &[u8]) -> Stopped {
         Stopped {
             parks: parks.iter().map(|(number, code)| (op(*number), (*code).to_owned())).collect(),
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// Ops 1, 2 and so on, each with its entry and its record.
+    /// Makes ops 1, 2 and so on, each with its entry and its record.
     fn tail(ops: &[(u64, u8)]) -> Tail {
         let mut tail = Tail::default();
         for (number, (seq, record)) in (1u8..).zip(ops) {
@@ -121,7 +121,7 @@ mod tests {
         tail
     }
 
-    /// Returns the ops that go again.
+    /// Returns the ops that are sent again.
     fn again(stopped: &Stopped, tail: &Tail, asked: u8) -> Vec<u8> {
         let decisions = stopped.retry(tail, &[op(asked)]);
         let retried = decisions.iter().filter_map(|decision| match decision {

@@ -36,80 +36,81 @@ use crate::time::WallTime;
 #[serde(tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OpState {
-    /// Nothing delays it: the next sync sends it.
+    /// Nothing delays the op: the next sync sends it.
     Pending {
-        /// How many times the server answered that it cannot accept it now.
+        /// How often the server answered that it cannot accept the op now.
         tries: u32,
     },
-    /// It is ready to be sent, and no exchange carries it: none has begun, or the last one failed.
+    /// The op is ready to be sent, and no exchange carries it: none has begun, or the last one
+    /// failed.
     WaitingForNetwork {
-        /// The entry that made it ready.
+        /// The entry that made the op ready.
         since: Seq,
-        /// When that was, by the device's clock.
+        /// The time of that entry, by the device's clock.
         since_at: Option<WallTime>,
     },
-    /// An exchange carries it now, and the answer has not arrived.
+    /// An exchange carries the op now, and the answer has not arrived.
     InFlight {
-        /// The entry that made it ready.
+        /// The entry that made the op ready.
         since: Seq,
-        /// When that was, by the device's clock.
+        /// The time of that entry, by the device's clock.
         since_at: Option<WallTime>,
-        /// How many times the server answered that it cannot accept it now.
+        /// How often the server answered that it cannot accept the op now.
         tries: u32,
     },
-    /// It is not sent now.
+    /// The op is not sent now.
     Held(Held),
-    /// It stops until something outside changes, or until a person moves it.
+    /// The op stops until something outside changes, or until a person moves it.
     Parked {
-        /// Why.
+        /// The reason.
         reason: ParkReason,
         /// The code of the server, or the stored code.
         code: String,
     },
-    /// It met a conflict, and a person has to choose a side.
+    /// The op met a conflict, and a person has to choose a side.
     InConflict {
         /// The conflict.
         conflict: ConflictId,
     },
-    /// The server refused it for good.
+    /// The server refused the op for good.
     DeadLettered {
         /// The server's code.
         code: String,
         /// The server's message.
         message: String,
-        /// How many answers it had.
+        /// The number of answers to the op.
         tries: u32,
-        /// When the last refusal arrived, by the device's clock.
+        /// The time at which the last refusal arrived, by the device's clock.
         last_at: Option<WallTime>,
     },
 }
 
-/// Why an op is not sent now.
+/// The reason why an op is not sent now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Held {
-    /// It can still be undone.
+    /// The op can still be undone.
     UndoWindow {
-        /// When that ends.
+        /// The time at which the undo window closes.
         until: WallTime,
     },
-    /// The server could not accept it.
+    /// The server could not accept the op.
     BackingOff {
         /// The time of the next try.
         until: WallTime,
         /// The server's code.
         code: String,
-        /// How often it was tried.
+        /// How often the op was tried.
         tries: u32,
     },
-    /// Requests with it have not got through, while others have.
+    /// Requests with the op have not got through, while others have.
     NotLetThrough {
-        /// The time of the next try; none if it waits until everything else is sent.
+        /// The time of the next try; none if the op waits until everything else is sent.
         until: Option<WallTime>,
         /// The code of the failure.
         code: String,
-        /// How often it was sent alone.
+        /// How often the op was sent alone.
         times: u32,
     },
     /// Another record has to reach the server first.
@@ -121,7 +122,7 @@ pub enum Held {
     DeadCreate,
     /// An earlier change of the record is sent first.
     Behind {
-        /// That change; none if it has ended since, so that the next plan ends this hold.
+        /// That change; none if that change has ended since, so that the next plan ends this hold.
         op: Option<OpPlace>,
     },
     /// An earlier change is sent first, and that change does not get through although others do.
@@ -131,7 +132,7 @@ pub enum Held {
         /// The code of the failure.
         code: String,
     },
-    /// Another change is sent before it or with it, and that change is parked.
+    /// Another change is sent before the op or with it, and that change is parked.
     BehindParked {
         /// That change.
         op: OpPlace,
@@ -145,35 +146,35 @@ pub enum Held {
         /// That change.
         op: OpPlace,
     },
-    /// It wants an unmetered network.
+    /// The op waits for an unmetered network.
     UnmeteredNetwork,
-    /// Another actor made it, or made the change that is sent before it or with it.
+    /// Another actor made the op, or made the change that is sent before it or with it.
     OtherActor {
         /// The actor.
         actor: Actor,
     },
     /// Records of its entity type never leave the device.
     LocalOnly,
-    /// It refers to a record that was deleted, and would be refused.
+    /// The op refers to a record that was deleted, and would be refused.
     Gone {
         /// The record.
         record: RecordKey,
     },
-    /// The app's validator refuses it.
+    /// The app's validator refuses the op.
     Refused {
-        /// Why, in the app's words.
+        /// The reason, in the words of the app.
         reason: String,
     },
     /// The record would be larger than a server accepts.
     TooLarge {
-        /// The size of its fields, in bytes.
+        /// The size of the record's fields, in bytes.
         bytes: usize,
-        /// The most bytes that they may have.
+        /// The most bytes that the fields may have.
         most: usize,
     },
 }
 
-/// What, or whom, an op waits for.
+/// The person or the thing that an op waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "for", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -210,22 +211,22 @@ pub enum Awaited {
     Upgrade,
     /// The server that the book belongs to, or a person who accepts another one.
     Server,
-    /// Nothing: it never leaves the device.
+    /// Nothing, because the op never leaves the device.
     Nothing,
 }
 
-/// What a person can do about an op, in addition to undoing it.
+/// An action of a person on an op, in addition to undoing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UserAction {
-    /// Choose a side of the conflict that it met.
+    /// Choose a side of the conflict that the op met.
     Choose,
-    /// Send it again.
+    /// Send the op again.
     Retry,
-    /// Correct its fields and send that.
+    /// Correct the op's fields and send the correction.
     Correct,
-    /// Give it up.
+    /// End the op without sending it.
     Discard,
 }
 
@@ -267,7 +268,7 @@ impl OpState {
             Self::Parked { reason, .. } if reason.is_for_a_person() => {
                 &[UserAction::Retry, UserAction::Discard]
             }
-            // Whatever was to be chosen is chosen, so nothing is left that could stop the op.
+            // The choice has been made, so nothing stops the op any more.
             Self::Parked { reason: ParkReason::Conflict, .. } => {
                 &[UserAction::Retry, UserAction::Discard]
             }

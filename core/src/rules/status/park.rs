@@ -26,7 +26,7 @@ use serde::Serialize;
 use crate::entry::{Decision, ParkScope};
 use crate::ids::OpId;
 
-/// Why something is parked.
+/// The reason for a park.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -97,14 +97,14 @@ impl ParkReason {
         Decision::Parked { scope: ParkScope::Op(op), code: self.code().to_owned() }
     }
 
-    /// Returns whether a person may send the op again or give it up, although it is neither a dead
+    /// Returns whether a person may send the op again or discard it, although it is neither a dead
     /// letter nor held. An op in a conflict needs a choice. An op that is parked for something
     /// outside resumes when that changes.
     pub const fn is_for_a_person(self) -> bool {
         matches!(self, Self::WornOut | Self::Ahead | Self::UpcastTooLarge | Self::Unknown)
     }
 
-    /// Returns the reason for which an op is parked by itself.
+    /// Returns the reason for which an op is parked alone.
     pub fn of_op(code: &str) -> Self {
         let known = [Self::Conflict, Self::WornOut, Self::Ahead, Self::UpcastTooLarge];
         known.into_iter().find(|reason| reason.code() == code).unwrap_or(Self::Unknown)
