@@ -258,7 +258,7 @@ fn openable_files() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Other systems have no such limit to read.
+/// Returns no limit, because other systems have no such limit to read.
 #[cfg(not(unix))]
 fn openable_files() -> usize {
     usize::MAX

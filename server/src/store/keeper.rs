@@ -286,7 +286,7 @@ fn forget_cached_pages(path: &Path) {
     }
 }
 
-/// Other systems have no such call.
+/// Does nothing, because other systems have no such call.
 #[cfg(not(target_os = "linux"))]
 fn forget_cached_pages(_: &Path) {}
 

@@ -140,8 +140,8 @@ fn transaction(setting: &Setting) -> Result<Vec<Time>, Failure> {
     thousands(setting, |peer, records| peer.write_as_one(records))
 }
 
-/// One sample is ten commits, so that work that a peer puts off to a later commit (SQLite's
-/// checkpoint) is in all of them.
+/// Measures commits of a thousand records. One sample is ten commits, so that work that a peer puts
+/// off to a later commit (SQLite's checkpoint) is in all of them.
 fn thousands(
     setting: &Setting,
     write: fn(&mut dyn Peer, &[Sample]) -> Result<(), Failure>,

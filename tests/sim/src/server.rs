@@ -252,9 +252,10 @@ impl Server {
         Ok(reply)
     }
 
-    /// A store that was set back without a declaration refuses every device that has read a later
-    /// state, and its operator is informed. Other devices are kept waiting here, because their
-    /// actions in that time are outside every promise.
+    /// Refuses a request like a store that is set back. A store that was set back without a
+    /// declaration refuses every device that has read a later state, and after the first refusal
+    /// its operator declares it. Other devices are kept waiting here, because their actions in that
+    /// time are outside every promise.
     fn find_out(&mut self, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
         let mut authority = self.authority.clone();
         let now = WallTime::from_milliseconds(now);

@@ -91,7 +91,7 @@ fn job_of(request: ExchangeRequest) -> Job {
     }
 }
 
-/// A request of a device with a key, whose head claim has more contents than allowed.
+/// Makes a request of a device with a key, whose head claim has more contents than allowed.
 fn refused(number: u8) -> Job {
     let head = Receipt { seq: Seq::new(1), hash: Hash::ZERO };
     let contents = vec![Hash::ZERO; limits::ANCHOR_DIGESTS + 1];

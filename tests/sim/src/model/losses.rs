@@ -80,7 +80,7 @@ fn was_there(ledger: &Ledger, key: &RecordKey, held: &Held, name: &str, value: &
     images.any(|image| image.get(name).map_or(value.is_null(), |theirs| theirs == value))
 }
 
-/// The names that a field has in the versions of the app.
+/// Returns the names of a field in the versions of the app.
 fn spellings(name: &str) -> impl Iterator<Item = &str> {
     let other = match name {
         "c" => Some("d"),

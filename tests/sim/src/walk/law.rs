@@ -78,7 +78,7 @@ impl Broken {
         Self { law, what: what.into() }
     }
 
-    /// A rule or the fold failed.
+    /// Makes the report of a failure of a rule or of the fold.
     pub(super) fn unsound(error: &dyn std::error::Error) -> Self {
         let mut what = error.to_string();
         let mut source = error.source();
