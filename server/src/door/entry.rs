@@ -4,7 +4,7 @@
 //! Invariants:
 //! 1. The number of open connections is at most the limit, which is below the process's limit for
 //!    open files.
-//! 2. A connection with a running exchange is never closed for another one. The limit of
+//! 2. A connection with a running exchange is never closed for another connection. The limit of
 //!    connections is above the limit of running exchanges, so there is always a connection to
 //!    close.
 //! 3. Among the others, a connection of the address with the most connections is closed: the oldest
@@ -70,7 +70,7 @@ pub(crate) struct Guest {
     address: IpAddr,
 }
 
-/// A running exchange. Until it is dropped, its connection is not closed for another one.
+/// A running exchange. Until it is dropped, its connection is not closed for another connection.
 #[derive(Debug)]
 pub(crate) struct Running(Arc<Guest>);
 
@@ -133,7 +133,7 @@ impl Door {
         tasks.shutdown().await;
     }
 
-    /// Adds a connection. If there are too many, it closes another one.
+    /// Adds a connection. If there are too many connections, it closes another one of them.
     fn enter(self: &Arc<Self>, address: IpAddr) -> (Arc<Guest>, watch::Receiver<bool>) {
         let (close, closed) = watch::channel(false);
         let mut state = self.lock();

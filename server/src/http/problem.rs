@@ -20,8 +20,8 @@ impl Problem {
         Self { status, code, message: message.into() }
     }
 
-    /// Returns the answer for a client for which the server holds as much as it may. `what` names
-    /// the resource that is used up.
+    /// Returns the answer to a client that has its full share of the server. `what` names the
+    /// resource that is used up.
     pub(super) fn busy(what: &str) -> Self {
         let message = format!("{what}: send the same again a little later");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)

@@ -117,8 +117,8 @@ impl Grown {
         }
     }
 
-    /// Adds records of this many entity types. The last ones are of one type, because the cost of a
-    /// page depends on its news.
+    /// Adds records of this many entity types. The last records are of one type, because the cost
+    /// of a page depends on its news.
     fn spread(&mut self, types: u64) {
         let records = (0..2_000).map(|number| match number {
             0..1_000 => format!("type_{}/{number:06}", number % types),

@@ -58,7 +58,7 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
 }
 
 impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
-    /// Opens the tables for the local tenant. [`Self::turn_to`] changes to another one.
+    /// Opens the tables for the local tenant. [`Self::turn_to`] changes to another tenant.
     pub(super) fn write(
         transaction: &'t WriteTransaction,
         identity: (ServerId, ServerEpoch),

@@ -369,7 +369,7 @@ fn open_crashed(setting: &Setting) -> Result<Vec<Time>, Failure> {
 }
 
 /// Opens a store for each contender that reads, with records that were written there and wait for a
-/// server. Returns the first one's id too.
+/// server. Also returns the id of the first record.
 fn written(setting: &Setting) -> Result<(Race, String), Failure> {
     let mut race = Race::new(setting, Work::Read)?;
     let records = Samples::new(SEED).take(setting.scaled(100_000));

@@ -2,7 +2,7 @@
 //! loopback, and waits for its outcome.
 //!
 //! The number of units per second depends on the disk and on other processes. So the same run also
-//! has one client alone: compare the ratios to that one.
+//! has one client alone: compare the ratios to that client.
 
 use std::net::SocketAddr;
 

@@ -23,7 +23,7 @@ use crate::middlebox::Upstreams;
 /// The token of the books' own tenant, and a token of another tenant.
 pub(crate) const OUR_TOKEN: &str = "token-of-our-tenant-0001";
 const OTHERS_TOKEN: &str = "token-of-other-tenant-0001";
-/// The users of the books; the last one only reads.
+/// The users of the books. The last user only reads.
 pub(crate) const ACTORS: [&str; 4] = ["ann", "ben", "eve", "witness"];
 /// The entity types of the books.
 pub(crate) const ENTITIES: [&str; 3] = ["own", "lead", "big"];

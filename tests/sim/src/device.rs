@@ -5,7 +5,7 @@
 //! - S1: every write that was confirmed to the app, and every unit that left, is there after each
 //!   reopening.
 //! - S9: units that leave again leave in the order in which they left first.
-//! - S2: the log of an earlier opening is the beginning of the log of a later one.
+//! - S2: the log of an earlier opening is the beginning of the log of a later opening.
 //! - S17: after a storage error no write succeeds before the book is reopened; a write that failed
 //!   without doubt is not there.
 

@@ -451,8 +451,8 @@ impl Ledger {
         })
     }
 
-    /// Returns a record at a version made by a unit; made by another unit if this one never made
-    /// it.
+    /// Returns a record at a version made by a unit; made by another unit if this unit never made
+    /// that version.
     pub fn by_unit(
         &self,
         unit: &UnitId,

@@ -68,8 +68,8 @@ pub fn exit_code(held: Result<bool, Box<dyn Error>>, usage: &str) -> ExitCode {
     }
 }
 
-/// Runs the seeds of a range on all cores, and returns the results by seed, for those that have
-/// one.
+/// Runs the seeds of a range on all cores, and returns the results by seed, for the seeds with a
+/// result.
 pub fn on_all_cores<T: Send>(
     range: SeedRange,
     run: impl Fn(u64) -> Option<T> + Sync,

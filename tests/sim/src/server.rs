@@ -178,8 +178,8 @@ impl Server {
         if let Some(failure) = self.way.and_then(|way| way.instead(request)) {
             return failed(failure);
         }
-        // A device that never reached the right server would take the first one for it, so no fault
-        // misleads it.
+        // A device that never reached the right server would take any other server for the right
+        // one, so no fault misleads it.
         if self.way == Some(Way::OtherServer) && request.server_epoch.is_some() {
             let other = MemoryAuthority::new(
                 ServerId::from_bytes([9; 16]),

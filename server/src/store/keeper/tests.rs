@@ -1,4 +1,4 @@
-//! A store whose disk is full, fails, or is replaced by another one.
+//! A store whose disk is full, fails, or is replaced by another disk.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

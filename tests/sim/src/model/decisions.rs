@@ -1,4 +1,4 @@
-//! Decisions: how ops end, and the state of those that have not ended.
+//! Decisions: how ops end, and the state of pending ops.
 
 use std::collections::BTreeMap;
 

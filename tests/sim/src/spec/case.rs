@@ -255,11 +255,11 @@ pub(super) enum Step {
         #[serde(default)]
         reason: String,
     },
-    /// A person undoes the last op of a record, or an earlier one.
+    /// A person undoes the last op of a record, or an earlier op.
     Undo {
         /// The record.
         key: RecordKey,
-        /// The number of the op, from 0, oldest first; the last one if absent.
+        /// The number of the op, from 0, oldest first; the last op if absent.
         #[serde(default)]
         nth: Option<usize>,
         /// The expected result of the undo: `annulled`, `compensated` or `nothing`.

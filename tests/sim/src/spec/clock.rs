@@ -47,7 +47,7 @@ impl CaseClock {
         WallTime::from_milliseconds(BEGIN + self.passed.load(Ordering::Relaxed))
     }
 
-    /// Draws a stamp before every edit of the device; later ones are after earlier ones.
+    /// Draws a stamp before every edit of the device; each is after the earlier drawn stamps.
     pub(super) fn earlier(&self) -> Hlc {
         Hlc::at(WallTime::from_milliseconds(EARLIER + self.earlier.fetch_add(1, Ordering::Relaxed)))
     }

@@ -240,7 +240,7 @@ impl World {
         let mut known = Known::default();
         for key in keys {
             let row = snapshot.record(key)?;
-            // The state at a former server does not count for this one.
+            // The state at a former server does not count for this server.
             let Some(row) = row.filter(|row| row.version() != Some(Version::default())) else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! The laws, by name, and the report of a broken one.
+//! The laws, by name, and the report of a broken law.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The laws of every state, and those of a state at rest.
+//! The laws of every state, and the laws of a state at rest.
 //!
 //! The laws are about observable facts: the records of an app, its lists, its recorded conflicts,
 //! and the server's state; and about the true events, which are followed independently of the

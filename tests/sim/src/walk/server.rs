@@ -165,7 +165,7 @@ impl Server {
                     .unwrap_or_default();
                 for (number, (writer, name)) in holding.fields.iter_mut().zip(FIELDS).enumerate() {
                     let says = fields.has(name) || is_made || change.kind == OpKind::Replace;
-                    // A write below the present one does not win.
+                    // A write with an earlier stamp than the present write does not win.
                     if says && self.stands(change, name) {
                         let value = Said::by(Some(&fields), name);
                         let sent_by = || ghosts.writer(record, number, value, &slots).or(last);

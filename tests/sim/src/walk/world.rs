@@ -44,7 +44,7 @@ pub enum Verb {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Clocks {
     /// Any order that a clock within the bound allows: above the stamps that the author has read,
-    /// anywhere among the stamps of others, also equal to one.
+    /// anywhere among the stamps of others, also equal to such a stamp.
     Any,
     /// Every clock is right: a later op has a later stamp.
     Right,

@@ -79,7 +79,7 @@ impl World {
         Ok(Some(number))
     }
 
-    /// Copies a device's disk to a new device, which from then on is used like the first one.
+    /// Copies a device's disk to a new device, which from then on is used like the first device.
     pub(super) fn copy(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let copy = self.devices.len();
         if copy >= self.setup.devices + COPIES {
@@ -126,7 +126,7 @@ impl World {
         answer: &ExchangeAnswer,
         anchored: Option<Receipt>,
     ) -> Result<(), Broken> {
-        // Versions, cursors and a head of another server epoch have no meaning for this one.
+        // Versions, cursors and a head of another server epoch have no meaning for this epoch.
         if !is_meant(request, answer) {
             let says_nothing =
                 answer.outcomes.is_empty() && answer.changes.is_empty() && answer.forked.is_none();

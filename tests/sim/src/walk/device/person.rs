@@ -188,7 +188,8 @@ impl Device {
         })
     }
 
-    /// Accepts the server that answered in place of the known one. False: there is none.
+    /// Accepts the server that answered in place of the known server. False: there is no such
+    /// server.
     pub(in crate::walk) fn accept_server(&mut self, moment: Moment<'_>) -> Result<bool, Broken> {
         let state = self.tables.state.clone();
         // Its latest epoch is the last that answered.
