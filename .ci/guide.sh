@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs what the guide and the README show, as they show it. `.ci/run guide` calls it; `fieldbook` has to be on the path.
+# Runs the commands and the program of the guide and the README unchanged. `.ci/run guide` calls
+# this script. `fieldbook` has to be on the path.
 #
 #   .ci/guide.sh page FILE     the shell blocks of a page, as one script in a folder of its own
 #   .ci/guide.sh fresh FILE    the Cargo lines and the program of a page, as a new crate that syncs with a server
@@ -7,14 +8,14 @@ set -euo pipefail
 repository=$PWD
 address=127.0.0.1:7070
 
-# Prints the blocks of a page that are in a language: `blocks LANGUAGE PAGE`.
+# Prints the blocks of a page in a language: `blocks LANGUAGE PAGE`.
 blocks() { awk -v fence="^\`\`\`$1$" '$0 ~ fence { inside = 1; next } /^```/ { inside = 0 } inside' "$2"; }
 
 page() {
     local folder
     folder=$(mktemp -d)
     {
-        # A page that fails leaves no server behind.
+        # A failing page leaves no server running.
         echo 'trap "kill \$(jobs -p) 2>/dev/null || true" EXIT'
         blocks sh "$1"
     } >"$folder/page.sh"

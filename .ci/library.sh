@@ -1,4 +1,4 @@
-# Helpers of .ci/run: headers and times, what is absent, tools. Sourced, never run.
+# Helpers of .ci/run: headers and times, absent subjects, tools. This file is sourced and never run.
 
 export CARGO_TERM_PROGRESS_WHEN=never
 export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0} # a clean checkout gains nothing from it
@@ -26,7 +26,8 @@ end() {
     step=none
 }
 
-# Runs a command and keeps the lines of its output that match, for the end of the run: `counted PATTERN COMMAND...`.
+# Runs a command and keeps the matching lines of its output for the end of the run: `counted PATTERN
+# COMMAND...`.
 counted() {
     local pattern=$1 log line status=0
     shift
@@ -39,7 +40,7 @@ counted() {
     return "$status"
 }
 
-# Whatever ends the run comes through here, so that a failure always names its step.
+# Ends the run, for whatever reason, so that a failure always names its step.
 finish() {
     local status=$1
     if [[ $step != none ]]; then
@@ -57,7 +58,8 @@ fail() {
     exit 1
 }
 
-# Says that the step has nothing to run on. Use as: `present || { absent "why"; return; }`.
+# Reports that the subject of the step is missing. Use it as: `present || { absent "why"; return;
+# }`.
 absent() {
     if grep -qx -- "$step" .ci/required; then
         fail "$step is required (.ci/required), but $*"
@@ -66,8 +68,8 @@ absent() {
     printf '!!!!!!!! ABSENT: %s: %s\n' "$step" "$*"
 }
 
-# Installs a cargo subcommand from crates.io, the newest or a version. Unoptimised: it builds in a third of the time and runs for
-# seconds.
+# Installs a cargo subcommand from crates.io: the newest version, or a given one. It is not
+# optimised, because it then builds in a third of the time and runs for seconds only.
 need_cargo_tool() {
     command -v "$1" >/dev/null && return
     local began=$SECONDS
@@ -82,7 +84,8 @@ need_program() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2"
 }
 
-# Prints the command that README.md gives after `<!-- command: NAME -->`: the fenced block directly below.
+# Prints the command of README.md after `<!-- command: NAME -->`: the fenced block directly below
+# it.
 readme_command() {
     [[ -f README.md ]] || return 0
     awk -v marker="<!-- command: $1 -->" '
@@ -93,7 +96,8 @@ readme_command() {
     ' README.md
 }
 
-# Prints the tracked lines that match; unlike `git grep`, finding nothing is no failure, and failing to look is.
+# Prints the tracked lines that match. Unlike `git grep`, it succeeds if no line matches, and fails
+# only if it cannot search.
 tracked() {
     local status=0
     LC_ALL=C.UTF-8 git --no-pager grep -nI "$@" || status=$?
@@ -108,14 +112,15 @@ targets = [t for p in json.load(sys.stdin)["packages"] if p["name"] == package f
 sys.exit(not any(t["name"] == binary and "bin" in t["kind"] for t in targets))' "$1" "$2"
 }
 
-# Prints the packages that are meant to be published, a line each.
+# Prints the names of the packages that are to be published, one a line.
 published() {
     cargo metadata --no-deps --format-version 1 | python3 -c '
 import json, sys
 print("\n".join(p["name"] for p in json.load(sys.stdin)["packages"] if p["publish"] is None))'
 }
 
-# Prints the toolchain of a version of Rust, such as 1.90, and installs it first if it is missing; fails if it cannot be had.
+# Prints the toolchain of a version of Rust, such as 1.90. It installs a missing toolchain first,
+# and fails if that is impossible.
 toolchain_of() {
     local pattern="^${1//./\\.}(\\.[0-9]+)?-"
     command -v rustup >/dev/null || return 1
@@ -125,7 +130,7 @@ toolchain_of() {
     rustup toolchain list | grep -E "$pattern" | head -n 1 | cut -d' ' -f1
 }
 
-# Prints "name version|features" of everything in a package's normal tree.
+# Prints "name version|features" of each package in a package's normal tree.
 tree() {
     cargo tree --edges normal --prefix none --no-dedupe --format '{p}|{f}' "$@" | sed 's/ (\*)//' | sort -u
 }

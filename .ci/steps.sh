@@ -1,9 +1,10 @@
-# The steps of .ci/run, in its order. Sourced, never run. A step is a function `step-NAME`; `set -e` holds inside.
+# The steps of .ci/run, in its order. This file is sourced and never run. A step is a function
+# `step-NAME` under `set -e`.
 
-# The first command of the README, as a reader would run it.
+# Runs the first command of the README, like a reader.
 step-demo() { counted '^(mutations|equal devices|unexplained) ' run_readme demo; }
 
-# The second.
+# Runs the second command of the README.
 step-test() {
     local log
     log=$(mktemp)
@@ -27,7 +28,8 @@ step-clippy() { cargo clippy --workspace --all-targets -- -D warnings; }
 
 step-docs() { RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace; }
 
-# The public API is what docs/public-api.txt says, so that a change of it shows in review.
+# Checks that the public API equals docs/public-api.txt, so that each change of the API is in a
+# diff.
 step-api() {
     local printed
     printed=$(mktemp)
@@ -41,7 +43,8 @@ step-api() {
     rm -f "$printed"
 }
 
-# Core stands alone: no storage engine, no runtime, no client, no clock, no randomness; and it stays small.
+# Checks that core depends on no storage engine, runtime, client, clock or randomness, and on few
+# packages.
 step-core-alone() {
     cargo test -p fieldbook-core --no-default-features
     local core packages count banned
@@ -57,7 +60,8 @@ step-core-alone() {
     ((count <= 45)) || fail "core's tree has $count packages, the ceiling is 45"
 }
 
-# What an app depends on brings no server and no argument parser; transport never sees projections; the fold knows no rule.
+# Checks the dependencies: an app gets no server and no argument parser, transport does not depend
+# on projections, and the fold uses no rule.
 step-arrows() {
     local found line
     for line in 'use fieldbook_core::rules::View;' 'use fieldbook_core::{Seq, rules};' 'core::rules::undo::compensate(' \
@@ -87,39 +91,42 @@ step-arrows() {
     echo "without the feature http: $(wc -l <<<"$packages") packages"
 }
 
-# Prints where source text names core's rules, whichever way they are imported. `schema.rules(…)` is a method.
+# Prints the places where source text names core's rules, in whatever way they are imported.
+# `schema.rules(…)` is a method.
 names_of_rules() {
     tr '\n' ' ' | grep -oP '\brules::\w*|\bfieldbook_core::\{[^;]*?\brules\b(?!\()|\bfieldbook_core::rules\b' || true
 }
 
-# What may stand in tracked files. Comments may say bincode, code outside the codec may not.
+# Checks the text of tracked files. Comments may name bincode, and code outside the codec may not.
 step-hygiene() {
     local found
     found=$(tracked -E '^[^/]*\bbincode\b' -- '*.rs' ':!core/src/codec.rs')
     [[ -z $found ]] || fail "bincode is named outside core/src/codec.rs:"$'\n'"$found"
-    # The slashes stand outside the group so that this line does not find itself.
+    # The slashes are outside the group, so that this line does not match itself.
     found=$(tracked -E '/(work|root|home)/')
     [[ -z $found ]] || fail "a path of somebody's machine:"$'\n'"$found"
     found=$(tracked -E '^source = ' -- '*Cargo.lock' | sed '\#"registry+https://github.com/rust-lang/crates.io-index"$#d')
     [[ -z $found ]] || fail "a package from elsewhere than the default registry:"$'\n'"$found"
-    # Invisible or direction-changing characters: what a reader sees must be what the compiler reads.
+    # Invisible characters, or those that change the direction of text, would show a reader another
+    # text than the compiler reads.
     found=$(tracked -P '[\x{00A0}\x{00AD}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2069}\x{FEFF}]' \
         -- '*.rs' '*.toml' '*.py' '*.sh' '*.md' .ci)
     [[ -z $found ]] || fail "invisible characters (write them as escapes):"$'\n'"$found"
-    # What a failing snapshot test leaves behind: the next run that passes takes it away.
+    # A failing snapshot test leaves such a file. The next run that passes removes it.
     found=$(git ls-files -- '*.snap.new')
     [[ -z $found ]] || fail "a snapshot that nobody accepted:"$'\n'"$found"
     found=$(git ls-files -z | xargs -0 -I{} find {} -maxdepth 0 -size +1024k)
     [[ -z $found ]] || fail "a tracked file over 1 MiB:"$'\n'"$found"
-    # The bugs of tests/planted are planted by hand; that they still can be is seen here.
+    # The bugs of tests/planted are planted by hand. This checks that their patches still apply.
     local patch
     for patch in tests/planted/*.patch; do
         git apply --check "$patch" || fail "$patch no longer applies: make it anew"
     done
 }
 
-# What is published compiles with the oldest Rust that it promises, with all features. Not in .ci/required: a machine may have
-# no way to fetch another toolchain, and then this says so.
+# Checks that the published packages compile with the oldest Rust that they promise, with all
+# features. The step is not in .ci/required, because a machine may be unable to fetch another
+# toolchain.
 step-minimum() {
     local version toolchain packages
     version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
@@ -129,7 +136,8 @@ step-minimum() {
     figures+=("minimum      $(rustup run "$toolchain" rustc --version), ${#packages[@]} packages")
 }
 
-# What is published builds from the files that its package holds, and names no address that does not exist.
+# Checks that each published package builds from its own files, and that no manifest names an
+# address that does not exist.
 step-package() {
     local packages found
     found=$(tracked -E '^(repository|homepage|documentation)\b' -- '*Cargo.toml')
@@ -145,15 +153,15 @@ step-deny() {
     cargo deny --workspace --locked check --hide-inclusion-graph bans licenses sources
 }
 
-# A second program, written from docs/log-format.md alone, agrees with ours on a book of the shipped history, and no
-# longer does once a byte of what it reads was changed.
+# Checks exported logs with a second program, written from docs/log-format.md alone. It accepts
+# books of the shipped history, and refuses an export in which a byte was changed.
 step-verifier() {
     [[ -f tests/verify_log.py ]] || { absent "there is no tests/verify_log.py"; return; }
     local folder book exported program=$target_folder/release/fieldbook
     cargo build --release -p fieldbook-cli
     folder=$(mktemp -d)
     "$program" play play/data/crm-history/openstates-vt-de.jsonl.gz --books "$folder/books" >"$folder/play.txt"
-    # Two books: the first, and the largest, which holds pages from upstream and conflicts.
+    # The loop takes the first book and the largest one, which has pages and conflicts.
     for book in "$(find "$folder/books" -name '*.book' | sort | sed -n 1p)" \
         "$(find "$folder/books" -name '*.book' -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')"; do
         exported=$folder/$(basename "$book").export
@@ -172,8 +180,9 @@ PYTHON
     rm -rf "$folder"
 }
 
-# The sync rules as data: our own cases, and those that come beside the checkout. Every case with drawn seeds, with a request
-# lost before every push, with the book opened anew after every step, and with a process for each exchange.
+# Runs the sync rules as data: our own cases, and those beside the checkout. Every case runs with
+# drawn seeds, with a request lost before every push, with the book opened again after every step,
+# and with a process for each exchange.
 step-spec() {
     has_binary fieldbook-sim spec || { absent "fieldbook-sim has no binary 'spec'"; return; }
     compgen -G 'tests/spec/*.jsonl' >/dev/null || { absent "there is no tests/spec/*.jsonl"; return; }
@@ -185,24 +194,27 @@ step-spec() {
         cargo run --profile proof -p fieldbook-sim --bin spec -- --every-manner --seeds 40 "${files[@]}"
 }
 
-# The laws of the rules as properties, each over so many drawn cases. FIELDBOOK_LAW_CASES=1000000 .ci/run laws is the long run.
+# Checks the laws of the rules, each with this many drawn cases. `FIELDBOOK_LAW_CASES=1000000
+# .ci/run laws` is the long run.
 step-laws() {
     [[ -f core/tests/laws.rs ]] || { absent "there is no core/tests/laws.rs"; return; }
-    # In one go: two would build the common crates twice, with other features.
+    # One command runs both packages. Two commands would build the common crates twice, with other
+    # features.
     local -x PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000}
     cargo test --profile proof -p fieldbook-core -p fieldbook-sim --test laws
     figures+=("laws         $PROPTEST_CASES cases of each")
 }
 
-# Small worlds of the real rules, each walked whole or as far as is enough for a run: more than a million distinct states in all. By
-# hand farther: `walk --world NAME --states all`.
+# Walks small worlds of the real rules, each whole or as far as is enough for a run: more than a
+# million distinct states in all. `walk --world NAME --states all` walks one world farther.
 step-walk() {
     has_binary fieldbook-sim walk || { absent "fieldbook-sim has no binary 'walk'"; return; }
     counted '^(worlds|distinct states|steps|laws broken) ' cargo run --profile proof -p fieldbook-sim --bin walk
 }
 
-# A short run of every fuzz target, two at a time. Without a nightly toolchain the stable one is told to pass for it. Without a
-# sanitizer: our own code has no `unsafe` for one to watch, and it builds in half the time.
+# Runs every fuzz target for a short time, two at a time. Without a nightly toolchain, the stable
+# one runs with RUSTC_BOOTSTRAP. There is no sanitizer: our own code has no `unsafe`, and the build
+# takes half the time.
 step-fuzz() {
     [[ -f fuzz/Cargo.toml ]] || { absent "there is no fuzz/Cargo.toml"; return; }
     need_program c++ g++
@@ -214,7 +226,7 @@ step-fuzz() {
     targets=$("${toolchain[@]}" fuzz list)
     [[ -n $targets ]] || { absent "fuzz/ has no target"; return; }
     "${toolchain[@]}" fuzz build --sanitizer none
-    # What is found goes to a folder of its own, so that the tracked corpus grows only on purpose.
+    # New inputs go to their own folder, so that the tracked corpus grows only on purpose.
     found=$(mktemp -d)
     export -f fuzz_one
     counted ' runs, ' xargs -P 2 -I{} bash -c 'fuzz_one "$@"' fuzz_one {} "$found" "${FUZZ_SECONDS:-20}" "$(seed_of_tree)" \
@@ -222,8 +234,9 @@ step-fuzz() {
     rm -rf "$found"
 }
 
-# Runs one built target: its name, where to put what it finds, for how many seconds, the seed. A finding is printed as text,
-# so that it can be run again where only the output is left: `base64 -d >FILE`, then `inputs --target NAME --file FILE`.
+# Runs one built target. The arguments are its name, the folder for new inputs, the seconds, and the
+# seed. A failing input is printed as text, so that it can be run again from the output alone:
+# `base64 -d >FILE`, then `inputs --target NAME --file FILE`.
 fuzz_one() {
     local name=$1 found=$2/$1 log=$2/$1.log corpus program input
     mkdir -p "$found"
@@ -244,7 +257,8 @@ fuzz_one() {
     fi
 }
 
-# The power goes, and the disk fails, at every point; and a version of the engine that is known to be bad is caught by the same.
+# Makes the power and the disk fail at every point, and checks that the same test finds the fault of
+# an old version of the engine.
 step-crash() {
     has_binary fieldbook-sim crash_points || { absent "fieldbook-sim has no binary 'crash_points'"; return; }
     counted '^(crash points|images|double-crash images|disk failures|lost or damaged|written after error) ' \
@@ -252,8 +266,8 @@ step-crash() {
     counted '^redb 4' cargo run --manifest-path tests/known-bad/Cargo.toml --target-dir "$target_folder/known-bad"
 }
 
-# The group commit and the book under thousands of schedules of their threads. A workspace and a folder of its own: there
-# the locks are shuttle's, and all is compiled anew for that.
+# Runs the group commit and the book under thousands of schedules of their threads. The tests have
+# their own workspace and target folder, because everything is compiled again with shuttle's locks.
 step-shuttle() {
     [[ -f tests/concurrency/Cargo.toml ]] || { absent "there is no tests/concurrency"; return; }
     local built
@@ -262,7 +276,7 @@ step-shuttle() {
         env -u RUSTFLAGS -C tests/concurrency cargo test --locked --target-dir "$built" -- --show-output
 }
 
-# What the guide and the README show, run as it stands there; and the examples.
+# Runs the commands and programs of the guide and the README unchanged, and the examples.
 step-guide() {
     local page example
     need_program curl curl
@@ -280,13 +294,14 @@ step-guide() {
     done
 }
 
-# A device of one tenant while another tenant does what it can to be in the way: its times alone and then, and the server's memory.
+# Measures the times of a device of one tenant, alone and while another tenant hinders it as much as
+# it can, and the server's memory.
 step-door() {
     [[ -f server/examples/door/main.rs ]] || { absent "there is no server/examples/door"; return; }
     counted ' MiB|^door ' cargo run --profile proof -p fieldbook-server --example door
 }
 
-# Simulated fleets; a failing seed is printed with the command that plays it again.
+# Runs simulated worlds. A failing seed is printed with the command that plays it again.
 step-simulation() {
     has_binary fieldbook-sim simulate || { absent "fieldbook-sim has no binary 'simulate'"; return; }
     local from target
@@ -294,14 +309,16 @@ step-simulation() {
     echo "seeds from $from on"
     counted '^(seeds|device-hours|ops|exchanges|recoveries|fault: .*|failures) ' \
         cargo run --profile proof -p fieldbook-sim --bin simulate -- --seeds 500 --from "$from"
-    # The fuzz targets over whole books: libFuzzer makes a few hundred runs of them while these are thousands.
+    # These are the fuzz targets over whole books. This program makes thousands of runs in the time
+    # of a few hundred runs of libFuzzer.
     for target in rebase reorderings world; do
         counted ' runs, ' cargo run --profile proof -p fieldbook-sim --bin inputs -- --target "$target" --seeds 2000 --from "$from"
     done
 }
 
-# The real client and server with something between them that does what things on the way do; and the program as processes that
-# live for one command. A failing seed is printed with the command that runs it again.
+# Runs the real client and server with a box between them that makes the faults of a network, and
+# the program as processes for one command each. A failing seed is printed with the command that
+# runs it again.
 step-middlebox() {
     has_binary fieldbook-middlebox fieldbook-middlebox || { absent "there is no tests/middlebox"; return; }
     local from program=$target_folder/release/fieldbook
@@ -314,7 +331,8 @@ step-middlebox() {
         cargo run --profile proof -p fieldbook-middlebox -- --seeds 10 --from "$from" --program "$program"
 }
 
-# Fresh seeds for each state of the tree, and the same ones whenever that state is checked: what is red stays red.
+# Prints the first seed for the present state of the tree. Another state has other seeds, and the
+# same state has the same ones, so a failure stays a failure.
 seed_of_tree() {
     local tree=0
     tree=$(git rev-parse 'HEAD^{tree}' 2>/dev/null) || true

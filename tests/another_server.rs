@@ -1,5 +1,6 @@
-//! The server is restored from a backup, or is another one: the book stops, says so, and after a
-//! person's word offers again what the new life lacks.
+//! The server is restored from a backup, or another server answers. The book stops and shows the
+//! reason. After a person has accepted the server, the book offers again the records that the
+//! server lacks.
 
 mod common;
 
@@ -93,7 +94,7 @@ fn a_server_that_was_restored_twice_from_one_backup_does_not_take_an_edit_for_on
     sync(&ann, &server);
     clock.advance(1_000);
     ann.update(key("lead/1"), fields(json!({"by": "ann again"}))).unwrap();
-    // In the second life the record gets the very version that it had in the first.
+    // In the second epoch the record gets the same version as in the first.
     server.restore(&backup, 99);
     ben.create(key("lead/1"), fields(json!({"by": "ben"}))).unwrap();
     sync(&ben, &server);

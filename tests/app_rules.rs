@@ -1,4 +1,4 @@
-//! An app's own rule for conflicts: what it decided is on record, so nothing ever asks it again.
+//! An app's own rule for conflicts. Its decision is recorded, so nothing asks the rule again.
 
 mod common;
 
@@ -53,7 +53,7 @@ fn what_an_apps_own_rule_decided_is_folded_again_without_it() {
     let before = ann.snapshot().unwrap().dump().unwrap();
     drop(ann.snapshot());
     ann.close().unwrap();
-    // A program that has never heard of the app's rules folds the same.
+    // A program without the app's rules folds the log to the same tables.
     let without = EntityRules { field_functions: Default::default(), ..rules };
     let other = Schema::closed().declare(EntityType::parse("item").unwrap(), without);
     rebuild_book(&path, &options("ann", &clock).schema(other), |_, _| {}).unwrap();

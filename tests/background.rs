@@ -20,7 +20,7 @@ use fieldbook::{
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-/// A clock that goes with tokio's paused time.
+/// A clock that follows tokio's paused time.
 struct PausedClock(Instant);
 
 impl Clock for PausedClock {
@@ -33,14 +33,14 @@ impl Clock for PausedClock {
     }
 }
 
-/// A server that does to requests what a test tells it.
+/// A server whose answers a test sets.
 #[derive(Clone)]
 struct World {
     server: Server,
     failure: Arc<Mutex<Option<Failure>>>,
-    /// The outcome of every unit, in place of what the server would say.
+    /// The outcome of every unit, in place of the server's outcome.
     outcome: Arc<Mutex<Option<Outcome>>>,
-    /// How many exchanges there were, and how many are under way.
+    /// The number of exchanges so far, and the number of running ones.
     asked: Arc<AtomicUsize>,
     at_once: Arc<AtomicUsize>,
     takes: Duration,
@@ -301,7 +301,7 @@ async fn the_background_and_a_sync_by_hand_take_turns() {
     let (book, mut world) = (open(with_clock()), World::new());
     world.takes = Duration::from_millis(300);
     let sync = start(&book, &world);
-    // The world panics at two exchanges at once.
+    // The world panics if two exchanges run at once.
     for n in 0..10 {
         create(&book, &format!("lead/{n}"));
         let report = book.sync(&world, &RunOptions::default()).await.unwrap();

@@ -1,5 +1,5 @@
-//! Every public future of a book, dropped at every poll of eight scenarios (C6, L8): what was
-//! written is still there, the log verifies, and the next sync ends as if nothing had happened.
+//! Every public future of a book, dropped at every poll of eight scenarios (C6, L8). Written ops
+//! are still there, the log verifies, and the next sync ends as without the drop.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -20,14 +20,14 @@ use tokio::task::yield_now;
 /// More polls than any scenario takes.
 const POLLS: usize = 400;
 
-/// A server behind a network that takes its time: there are polls before the request arrives, after
-/// it took effect, and before its answer is here.
+/// A server behind a slow network: there are polls before the request arrives, after the request
+/// took effect, and before the answer arrives.
 struct Slow {
     server: Server,
     trouble: Trouble,
 }
 
-/// What the server does to the units that it is sent.
+/// The server's treatment of the units that it receives.
 #[derive(Clone, Copy, PartialEq)]
 enum Trouble {
     None,
@@ -74,7 +74,7 @@ impl Remote for Slow {
     }
 }
 
-/// A book, its server, and how the server behaves at first.
+/// A book, its server, and the behaviour of the server at first.
 struct Stage {
     book: Book,
     server: Server,
@@ -96,8 +96,8 @@ impl Stage {
         self.book.create(key(record), fields(json!({"name": record}))).unwrap();
     }
 
-    /// Nothing fails any more: the book comes to rest with every op ended, and reads what the
-    /// server has.
+    /// Checks that, without failures, the book comes to rest: every op has ended, and the book
+    /// reads the server's records.
     fn check(self, at: usize) {
         self.clock.advance(3 * 3_600_000);
         for _ in 0..3 {
@@ -124,13 +124,14 @@ impl Stage {
             assert_eq!(ours.as_ref(), row.fields.as_ref(), "{key}, dropped at poll {at}");
         }
         drop(authority);
-        // Nothing took effect twice: as many commits as units that were planned and accepted.
+        // The server received at least one request.
         let requests = self.server.requests.lock().unwrap();
         assert!(!requests.is_empty());
     }
 }
 
-/// Polls a future so many times and drops it. Returns what it came to if it ended before.
+/// Polls a future this many times and drops it. Returns the result of the future if it ended
+/// before.
 fn polled<F: Future>(runtime: &Runtime, future: F, polls: usize) -> Option<F::Output> {
     runtime.block_on(async {
         let mut future = pin!(future);
@@ -157,7 +158,8 @@ fn drop_everywhere(make: impl Fn() -> Stage, run: &RunOptions) {
         let stage = make();
         let slow = stage.slow();
         let ended = polled(&runtime, stage.book.sync(&slow, run), polls);
-        // A call into the book that had begun runs to its end; `check` waits for it by writing.
+        // A call into the book that has begun runs to its end. `check` writes, and so waits for
+        // that call.
         stage.check(polls);
         if ended.is_some() {
             assert!(polls > 3, "it ended after {polls} polls");
@@ -263,8 +265,8 @@ fn a_dropped_sync_on_a_budget_is_gone_on_with() {
     drop_everywhere(stage, &RunOptions { budget, ..RunOptions::default() });
 }
 
-/// The background sync holds nothing that the book needs: its end can be waited for, or that wait
-/// dropped at any poll.
+/// The background sync holds nothing that the book needs. An app can wait for its end, and can drop
+/// the wait at any poll.
 #[test]
 fn a_dropped_shutdown_of_the_background_sync_ends_it_all_the_same() {
     let runtime = runtime();
@@ -284,7 +286,7 @@ fn a_dropped_shutdown_of_the_background_sync_ends_it_all_the_same() {
     panic!("it did not end within {POLLS} polls");
 }
 
-/// What is not written by a future is durable before the call returns, whoever is syncing.
+/// A write by a call is durable before the call returns, also during a sync.
 #[test]
 fn what_was_written_while_a_sync_was_dropped_is_there() {
     let runtime = runtime();

@@ -1,5 +1,5 @@
-//! What a person does after the fact: undo, flip, choose, correct, give up. Each ends on record,
-//! and nothing vanishes.
+//! The decisions of a person on earlier ops: undo, flip, choose, correct, give up. Each decision is
+//! recorded, and nothing is lost.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn place(written: Written) -> OpPlace {
     }
 }
 
-/// A server that refuses the next exchange's units for good.
+/// Returns a remote whose server refuses all units for good.
 fn refusing(server: &Server) -> impl fieldbook::Remote + use<> {
     let server = server.clone();
     FnRemote::new(move |request: &ExchangeRequest| {
@@ -234,8 +234,9 @@ fn a_refused_op_can_be_sent_again_or_given_up() {
     assert_sound(&book);
 }
 
-/// A form was saved whole and refused; a note that was typed after it arrived. Sending the form
-/// again took the note away: at the server, and on her own screen as soon as the note had arrived.
+/// A replacement was refused, and a later update with a note was accepted. The retry of the
+/// replacement removed the note: at the server, and on the device as soon as the note was
+/// confirmed.
 #[test]
 fn what_was_typed_after_a_refused_replacement_stays_when_that_is_sent_again() {
     let clock = TestClock::starting();
@@ -259,9 +260,9 @@ fn what_was_typed_after_a_refused_replacement_stays_when_that_is_sent_again() {
     assert_sound(&book);
 }
 
-/// Ann's edit was refused; while it lay there as a dead letter, Ben changed the same field, and her
-/// book read that. Her retry went out for Ben's version, as if she had seen it: his value was gone,
-/// and no conflict said so.
+/// Ann's edit was a dead letter when Ben changed the same field and Ann's book read his change. Her
+/// retry had Ben's version as its base, although she had not read that version when she wrote.
+/// Ben's value was lost without a conflict.
 #[test]
 fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
     for (corrected, later) in [(false, "ben"), (false, "ann"), (true, "ann")] {
@@ -365,8 +366,8 @@ fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
     assert_sound(&ben);
 }
 
-/// The edit went for a record without what had arrived, and what had arrived was no pending op of
-/// the book any more.
+/// The base of the later edit lacked a unit that had taken effect without an answer, and the op of
+/// that unit was not pending any more.
 #[test]
 fn what_had_arrived_though_nobody_said_so_is_no_conflict_with_a_later_edit_under_way() {
     let clock = TestClock::starting();
@@ -427,8 +428,8 @@ fn a_place_without_an_op_and_an_id_without_a_conflict_are_said_to_be_none() {
     }
 }
 
-/// What the later edit brought back with the record counted as seen by the earlier one, so that its
-/// loss was on record nowhere.
+/// A later edit brought a deleted record back. Its fields counted as read by the author of the
+/// earlier edit, so the loss of the earlier edit was not recorded.
 #[test]
 fn what_was_given_up_below_a_deletion_is_on_record_though_a_later_edit_brought_the_record_back() {
     let clock = TestClock::starting();

@@ -1,5 +1,5 @@
-//! An app's own projections: they follow every commit, come to the same when they are folded anew,
-//! and whatever is wrong with them stays theirs.
+//! An app's own projections. They follow every commit, a new fold makes the same tables, and a
+//! fault of a projection affects that projection only.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -21,7 +21,7 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 
-/// How many records have each value of a field.
+/// A projection that counts the records with each value of a field.
 struct CountBy {
     field: &'static str,
     version: u32,
@@ -54,7 +54,7 @@ impl Projection for CountBy {
     }
 }
 
-/// Breaks on records of which the app says so, in the way that it says.
+/// A projection that fails on records with the field `breaks`, in the way that the field names.
 struct Brittle;
 
 impl Projection for Brittle {
@@ -81,7 +81,8 @@ impl Projection for Brittle {
     }
 }
 
-/// Says what it was told: not a fold of differences, since it counts calls.
+/// A projection that stores each call. It depends on the number of calls, so it is not a fold of
+/// differences.
 struct Calls(u32);
 
 impl Projection for Calls {
@@ -174,7 +175,7 @@ fn a_fold_is_told_of_visible_images_and_only_when_they_differ() {
         [
             r#"lead/1 - {"a":1}"#,
             r#"lead/1 {"a":1} {"a":1,"b":2}"#,
-            // What sync confirmed is what the app saw already.
+            // The sync makes no call: the app read the confirmed fields already.
             r#"lead/1 {"a":1,"b":2} -"#,
         ]
     );
@@ -193,7 +194,8 @@ fn folding_anew_comes_to_the_same_after_conflicts_rebases_refusals_and_discards(
     sync(&ben, &server);
     assert_eq!(counts(&ben), expected(&[("new", 6)]));
     clock.advance(1_000);
-    // A field that both change, a delete against an update, and changes that merge.
+    // Both devices change one field, one deletes a record that the other updates, and both make
+    // changes that merge.
     ann.update(key("lead/0"), fields(json!({"stage": "by ann"}))).unwrap();
     ann.delete(key("lead/1")).unwrap();
     ann.update(key("lead/2"), fields(json!({"n": 20}))).unwrap();
@@ -236,7 +238,7 @@ fn folding_anew_comes_to_the_same_after_conflicts_rebases_refusals_and_discards(
     sync(&ann, &server);
     let agreed = expected(&[("by ben", 1), ("hot", 1), ("kept", 1), ("new", 3)]);
     assert_eq!((counts(&ann), counts(&ben)), (agreed.clone(), agreed));
-    // The check folds everything anew and compares the projection's table too.
+    // The check folds all tables again and also compares the projection's table.
     assert_sound(&ann);
     assert_sound(&ben);
 }
@@ -435,7 +437,7 @@ fn names_that_break_the_rule_or_are_there_twice_are_refused() {
     assert_eq!(with_one.projection(Named("leads")).unwrap_err(), InvalidProjection::Twice);
 }
 
-/// A disk in memory that fails to read while it is told to.
+/// A disk in memory that fails to read while `fails` is set.
 #[derive(Debug, Clone, Default)]
 struct Disk {
     bytes: Arc<InMemoryBackend>,
@@ -463,7 +465,7 @@ impl StorageBackend for Disk {
     }
 }
 
-/// Reads its table while the disk fails, and takes no notice of what comes of it.
+/// A projection that reads its table while the disk fails, and ignores the error.
 struct Careless(Arc<AtomicBool>);
 
 impl Projection for Careless {

@@ -1,8 +1,8 @@
-//! A book whose bytes were altered on the disk: nothing of that is sent, and nothing of it is shown
-//! as if it were true.
+//! A book whose bytes were altered on the disk. No altered value is sent, and none is shown as a
+//! true value.
 //!
-//! It was: 1000 in the log became 9000, the entry was sent and acked, and everyone read 9000. Only
-//! `verify` could tell, afterwards.
+//! Once, 1000 in the log became 9000, the entry was sent and acked, and everybody read 9000. Only
+//! `verify` found the damage, afterwards.
 
 #![expect(
     clippy::unwrap_used,
@@ -41,8 +41,8 @@ impl Disk {
     }
 }
 
-/// Alters text in a file wherever it stands within an entry (behind a salt: before it are the
-/// item's length) or in a row.
+/// Alters each occurrence of a text in a file, either within entries (where the item's length is
+/// before the text) or within rows.
 fn alter(path: &Path, from: &str, to: &str, in_entry: bool) {
     assert_eq!(from.len(), to.len());
     let mut bytes = std::fs::read(path).unwrap();
@@ -82,8 +82,8 @@ fn ask(push: bool) -> Ask {
     Ask { first: true, push, pull: true, batch_ops: 50, batch_bytes: 1_000_000, page_limit: 1_000 }
 }
 
-/// Writes to a book, alters its file and syncs: nothing gets to the server. Returns which entry is
-/// called damaged.
+/// Writes to a book, alters its file, syncs, and checks that the server received nothing. Returns
+/// the entry that is reported as damaged.
 #[track_caller]
 fn not_sent(write: impl FnOnce(&Book, &TestClock), from: &str, to: &str) -> Seq {
     let disk = Disk::new();
@@ -108,7 +108,7 @@ fn an_entry_that_was_altered_is_not_sent() {
 
 #[test]
 fn a_unit_under_way_whose_entry_was_altered_is_not_sent_again() {
-    // Two ops make one unit, whose fields stand in the plan's entry.
+    // Two ops make one unit. The entry of the plan holds its fields.
     let plan = |ann: &Book, clock: &TestClock| {
         ann.create(key("order/1"), fields(json!({"a": 1}))).unwrap();
         ann.update(key("order/1"), fields(json!({"b": 1000}))).unwrap();
@@ -164,7 +164,7 @@ fn what_an_altered_entry_would_be_judged_by_is_not_used() {
     ann.close().unwrap();
     alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);
     let result = disk.open().and_then(|ann| {
-        // Only reading, so that the page meets the altered op.
+        // The exchange only asks for a page, so that the page meets the altered op.
         let Next::Exchange(request) = ann.exchange().prepare(&ask(false))? else {
             panic!("there is a page")
         };
@@ -193,7 +193,7 @@ fn the_history_and_an_undo_do_not_tell_what_was_altered() {
     damaged_entry(disk.open().and_then(|ann| ann.audit().rebuild(|_| {})));
 }
 
-/// Looking at what cannot be reached costs nothing: a book whose damage lies far back goes on.
+/// A book whose damaged entry is not read any more goes on.
 #[test]
 fn what_nobody_has_to_read_stops_nobody() {
     let disk = Disk::new();
@@ -223,7 +223,7 @@ fn who_writes_goes_on_beside_a_sync_that_meets_damage() {
     bob.create(key("order/2"), fields(json!({"amount": 1000}))).unwrap();
     disk.clock.advance(10_000);
     sync(&bob, &server);
-    // A page comes behind what the server knows of the log, and its entry is altered.
+    // The entry of a page is after the anchor, and that entry is altered.
     sync(&ann, &server);
     ann.close().unwrap();
     alter(&disk.path, r#""amount":1000"#, r#""amount":9000"#, true);

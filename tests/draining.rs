@@ -1,4 +1,4 @@
-//! How many exchanges a long queue takes, and that one bad op among many costs the others nothing.
+//! The number of exchanges that a long queue takes. A bad op among many does not delay the others.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -80,9 +80,9 @@ fn one_op_among_a_hundred_that_the_server_never_takes_costs_the_others_nothing()
     assert_sound(&book);
 }
 
-/// The same if the server falls over each time it is sent that op, so that whole exchanges fail: it
-/// is found by halving, and what was sent with it arrives. A fault of the server is no word about
-/// the op: it is held, and tried again now and then.
+/// If the server fails on each request with one op, whole exchanges fail. The book finds the op by
+/// halving, and the other ops arrive. A fault of the server is no refusal of the op, so the op is
+/// held and tried again from time to time.
 #[test]
 fn one_op_among_a_hundred_that_brings_the_server_down_does_not_keep_the_others() {
     let clock = TestClock::starting();

@@ -1,4 +1,4 @@
-//! Why a record is not synced, in words that can be read out.
+//! The sentences that explain why a record is not synced.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -15,7 +15,7 @@ use fieldbook::sync::{FnRemote, Held, OpState, ParkReason, RecordState, RecordSt
 use fieldbook::{Actor, Book, EntityRules, EntityType, Mutation, Remote, Schema};
 use serde_json::json;
 
-/// A value that must stand in no sentence.
+/// A value that no sentence may contain.
 const SECRET: &str = "canary-5f3a";
 
 fn explain(book: &Book, record: &str) -> Explanation {
@@ -31,7 +31,7 @@ fn written(book: &Book, record: &str) {
     book.create(key(record), fields(json!({"name": SECRET, "stage": "new"}))).unwrap();
 }
 
-/// A remote that gives every unit the same answer.
+/// Returns a remote that gives every unit the same outcome.
 fn answering(server: &Server, outcome: Outcome) -> impl Remote + use<> {
     let server = server.clone();
     FnRemote::new(move |request: &ExchangeRequest| {
@@ -129,7 +129,6 @@ fn a_record_that_is_synced_and_one_that_is_deleted() {
         explanation.sentences,
         [
             "The user sees lead/1 as the server has it.",
-            // What happened at one time is told once, at the end.
             "The server confirmed version r1, edited at 2023-11-14T22:13:20.000Z.",
             "The server last answered this device at 2023-11-14T22:13:21.000Z.",
         ]
@@ -148,7 +147,7 @@ fn a_record_that_is_synced_and_one_that_is_deleted() {
     );
 }
 
-/// It was said to be under way, though nothing had left the device.
+/// The explanation once called such a change in flight, although no request had left the device.
 #[test]
 fn a_change_that_reached_nobody_waits_for_the_network_and_one_behind_it_names_it() {
     for failure in [Failure::Unreachable { code: "dns" }, Failure::Unknown { code: "reset" }] {

@@ -1,5 +1,5 @@
-//! What grows with a book and what does not: reads, writes and syncs of its disk are counted, never
-//! times.
+//! The costs that grow with a book and the costs that do not. The tests count reads, writes and
+//! syncs of the disk, and measure no time.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -14,7 +14,7 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 
-/// A disk in memory that counts what is asked of it.
+/// A disk in memory that counts its operations.
 #[derive(Debug, Clone, Default)]
 struct Disk {
     bytes: Arc<InMemoryBackend>,
@@ -27,7 +27,7 @@ struct Asked {
     read_bytes: AtomicUsize,
     writes: AtomicUsize,
     syncs: AtomicUsize,
-    /// Bytes written since the last sync, and the most that ever were.
+    /// The bytes that were written since the last sync, and the most between two syncs.
     since: AtomicUsize,
     most: AtomicUsize,
 }
@@ -45,7 +45,7 @@ impl Disk {
         self.asked.syncs.load(Ordering::SeqCst)
     }
 
-    /// Returns the most bytes that were written between two syncs since this was asked for last.
+    /// Returns the most bytes that were written between two syncs since the last call.
     fn most_at_once(&self) -> usize {
         self.asked.most.swap(0, Ordering::SeqCst)
     }
@@ -80,13 +80,13 @@ impl StorageBackend for Disk {
     }
 }
 
-/// The key of a record: in the order in which they are made, as the ids are that `Book::new_id`
-/// gives.
+/// Returns the key of a record. The keys are in the order of creation, like ids from
+/// `Book::new_id`.
 fn nth(number: usize) -> RecordKey {
     key(&format!("lead/{number:06}"))
 }
 
-/// A book of so many records, each of an entry of its own.
+/// Makes a book of this many records, each with its own entry.
 fn book_of(records: usize) -> (Book, Disk) {
     let disk = Disk::default();
     let options = options("ann", &TestClock::starting()).cache_bytes(0);
@@ -98,7 +98,7 @@ fn book_of(records: usize) -> (Book, Disk) {
     (book, disk)
 }
 
-/// At a million records it took 0.7 seconds, and waited for writers.
+/// With a million records the call once took 0.7 seconds, and waited for writers.
 #[test]
 fn how_large_a_book_is_is_told_without_reading_it() {
     for records in [1_000, 10_000] {
@@ -110,7 +110,7 @@ fn how_large_a_book_is_is_told_without_reading_it() {
     }
 }
 
-/// All of the history was folded in one commit, with every writer waiting.
+/// The first call once folded the whole history in one commit, and every writer waited.
 #[test]
 fn the_first_timeline_of_a_long_log_folds_its_history_in_parts() {
     let [few, many] = [10_000, 40_000].map(|records| {
@@ -127,7 +127,7 @@ fn the_first_timeline_of_a_long_log_folds_its_history_in_parts() {
     assert!(many * 10 <= few * 15, "{few} bytes at once, {many} at four times the size");
 }
 
-/// It read, hashed and copied the other 4,999.
+/// The call once read, hashed and copied the other 4,999 records of the page.
 #[test]
 fn the_timeline_of_a_record_that_came_in_a_large_page_reads_a_part_of_it() {
     let [few, many] = [500, 5_000].map(|records| {

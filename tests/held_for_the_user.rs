@@ -1,6 +1,6 @@
-//! What would only be sent to fail is held for the user: the reason is in the record's status, in
-//! the explanation and in the plan, the book's status needs attention, and it goes on by itself
-//! once it is right.
+//! An op that the server would refuse is held for the user. The reason is in the record's status,
+//! in the explanation and in the plan, and the book's status needs attention. Once the reason has
+//! gone, the op is sent without a further call.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -36,7 +36,7 @@ fn open(path: &Path, clock: &Arc<TestClock>, undo_window: Duration) -> Book {
     Book::open_or_create(path, options("ann", clock).schema(schema(undo_window))).unwrap()
 }
 
-/// A book of the app, another of somebody who knows no rules, and their server.
+/// A book of the app, a book of another app without rules, and their server.
 struct Two {
     clock: Arc<TestClock>,
     server: Server,
@@ -139,8 +139,8 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
     assert_sound(&book);
 }
 
-/// Ann pointed a lead at a company that is gone by now, and noted a phone; Ben's later word on the
-/// company won. What she said of it counts no more, and still her phone was held for it.
+/// Ann set a lead's company, which was deleted later, and its phone. Ben's later edit of the
+/// company won. Ann's company was dropped, and still her phone was held because of it.
 #[test]
 fn what_a_conflict_took_from_an_edit_does_not_hold_the_rest_of_it() {
     let Two { clock, server, book, other, .. } = &two();
@@ -162,9 +162,9 @@ fn what_a_conflict_took_from_an_edit_does_not_hold_the_rest_of_it() {
     assert_sound(book);
 }
 
-/// A lead of a company that is gone waits for correction; then it was deleted together with
-/// something else. Undoing its creation has nothing to take back, and no edit can join it across
-/// the transaction: who only ever undid waited for ever.
+/// A lead of a deleted company waits for a correction, and a later transaction deletes it. An undo
+/// of its creation has no effect, and no edit can be coalesced with it across the transaction. So
+/// with undo alone the creation waited for ever.
 #[test]
 fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
     let Two { server, book, other, .. } = &two();
@@ -193,7 +193,7 @@ fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
     assert_sound(book);
 }
 
-/// Takes a page and sends nothing.
+/// Reads a page and sends nothing.
 fn pull(book: &Book, server: &Server) {
     let options = RunOptions { pull_only: true, ..RunOptions::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,10 +1,10 @@
-//! What a wrong, broken or hostile server says must not harm a device. Each row is an answer with
-//! one member made hostile, given to every request of three runs. After that the book opens,
-//! verifies and takes writes, a sound server drains it, and neither exchanges nor entries are many.
+//! The answers of a wrong, broken or hostile server must not harm a device. Each row makes one
+//! member of the answers of three runs hostile. After that the book opens, verifies and accepts
+//! writes, a sound server drains it, and the numbers of exchanges and entries are small.
 //!
-//! The rows began as faults: answers that kept a device busy for ever with an entry for each
-//! exchange, one that froze a record, one after which every write panicked, one that was stored and
-//! could never be read again, one odd record that stopped the reading of all others.
+//! The first rows were faults. Some answers kept a device busy for ever with an entry for each
+//! exchange. Another froze a record. After another, every write panicked. Another was stored and
+//! could not be read again. In another, one invalid record stopped the reading of all others.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -32,18 +32,19 @@ use fieldbook::sync::{Cursor, FnRemote, ServerEpoch, ServerId, Stopped, TenantId
 use fieldbook::{Book, EntityType, SyncState, limits};
 use serde_json::{Value, json};
 
-/// Makes a sound answer hostile; told how many exchanges there were before.
+/// A function that makes a sound answer hostile. Its last argument is the number of earlier
+/// exchanges.
 type Lie = Box<
     dyn Fn(&ExchangeRequest, ExchangeAnswer, u32) -> Result<ExchangeAnswer, Failure> + Send + Sync,
 >;
 
-/// How a book gets on after the hostile server.
+/// The way in which a book continues after the hostile server.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
-    /// By itself.
+    /// The book continues without a person.
     GoesOn,
-    /// After a person accepted the sound server as one that was set back: a cursor is the server's,
-    /// and opaque.
+    /// The book continues after a person accepted the sound server as set back: a device cannot
+    /// check a cursor, whose bytes are opaque.
     WantsAPerson,
 }
 
@@ -64,7 +65,8 @@ fn row(
     Row { name, lie: Box::new(lie), then: Then::GoesOn }
 }
 
-/// A lie that the types of the program cannot hold: told as JSON, and read as a remote reads it.
+/// Makes a row whose answer does not fit the types of the program. It is written as JSON and read
+/// as a remote reads an answer.
 fn text(
     name: &'static str,
     lie: impl Fn(&ExchangeRequest, &mut Value) + Send + Sync + 'static,
@@ -112,7 +114,7 @@ fn receipt(seq: u64) -> Receipt {
     Receipt { seq: Seq::new(seq), hash: Hash::from_bytes([5; 32]) }
 }
 
-/// A record that is not among those which the sound server has.
+/// Returns a record that the sound server does not have.
 fn odd(key: &str) -> Value {
     json!({"key": key, "version": 2, "edited_at": 1u64 << 40, "op": "018f3a2b-7000-7000-8000-0000000000c1",
            "fields": {"a": 1}})
@@ -518,7 +520,8 @@ fn the_promises_count_the_rows() {
     assert!(promises.contains(&counted), "the promises do not say: {counted}");
 }
 
-/// `server_time` 2^63-1 with a stamp of 2^64-1: a minute later every write panicked, for ever.
+/// After an answer with a `server_time` of 2^63-1 and a stamp of 2^64-1, every write panicked from
+/// the next minute on.
 #[test]
 fn an_hour_after_the_end_of_time_the_log_still_grows() {
     let clock = TestClock::starting();
@@ -543,8 +546,8 @@ fn an_hour_after_the_end_of_time_the_log_still_grows() {
     assert_sound(&ann);
 }
 
-/// An app on this program meets a richer server: the record that it cannot hold is on record, once,
-/// and all others are read.
+/// A server sends a record that this program cannot hold. The record is recorded once, and all
+/// others are read.
 #[test]
 fn what_cannot_be_held_is_set_aside_once_and_named() {
     let clock = TestClock::starting();

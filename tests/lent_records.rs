@@ -1,5 +1,4 @@
-//! A record as it is copied, listed, lent, and copied out with others in one piece: four ways to
-//! read the same.
+//! Four ways to read the same record: copied, listed, lent, and copied together with others.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -10,7 +9,7 @@ use common::{Server, TestClock, book, fields, key, sync};
 use fieldbook::{Book, EntityType, Record, RecordId, RecordRef};
 use serde_json::json;
 
-/// What there is to compare of a record, however it was read.
+/// The facts of a record that the tests compare, in whatever way the record was read.
 type Seen = (String, String, Option<u64>, usize, bool);
 
 fn of_record(record: &Record) -> Seen {
@@ -35,8 +34,8 @@ fn of_lent(record: RecordRef<'_>) -> Seen {
     )
 }
 
-/// A book with records that wait, that the server knows, that are both, that are deleted here, and
-/// of another type.
+/// Makes a book with records that wait, that are confirmed, that are both, that are deleted on the
+/// device, and that are of another entity type.
 fn mixed() -> Book {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));

@@ -1,5 +1,5 @@
-//! One mutation's whole life: written, read, sent, acked, seen by another device; and what happens
-//! when it does not go well.
+//! The whole life of a mutation: it is written, read, sent, acked, and read by another device.
+//! Other tests are about failures on this way.
 
 mod common;
 
@@ -35,7 +35,8 @@ fn what_one_device_writes_another_one_reads() {
     assert_sound(&ben);
 }
 
-/// An op does not tell how it was handed over, so neither does the log, the row or the server.
+/// Fields as text and fields as values make the same op, so the log, the row and the server's
+/// record are equal.
 #[test]
 fn an_app_that_has_text_writes_the_log_that_one_with_values_writes() {
     let exported = |as_text: bool| {

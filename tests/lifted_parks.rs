@@ -1,5 +1,5 @@
-//! What a server said of credentials or of the protocol holds until it says otherwise, and what
-//! something else says holds for nothing.
+//! A park because of credentials or of the protocol ends when the server answers. An answer of
+//! something other than the server parks nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -32,7 +32,7 @@ fn with_a_note() -> (Arc<TestClock>, Server, Book) {
     (clock, server, ann)
 }
 
-/// The book was parked for good, and the right server was not even asked any more.
+/// The book was parked for good, and sent no further request to the right server.
 #[test]
 fn what_a_server_said_of_credentials_or_of_the_protocol_is_lifted_when_one_answers() {
     for failure in [unauthorized("token_expired"), upgrade("upgrade_required")] {

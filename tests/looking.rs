@@ -1,4 +1,4 @@
-//! A book that is opened only to look at it: for support, and for damaged books.
+//! A book that is opened to be read only: for support, and for damaged books.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use fieldbook::RunOptions;
@@ -104,8 +104,8 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
     assert!(book.audit().check_tables().unwrap().is_sound());
 }
 
-/// `verify --tables` opened the book for writing and folded its tables anew in place, without the
-/// indexes that the app declares.
+/// `verify --tables` once opened the book for writing and folded its tables again in place, without
+/// the indexes that the app declares.
 #[test]
 fn a_program_that_does_not_know_what_an_app_declares_finds_no_fault_in_its_tables() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! Two changes that are each within the limit must not become one that is over it.
+//! Two changes that are each within the limit must not become a change over the limit.
 //!
-//! Coalescing knew no size: a photo and a signature of 600 kB each, on one record, went as one
-//! change of 1.2 MB, which the server could not read. Both were refused for good; in a larger batch
-//! everything behind them was stuck as well.
+//! Coalescing once had no limit of size. A photo and a signature of 600 kB each, of one record,
+//! left as one change of 1.2 MB, and the server could not read it. Both were refused for good. In a
+//! larger batch, all later ops were stuck as well.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -21,8 +21,8 @@ use fieldbook::{
 };
 use serde_json::{Value, json};
 
-/// Syncs eight times, an hour apart. The server answers 400 to a body that does not read or is
-/// larger than it takes.
+/// Syncs eight times, an hour apart. The server refuses a body that it cannot read, or that is too
+/// large.
 fn settle(book: &Book, server: &Server, clock: &Arc<TestClock>, batch_bytes: usize) {
     let to = server.clone();
     let remote = FnRemote::new(move |request: &ExchangeRequest| {
@@ -56,7 +56,7 @@ fn held(book: &Book, name: &str) -> usize {
     }
 }
 
-/// How many records wait for someone to correct them.
+/// Returns how many records are held for a correction.
 fn waiting(book: &Book) -> u64 {
     match book.status().state {
         SyncState::NeedsAttention { held, .. } => held,
@@ -74,7 +74,7 @@ fn a_record_gets_over_the_limit(batch_bytes: usize) {
     assert!(server.record("note/1").is_some(), "what stands behind goes");
     let form = server.record("form/1").unwrap();
     assert_eq!(form, json!({"photo": text("x", 600_000)}), "the creation is within the limit");
-    // The rest waits, with the reason, and someone can do something about it.
+    // The rest is held, with the reason, and a person can correct it.
     assert!(held(&ann, "form/1") > limits::OP_BYTES);
     assert_eq!(waiting(&ann), 1);
     let explanation = ann.explain(&key("form/1")).unwrap().sentences.join(" ");
@@ -109,7 +109,7 @@ fn changes_of_one_field_that_are_over_the_limit_together_go_one_after_the_other(
     assert_eq!(server.record("form/1"), Some(json!({"photo": text("z", 600_000)})));
 }
 
-/// The limit is one of bytes as they are stored and sent: a quote takes two, a control character
+/// The limit counts bytes as they are stored and sent: a quote takes two bytes, a control character
 /// six.
 #[test]
 fn characters_that_are_escaped_count_as_they_are_sent() {
@@ -135,7 +135,7 @@ fn what_two_people_wrote_does_not_become_a_record_that_is_too_large() {
     ann.update(key("form/1"), fields(json!({"a": text("x", 1_000_000)}))).unwrap();
     clock.advance(10_000);
     sync(&ann, &server);
-    // Two of them still fit; neither is large by itself.
+    // The record has room for one of these updates. Each of them is small.
     bob.update(key("form/1"), fields(json!({"b": text("y", 30_000)}))).unwrap();
     bob.update(key("form/1"), fields(json!({"c": text("z", 30_000)}))).unwrap();
     bob.create(key("note/1"), fields(json!({"t": "behind"}))).unwrap();
@@ -144,7 +144,7 @@ fn what_two_people_wrote_does_not_become_a_record_that_is_too_large() {
     assert_eq!(names(&server.record("form/1").unwrap()), ["a", "b", "t"]);
     assert!(server.record("note/1").is_some());
     assert!(held(&bob, "form/1") > limits::OP_BYTES);
-    // Someone else makes room, and it goes by itself.
+    // Another user makes room, and the held update is sent.
     sync(&ann, &server);
     ann.update(key("form/1"), fields(json!({"a": "small"}))).unwrap();
     clock.advance(10_000);
@@ -182,7 +182,7 @@ fn what_is_held_for_its_size_can_be_given_up() {
     assert_eq!(ann.record_status(&key("form/1")).unwrap(), RecordStatus::Synced);
 }
 
-/// A request is never larger than a server reads, whatever batch the app asks for.
+/// A request is never larger than the limit of the server, whatever batch size the app sets.
 #[test]
 fn a_batch_beyond_all_bounds_goes_in_requests_that_a_server_reads() {
     let clock = TestClock::starting();
@@ -196,8 +196,8 @@ fn a_batch_beyond_all_bounds_goes_in_requests_that_a_server_reads() {
     assert!(ann.queue().plan().holds.is_empty());
 }
 
-/// A server takes no record of more than 10,000 fields. A device wrote them all the same, and what
-/// it wrote became a dead letter.
+/// A server accepts no record of more than 10,000 fields. A device once wrote such a record all the
+/// same, and the op became a dead letter.
 #[test]
 fn a_record_of_more_fields_than_a_server_takes_is_refused_when_it_is_written() {
     let clock = TestClock::starting();
@@ -221,8 +221,8 @@ fn a_record_of_more_fields_than_a_server_takes_is_refused_when_it_is_written() {
         Mutation::update(key("form/1"), some(most, 2, json!(0))),
     ];
     refused(ann.transaction(both).map(|mut written| written.remove(0)), most + 1);
-    // The largest goes whole, and so does what takes the place of a field of it, once the record is
-    // at the server.
+    // A record with the most fields is sent whole. Once it is at the server, an update that
+    // replaces one of its fields is sent too.
     settle(&ann, &server, &clock, 1 << 20);
     assert_eq!(server.record("form/1").unwrap().as_object().unwrap().len(), most);
     ann.update(key("form/1"), unchecked(json!({"00000": null, "another": 1}))).unwrap();

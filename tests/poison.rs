@@ -1,9 +1,9 @@
-//! One record that something between the device and the server never lets through delays itself
-//! only.
+//! If something between the device and the server never lets a record through, only that record is
+//! delayed.
 //!
-//! A firewall that refuses a body, a virus scanner, a gateway that dies on it, a server that does:
-//! all other records stood still with it, and so did reading, for ever, since what was under way
-//! was sent first, whole, and pages travelled with it.
+//! A firewall or a virus scanner may refuse a body, and a gateway or a server may fail on it. Once,
+//! all other records and all reading then stopped for ever: unanswered units were sent again first,
+//! all together, and pages were in the same exchanges.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -22,7 +22,7 @@ use serde_json::json;
 
 const HOUR: i64 = 3_600_000;
 
-/// A way to the server on which everything whose units hold this word fails so.
+/// Returns a remote on which every request with this word in its units fails in this way.
 fn refusing(server: &Server, word: &'static str, failure: &Failure) -> impl Remote + use<> {
     let (to, failure) = (server.clone(), failure.clone());
     FnRemote::new(move |request: &ExchangeRequest| {
@@ -49,8 +49,8 @@ fn arrived(server: &Server, numbers: std::ops::Range<usize>) -> usize {
     numbers.filter(|number| server.record(&format!("note/{number}")).is_some()).count()
 }
 
-/// Syncs once an hour, so many times at most, until it is as it should be; returns how many times
-/// it took.
+/// Syncs once an hour, at most this many times, until a condition is true. Returns the number of
+/// syncs.
 fn hourly(
     clock: &TestClock,
     most: u32,
@@ -79,7 +79,8 @@ fn hold(book: &Book, record: &str) -> Option<Hold> {
     }
 }
 
-/// Ann has six notes, of which the first never gets through; ben has one that she is to read.
+/// Syncs a book with six notes, of which the first never gets through, until the other five have
+/// arrived and the book has read a note of another device.
 fn others_go_on(failure: &Failure) -> (Arc<TestClock>, Server, Book) {
     let clock = TestClock::starting();
     let (server, ann, ben) = (Server::new(&clock), book("ann", &clock), book("ben", &clock));
@@ -148,8 +149,8 @@ fn our_server_cannot_take_it() {
     assert_eq!(ann.dead_letters().all().unwrap().len(), 1);
 }
 
-/// It was sent again with the others, whole, and a fault of the server was booked on it: five
-/// times, and it was refused for good.
+/// Once, such an op was sent again together with the others, and each fault of the server counted
+/// as a try of the op. After five tries the op was a dead letter.
 #[test]
 fn the_server_falls_over_it_each_time_and_it_is_held_and_no_dead_letter() {
     let failure = transient("server_failed", true);
@@ -182,8 +183,8 @@ fn the_server_falls_over_it_each_time_and_it_is_held_and_no_dead_letter() {
     );
 }
 
-/// What was halved lived in the memory of the process, so that a program which runs for one sync
-/// never found it.
+/// Once, the state of the halving was only in the memory of the process, so a program that runs for
+/// one sync never found the op.
 #[test]
 fn processes_that_sync_once_find_it_as_well() {
     let clock = TestClock::starting();
@@ -290,7 +291,7 @@ fn a_transaction_is_held_whole_and_what_stands_behind_it_waits() {
     assert_eq!(arrived(&server, 0..2), 0, "all of it or nothing");
     assert!(matches!(hold(&ann, "note/1"), Some(Hold::NotLetThrough { .. })));
     let explained = ann.explain(&key("note/1")).unwrap().to_string();
-    // Seen once: "which is under way", for days.
+    // The explanation once said "which is under way" for days.
     assert!(
         explained.contains("waits behind change 2, which is not let through (http_502)"),
         "{explained}"
@@ -314,7 +315,7 @@ fn once_all_is_through_nothing_of_a_suspicion_is_left() {
     }
     let fails = Arc::new(AtomicBool::new(true));
     let (to, failing) = (server.clone(), Arc::clone(&fails));
-    // Writes fail and reads do not, as on a server with a full disk.
+    // Only requests with units fail, as on a server with a full disk.
     let remote = FnRemote::new(move |request: &ExchangeRequest| {
         if failing.load(Ordering::SeqCst) && !request.units.is_empty() {
             return Err(transient("store_failed", true).into());
@@ -366,7 +367,8 @@ fn a_week_without_the_server_writes_nothing_and_uses_up_no_try() {
     }
 }
 
-/// What dies of it needs a while to come back, so that nobody answers just after it.
+/// A gateway that fails on an op needs some time to start again, so no exchange is answered just
+/// after the failure.
 #[test]
 fn a_gateway_that_is_away_after_each_time_is_seen_by_the_next_run() {
     let clock = TestClock::starting();
@@ -417,7 +419,8 @@ fn one_failure_that_does_not_come_again_leaves_no_trace() {
     assert!(entries(&ann) <= planned + 3, "what the server said, and what follows");
 }
 
-/// A record of which one op does not get through, found by itself; the word is in its first update.
+/// Makes a book in which one op of a record is isolated and held. The poison is in the record's
+/// first update.
 fn held_up() -> (Arc<TestClock>, Server, Book) {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
@@ -494,7 +497,7 @@ fn an_edit_behind_it_waits_and_goes_after_it() {
     assert_sound(&ann);
 }
 
-/// What was given up may have arrived all the same.
+/// A unit that was given up may have arrived all the same.
 #[test]
 fn what_was_corrected_though_it_had_arrived_is_put_on_top_of_it() {
     let clock = TestClock::starting();
@@ -506,7 +509,7 @@ fn what_was_corrected_though_it_had_arrived_is_put_on_top_of_it() {
     let to = server.clone();
     let losing = FnRemote::new(move |request: &ExchangeRequest| {
         let answer = to.try_answer(request)?;
-        // Pages are withheld from ann as well, or she would see it there.
+        // The remote also removes the pages, because they would confirm the unit.
         if holds(request, "ANSWER LOST") {
             return Err(Failure::Unknown { code: "answer_cut" }.into());
         }
@@ -539,7 +542,7 @@ fn an_accepted_server_ends_every_suspicion() {
     assert_sound(&ann);
 }
 
-/// Each run is bounded, and what is tried in vain is not tried at once again.
+/// Each run is bounded, and a unit that failed is not tried again at once.
 #[test]
 fn a_run_with_what_does_not_get_through_is_short_and_says_how_it_ended() {
     let clock = TestClock::starting();

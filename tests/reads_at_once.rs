@@ -1,4 +1,4 @@
-//! Reads share a snapshot, so what matters is that it is never older than a write that returned.
+//! Reads share a snapshot. The snapshot must never be older than a write that has returned.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
-//! A record that something on the way refuses when it is read, as a scanner of downloads does.
+//! A record that something on the way refuses in answers, as a scanner of downloads does.
 //!
-//! Every request for a page met it, so the book read nothing any more; and as pages travelled with
-//! what was sent, nothing that was sent had an answer either, and the changes were blamed for it.
+//! Once, every page contained the record, so the book read nothing any more. Units and pages were
+//! in the same exchanges, so the sent units had no answer either and counted as the cause.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -16,7 +16,7 @@ use serde_json::json;
 
 const HOUR: i64 = 3_600_000;
 
-/// A way to the server on which every answer fails so that holds this word.
+/// Returns a remote on which every answer with this word fails in this way.
 fn scanned(server: &Server, word: &'static str, failure: &Failure) -> impl Remote + use<> {
     let (to, failure) = (server.clone(), failure.clone());
     FnRemote::new(move |request: &ExchangeRequest| {
@@ -39,7 +39,7 @@ fn failures() -> [Failure; 5] {
     ]
 }
 
-/// Ben has written 40 notes, of which number 25 is refused, and one lead at the end.
+/// Makes a server with 40 notes, of which number 25 is refused, and one lead after them.
 fn written_by_ben(clock: &Arc<TestClock>) -> (Server, Book) {
     let (server, ben) = (Server::new(clock), book("ben", clock));
     for number in 0..40 {
@@ -66,7 +66,7 @@ fn what_stands_before_it_is_read_and_what_is_sent_arrives() {
         for number in 0..3 {
             ann.create(key(&format!("order/{number}")), fields(json!({"n": number}))).unwrap();
         }
-        // The first run may take the loss of an answer for an accident.
+        // The first run may end at the first lost answer.
         for _ in 0..2 {
             clock.advance(HOUR);
             sync_with(&ann, &remote);
@@ -76,14 +76,14 @@ fn what_stands_before_it_is_read_and_what_is_sent_arrives() {
             let order = key(&format!("order/{number}"));
             assert_eq!(ann.record_status(&order).unwrap(), RecordStatus::Synced, "{failure:?}");
         }
-        // It says why it waits, and blames no change for it.
+        // The report and the status name the page as the cause, and no unit.
         clock.advance(HOUR);
         let report = sync_with(&ann, &remote);
         assert_eq!(report.stopped, Stopped::PageRefused(failure.clone()));
         assert!(report.exchanges <= 4, "{} exchanges", report.exchanges);
         assert_eq!(ann.status().state, SyncState::Failed { code: "page_refused".to_owned() });
         assert_eq!((ann.status().dead_letters, report.units_isolated), (0, 0));
-        // Whoever makes the record another one takes it out of the way, without a person at this
+        // A later edit of the record by another device removes the cause, without a person at this
         // device.
         ben.update(key("note/25"), fields(json!({"t": "fine"}))).unwrap();
         clock.advance(HOUR);

@@ -1,8 +1,8 @@
-//! Saving typed records: an older version of the app, which does not know a field, must not take it
-//! away from everybody.
+//! Saving typed records: an older version of the app, whose type lacks a field, must not remove
+//! that field.
 //!
-//! It did: a save was a whole new image, so every field that the type did not name was deleted, for
-//! all devices, without a conflict.
+//! Once, a save was a whole new image. So every field that the type did not name was removed, on
+//! all devices and without a conflict.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -37,15 +37,15 @@ fn id() -> RecordId {
     "1".parse().unwrap()
 }
 
-/// Makes `lead/1`, has a type read it, changes what it read and saves it; returns what is there
-/// then.
+/// Makes `lead/1`, reads it as a type, changes the value and saves it. Returns the record after the
+/// save.
 fn edited<E: Entity>(before: Value, change: impl FnOnce(&mut E)) -> (Value, Written) {
     let ann = book("ann", &TestClock::starting());
     ann.create(key("lead/1"), fields(before)).unwrap();
     let mut record: E = ann.get(&id()).unwrap().unwrap();
     change(&mut record);
     let written = ann.save(&id(), &record).unwrap();
-    // What was saved can be read by the type that saved it.
+    // The type that was saved can be read again.
     assert!(ann.get::<E>(&id()).unwrap().is_some());
     (image(&ann), written)
 }

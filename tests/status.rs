@@ -1,5 +1,5 @@
-//! Where the book says that it stands: what was sent, when the server last answered, how far a run
-//! is, and whom it waits for.
+//! The status of a book: the sent ops, the time of the server's last answer, the progress of a run,
+//! and the person that the book waits for.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -27,8 +27,7 @@ fn only_op(book: &Book) -> OpId {
     queued.op.op
 }
 
-/// A remote that says of every unit that the record has another version by now, or that its stamp
-/// is too far ahead.
+/// Returns a remote that answers every unit with this outcome: stale, or ahead.
 fn turning_back(server: &Server, outcome: Outcome) -> impl Remote + use<> {
     let server = server.clone();
     FnRemote::new(move |request: &ExchangeRequest| {
@@ -47,7 +46,7 @@ fn stale() -> Outcome {
     Outcome::Stale { current: Vec::new(), applied: Vec::new() }
 }
 
-/// A book with one op that the server turned back as often as it may.
+/// Makes a book with one op that was stale or ahead as often as is allowed.
 fn worn_out(outcome: Outcome) -> (Server, Book) {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
@@ -56,7 +55,7 @@ fn worn_out(outcome: Outcome) -> (Server, Book) {
     (server, ann)
 }
 
-/// The report said that everything was sent, though nothing had left the device.
+/// The report once counted all ops as sent, although no request had left the device.
 #[test]
 fn what_reached_nobody_is_not_counted_as_sent() {
     for (failure, sent) in
@@ -73,7 +72,7 @@ fn what_reached_nobody_is_not_counted_as_sent() {
     }
 }
 
-/// It stood still while the server answered for hours that there was nothing new.
+/// The time once stood still while the server answered for hours without news.
 #[test]
 fn when_the_server_last_answered_moves_with_every_answer_and_costs_no_write() {
     let clock = TestClock::starting();
@@ -123,7 +122,7 @@ fn after_a_start_the_last_answer_is_the_last_one_that_was_written() {
     assert_eq!(Book::open(&path, options("ann", &clock)).unwrap().status().synced_at, written);
 }
 
-/// `done` counted what was accepted and `left` all that was owed, so that both jumped about.
+/// Once, `done` counted accepted ops and `left` counted all pending ops, so both went up and down.
 #[test]
 fn progress_never_runs_backwards_and_names_the_record() {
     let clock = TestClock::starting();
@@ -195,7 +194,7 @@ fn a_run_that_nobody_waits_for_any_more_leaves_nothing_in_flight() {
     assert_eq!(ann.status().state, SyncState::Idle);
 }
 
-/// The state was idle, and nobody was told that anything waited.
+/// The state was once idle, and did not show that an op waited.
 #[test]
 fn while_the_change_of_another_user_waits_the_state_says_for_whom() {
     let clock = TestClock::starting();
@@ -245,7 +244,8 @@ fn what_never_leaves_the_device_waits_for_nobody() {
     assert!(explained.to_string().contains("stays on this device"), "{explained}");
 }
 
-/// It was counted as a conflict, in which nobody could choose; a retry and a discard were refused.
+/// Such an op once counted as a conflict in which no choice was possible, and a retry and a discard
+/// were refused.
 #[test]
 fn an_op_that_is_worn_out_waits_for_a_person_who_retries_it_or_discards_it() {
     for (outcome, reason) in [(stale(), ParkReason::WornOut), (Outcome::Ahead, ParkReason::Ahead)] {

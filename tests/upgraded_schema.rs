@@ -1,7 +1,7 @@
-//! A book that an older version of an app wrote, opened by a newer one: what was queued is turned
-//! into the new form, or kept until it can be, and never dropped. The book is a file in
-//! `tests/golden/schema-1`, written by `the_golden_book_is_written` with `FIELDBOOK_WRITE_GOLDEN=1`
-//! when format 2 was made, and never since.
+//! A book that an older version of an app wrote, opened by a newer version. Pending ops are upcast,
+//! or kept until they can be upcast, and never lost. The book is a file in `tests/golden/schema-1`,
+//! written by `the_golden_book_is_written` with `FIELDBOOK_WRITE_GOLDEN=1` when format 2 was made,
+//! and never since.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -29,7 +29,7 @@ fn declared(rules: EntityRules) -> Schema {
     Schema::closed().declare(EntityType::parse("lead").unwrap(), rules)
 }
 
-/// Version 2 calls a lead's name its title.
+/// Returns the declarations of version 2, which renames `name` to `title`.
 fn upgraded() -> Schema {
     declared(rules(2).upcast_from(1, |_, mut fields| {
         if let Some(name) = fields.remove("name") {
@@ -61,7 +61,7 @@ fn one_op() -> Ask {
     }
 }
 
-/// A dead letter, a unit whose answer was lost, and what was never sent.
+/// The book has a dead letter, a unit whose answer was lost, and ops that were never sent.
 #[test]
 fn the_golden_book_is_written() {
     if std::env::var_os("FIELDBOOK_WRITE_GOLDEN").is_none() {
@@ -81,7 +81,7 @@ fn the_golden_book_is_written() {
     book.create(key("lead/new"), fields(json!({"name": "Nell", "stage": "new"}))).unwrap();
     book.update(key("lead/new"), fields(json!({"name": "Nelly"}))).unwrap();
     book.close().unwrap();
-    // A book keeps room to grow in, which nobody needs in a tracked file.
+    // A book has spare room to grow. A tracked file does not need that room.
     let mut store = Store::open(Path::new(GOLDEN), &StoreOptions::default()).unwrap();
     while store.compact().unwrap() {}
 }
@@ -164,8 +164,7 @@ fn without_an_upcaster_it_is_kept_with_the_reason_until_a_version_of_the_app_has
     assert_sound(&book);
 }
 
-/// What is stale goes back to the tail in the form that it had, and is planned anew under the new
-/// version.
+/// The op of a stale unit waits again in its old form, and is upcast when it is planned again.
 #[test]
 fn what_comes_back_stale_is_turned_when_it_is_planned_anew() {
     let (_folder, path) = golden_copy();

@@ -1,6 +1,6 @@
-//! What something costs must follow what it is about, not what waits beside it. Work is counted as
-//! allocations, which are the same in each run: nearly every row, op and name that is looked at
-//! makes some.
+//! The cost of an operation must not grow with the ops that wait beside it. The tests count
+//! allocations, which are the same in each run: nearly every row, op and name that is read makes
+//! some.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -22,21 +22,22 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The tests of this file take turns, since what one allocates is counted for all.
+/// The tests of this file take turns, because the counter counts the allocations of the whole
+/// process.
 static TURN: Mutex<()> = Mutex::new(());
 
 const FEW: usize = 300;
 const MANY: usize = 10 * FEW;
 
-/// Returns how many allocations something makes.
+/// Returns the number of allocations of a function, and its result.
 fn work<T>(what: impl FnOnce() -> T) -> (usize, T) {
     let region = Region::new(ALLOCATOR);
     let made = what();
     (region.change().allocations, made)
 }
 
-/// Asserts that each of some things costs beside many what it costs beside few, within a tenth and
-/// a page of the storage.
+/// Asserts that each operation costs the same beside many ops as beside few, within a tenth and a
+/// page of the storage.
 #[track_caller]
 fn assert_flat(few: &[(&'static str, usize)], many: &[(&'static str, usize)]) {
     let grows = few.iter().zip(many).filter(|((_, few), (_, many))| *many > few + few / 10 + 40);
@@ -53,7 +54,7 @@ fn open(name: &str, clock: &Arc<TestClock>, schema: Schema) -> Book {
     Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap()
 }
 
-/// Creates records of a type, a thousand in a commit.
+/// Creates records of an entity type, a thousand in a commit.
 fn create(book: &Book, entity: &str, count: usize) {
     let mutations: Vec<_> = (0..count)
         .map(|number| {
@@ -74,10 +75,11 @@ fn request(book: &Book) -> ExchangeRequest {
     }
 }
 
-/// What a few things cost of a record that has nothing to do with what waits.
+/// Returns the costs of a few operations on a record without waiting ops.
 fn everyday(book: &Book, server: &Server) -> Vec<(&'static str, usize)> {
     book.create(key("lead/z"), fields(json!({"name": "x"}))).unwrap();
-    // An exchange claims at most 1,000 entries of the log: it has to have caught up.
+    // An exchange claims at most 1,000 entries of the log. After these exchanges, the claims have
+    // caught up with the log.
     for number in 0..16 {
         sync(book, server);
         book.update(key("lead/z"), fields(json!({"number": number}))).unwrap();
@@ -104,7 +106,7 @@ fn everyday(book: &Book, server: &Server) -> Vec<(&'static str, usize)> {
     ]
 }
 
-/// 100,000 ops that waited behind two priorities were all judged and sorted for each exchange.
+/// Each exchange once examined and sorted all of 100,000 ops that waited with two priorities.
 #[test]
 fn an_exchange_looks_at_its_batch_however_many_ops_wait_and_whatever_their_priorities() {
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -150,7 +152,8 @@ fn what_other_actors_left_costs_nobody_else_anything() {
     drop(turn);
 }
 
-/// With 10,000 of them a write took 10 ms and an exchange 240, and finding them 16 s.
+/// With 10,000 open conflicts a write once took 10 ms, an exchange 240 ms, and finding the
+/// conflicts 16 s.
 #[test]
 fn open_conflicts_cost_only_who_looks_at_them() {
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

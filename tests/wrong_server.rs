@@ -1,7 +1,7 @@
-//! A device reaches a wrong server, or the right one with another tenant's token. One such contact
-//! stopped the book for good: the right server was not even asked any more, and the only way out
-//! was to accept the wrong one, which threw away what was confirmed. Who once reached a wrong
-//! server goes on with the right one as soon as that answers.
+//! A device reaches a wrong server, or the right one with another tenant's token. Once, one such
+//! contact stopped the book for good: it sent no further request to the right server. A person
+//! could only accept the wrong server, and the confirmed records were lost. Now a book goes on with
+//! the right server as soon as that server answers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
 mod common;
@@ -24,7 +24,7 @@ fn other_server(clock: &Arc<TestClock>, number: u8) -> Server {
     server
 }
 
-/// A tenant of one and the same server.
+/// Makes a tenant of one server, always the same.
 fn tenant(clock: &Arc<TestClock>, number: u8) -> Server {
     let (id, epoch) = (ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
     let server = Server::new(clock);
@@ -154,7 +154,7 @@ fn a_person_accepts_the_named_one_of_two() {
         ann.servers().accept(waiting[1]).is_err(),
         "who is no longer asked about cannot be accepted"
     );
-    // The former one is a stranger now.
+    // The former server is another server now.
     sync(&ann, &right);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
     sync(&ann, &first);
@@ -179,7 +179,8 @@ fn another_tenant_can_be_accepted_and_the_book_is_then_its() {
     assert_sound(&ann);
 }
 
-/// A store is put back and the operator sees it at once: he puts the newer one in place again.
+/// A store goes back to a backup without a new epoch, and the operator restores the newer store
+/// soon after.
 #[test]
 fn a_server_that_was_behind_and_caught_up_needs_no_confirmation() {
     let clock = TestClock::starting();

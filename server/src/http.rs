@@ -46,8 +46,8 @@ use crate::limits::DoorLimits;
 use crate::store::{Incoming, Keeper, StateError, StoreExchangeError};
 use crate::tokens::{Credentials, Denied, Grant};
 
-/// The room that is reserved for an answer before it exists: a full page and a little more. The
-/// share is then settled to its real size.
+/// The room that is reserved for an answer before it exists: a full page and a little more. Then
+/// the share is settled to the answer's real size.
 const ANSWER_BYTES: usize = limits::PAGE_BYTES + 1024 * 1024;
 
 /// The largest body of an exchange that lends its turn while it waits. Such bodies in memory are a
@@ -219,7 +219,8 @@ fn admit(app: &App, headers: &HeaderMap, notes: &Notes) -> Result<Arc<Grant>, Pr
     notes.granted(&grant);
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    // This also keeps web pages of other origins out: they may not send this type unasked.
+    // This check also keeps out web pages of other origins: a browser asks the server before it
+    // sends this type for such a page.
     if !kind.eq_ignore_ascii_case("application/json") || !is_plain(headers) {
         let message = "send an uncompressed body of Content-Type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));

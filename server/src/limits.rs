@@ -22,7 +22,8 @@ pub struct DoorLimits {
     pub requests: usize,
     /// The most bytes of requests in memory.
     pub request_bytes: usize,
-    /// The most bytes of answers that nobody has read yet, after which no further work is begun.
+    /// The most bytes of answers that clients have not read yet. Above this amount no further work
+    /// begins.
     pub answer_bytes: usize,
     /// The most exchanges that are worked on at the same time. One tenant has at most half of
     /// them.
@@ -33,7 +34,7 @@ pub struct DoorLimits {
     /// The bytes of work of an exchange, or of its request or its answer, up to which its tenant
     /// need not rest after it.
     pub work_at_once: usize,
-    /// The bytes of work per second beyond that for one tenant while others are present.
+    /// The bytes of work per second beyond `work_at_once` for one tenant while others are present.
     pub work_rate: u32,
     /// How long an exchange waits for its turn to work.
     pub turn_within: Duration,

@@ -257,12 +257,12 @@ impl Server {
     /// [`ServeError::Close`] if the store did not close well.
     pub async fn shutdown(mut self) -> Result<(), ServeError> {
         self.stop.send_replace(true);
-        // Both end within their time, whatever clients do.
+        // Both tasks end within their time, whatever clients do.
         for task in [self.task.take(), self.keeping.take()].into_iter().flatten() {
             drop(task.await);
         }
         let Some(store) = self.store.take() else { return Ok(()) };
-        // Work on an exchange ends by itself, although nobody waits for its answer any more.
+        // Work on an exchange ends by itself, although no client waits for the answer any more.
         let ended = async {
             while Arc::strong_count(&store) > 1 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -251,7 +251,7 @@ impl Grant {
     }
 }
 
-/// The form of an entry.
+/// The text that describes the form of an entry in an error.
 const FORM: &str = "an entry has the members tenant and actor (or actors), perhaps expires, each once, and no other";
 
 fn check_token(token: &str) -> Result<(), &'static str> {
@@ -275,7 +275,7 @@ fn check_mode(path: &Path, metadata: &std::fs::Metadata) -> Result<(), TokensErr
     Err(TokensError::OpenToOthers { path: path.to_owned(), mode })
 }
 
-/// Other systems have other permissions.
+/// Accepts every file, because other systems have other permissions.
 #[cfg(not(unix))]
 fn check_mode(_: &Path, _: &std::fs::Metadata) -> Result<(), TokensError> {
     Ok(())

@@ -1,5 +1,5 @@
-//! What the whole-book tests share: a server within the process, a clock that stands still, short
-//! ways to write things.
+//! Helpers of the tests of whole books: a server within the process, a clock that stands still, and
+//! short forms.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use fieldbook::{Book, BookOptions, Fields, RecordKey, Remote, RunOptions, SyncRe
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
 use serde_json::Value;
 
-/// A clock that moves when it is told to.
+/// A clock that advances only by calls.
 #[derive(Debug, Default)]
 pub(crate) struct TestClock(AtomicI64);
 
@@ -40,7 +40,7 @@ impl Clock for TestClock {
     }
 }
 
-/// The server's rules over memory.
+/// A server: the rules over a store in memory.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) authority: Arc<Mutex<MemoryAuthority>>,
@@ -59,7 +59,7 @@ impl Server {
         }
     }
 
-    /// Sets the server back to a backup, and says so by a new epoch.
+    /// Sets the server back to a backup, and starts a new epoch.
     pub(crate) fn restore(&self, backup: &MemoryAuthority, epoch: u8) {
         let mut authority = self.authority.lock().unwrap();
         authority.clone_from(backup);
@@ -87,7 +87,7 @@ impl Server {
         FnRemote::new(move |request: &ExchangeRequest| Ok(server.try_answer(request)?))
     }
 
-    /// The record as the server has it.
+    /// Returns a record of the server.
     pub(crate) fn record(&self, key: &str) -> Option<Value> {
         let key: RecordKey = key.parse().unwrap();
         let authority = self.authority.lock().unwrap();
@@ -96,7 +96,7 @@ impl Server {
     }
 }
 
-/// A book of a device on a disk in memory.
+/// Makes a book on a disk in memory.
 pub(crate) fn book(name: &str, clock: &Arc<TestClock>) -> Book {
     Book::on_backend(redb::backends::InMemoryBackend::new(), options(name, clock)).unwrap()
 }
@@ -127,13 +127,13 @@ pub(crate) fn fields(value: Value) -> Fields {
     Fields::from_value(value).unwrap()
 }
 
-/// The record as the app reads it.
+/// Returns the record that the app reads.
 pub(crate) fn view(book: &Book, record: &str) -> Option<Value> {
     let record = book.get_record(&key(record)).unwrap()?;
     Some(serde_json::from_str(record.json.as_str()).unwrap())
 }
 
-/// Asserts that the tables are what the log comes to, and that the chain holds.
+/// Asserts that the tables are the fold of the log, and that the log verifies.
 #[track_caller]
 pub(crate) fn assert_sound(book: &Book) {
     assert_eq!(

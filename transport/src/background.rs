@@ -62,7 +62,7 @@ pub enum WorkerError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The worker panicked, or the runtime was shut down under it.
+    /// The worker panicked, or the runtime was shut down while the worker ran.
     #[error("syncing ended by a panic: reopen the book")]
     Panicked,
 }
@@ -125,7 +125,7 @@ impl Handle {
         self.wakes.retry.notify_one();
     }
 
-    /// Stops syncing until [`Self::resume`]. It cuts a wait for the server short.
+    /// Stops syncing until [`Self::resume`]. A wait for the server is cut short.
     pub fn pause(&self) {
         self.order(Order::Pause);
     }
@@ -196,7 +196,7 @@ struct Task<D> {
 }
 
 impl<D: SyncHost> Task<D> {
-    /// Runs the work as a task of its own, so that a panic in it is noticed.
+    /// Runs the work in its own task, so that a panic in the work is reported.
     async fn supervise(self) -> Result<(), WorkerError> {
         let host = Arc::clone(&self.worker.host);
         let ended = tokio::spawn(self.work()).await.unwrap_or(Err(WorkerError::Panicked));
@@ -323,8 +323,7 @@ fn passed(began: Now, now: Now) -> Duration {
 /// The shortest wait for something that is due: a book that always returns "now" must not make the
 /// worker spin.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait while no server is reached: a try costs nobody anything, and the network may be
-/// back.
+/// The longest wait while no server is reached: a try costs little, and the network may be back.
 const OFFLINE_MOST: Duration = Duration::from_secs(5 * 60);
 /// The longest sleep without reading the clocks.
 const LOOK_AT_CLOCKS: Duration = Duration::from_secs(60);

@@ -42,7 +42,7 @@ pub(super) fn judge(anchored: Option<Receipt>, claim: &HeadClaim) -> Result<Verd
     }
     if claim.seq <= anchored.seq {
         // A device claims its newest head, and its log only grows. So this is an older copy, or a
-        // copy of an older request whose answer nobody waits for.
+        // copy of an older request whose answer the device does not await.
         return Ok(Verdict::Forked(anchored));
     }
     let after = usize::try_from(claim.seq.since(anchored.seq)).unwrap_or(usize::MAX);

@@ -4,8 +4,9 @@
 //! Invariants:
 //! 1. The number of open connections is at most the limit, which is below the process's limit for
 //!    open files.
-//! 2. A connection with a running exchange is never closed for another one. The limit of
-//!    connections is above the limit of running exchanges, so there is always one to close.
+//! 2. A connection with a running exchange is never closed for another connection. The limit of
+//!    connections is above the limit of running exchanges, so there is always a connection to
+//!    close.
 //! 3. Among the others, a connection of the address with the most connections is closed: the oldest
 //!    of them.
 //! 4. A connection ends by itself: a head has a time, a body and an answer a pace.
@@ -69,7 +70,7 @@ pub(crate) struct Guest {
     address: IpAddr,
 }
 
-/// A running exchange. Until it is dropped, its connection is not closed for another one.
+/// A running exchange. Until it is dropped, its connection is not closed for another connection.
 #[derive(Debug)]
 pub(crate) struct Running(Arc<Guest>);
 
@@ -132,7 +133,7 @@ impl Door {
         tasks.shutdown().await;
     }
 
-    /// Adds a connection. If there are too many, it closes another one.
+    /// Adds a connection. If there are too many connections, it closes another one of them.
     fn enter(self: &Arc<Self>, address: IpAddr) -> (Arc<Guest>, watch::Receiver<bool>) {
         let (close, closed) = watch::channel(false);
         let mut state = self.lock();
@@ -194,7 +195,8 @@ async fn run(
 }
 
 impl State {
-    /// Closes the connection that may be missed most easily.
+    /// Closes the oldest connection without a running exchange, of the address with the most
+    /// connections.
     fn close_one(&mut self) {
         let mut of_address: HashMap<IpAddr, usize> = HashMap::new();
         for connection in self.connections.values() {
@@ -206,7 +208,7 @@ impl State {
                 (of_address.get(&connection.address), std::cmp::Reverse(**number))
             })
             .map(|(number, _)| *number);
-        // It is removed at once, so that the next choice is another connection.
+        // The connection is removed at once, so that the next choice is another connection.
         if let Some(connection) = chosen.and_then(|number| self.connections.remove(&number)) {
             connection.close.send_replace(true);
         }
@@ -256,7 +258,7 @@ fn openable_files() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Other systems have no such limit to read.
+/// Returns no limit, because other systems have no such limit to read.
 #[cfg(not(unix))]
 fn openable_files() -> usize {
     usize::MAX
@@ -276,7 +278,7 @@ mod tests {
         Ipv4Addr::new(127, 0, 0, last).into()
     }
 
-    /// 140 silent connections used all descriptors, and nobody else was let in.
+    /// 140 silent connections once used all descriptors, and no other client was let in.
     #[tokio::test]
     async fn the_oldest_silent_connection_of_the_busiest_address_makes_room() {
         let door = door(4);

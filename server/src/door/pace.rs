@@ -23,7 +23,7 @@ impl Pace {
         Self { patience, least_rate: least_rate.max(1), began: now, last: now, bytes: 0 }
     }
 
-    /// Some bytes have travelled.
+    /// Records that some bytes have travelled.
     pub(crate) fn moved(&mut self, bytes: usize, now: Instant) {
         self.last = now;
         self.bytes = self.bytes.saturating_add(bytes as u64);
@@ -42,7 +42,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Moves this many bytes each second, and returns the number of seconds until it is cut off.
+    /// Moves this many bytes each second, and returns the number of seconds until the transfer is
+    /// cut off.
     fn seconds_at(rate: usize, most: u64) -> u64 {
         let start = Instant::now();
         let mut pace = Pace::begin(30 * SECOND, 1024, start);

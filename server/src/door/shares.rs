@@ -1,4 +1,4 @@
-//! A number of things (bytes, requests) divided between tenants and, within a tenant, between its
+//! An amount of bytes or requests, divided between tenants and, within a tenant, between its
 //! tokens.
 //!
 //! Invariants:
@@ -10,7 +10,7 @@
 //! 3. A token may hold at most as much as is left free for its tenant, so that one device does not
 //!    exclude its tenant's other devices.
 //!
-//! It does not wait: a request that does not fit is refused at once.
+//! What it does not do: wait. A request that does not fit is refused at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +36,7 @@ struct HeldByTenant {
     tokens: HashMap<usize, usize>,
 }
 
-/// The share of one request. It is returned when this is dropped.
+/// The share of one request. Dropping this value returns the share.
 #[derive(Debug)]
 pub(crate) struct Share {
     shares: Arc<Shares>,

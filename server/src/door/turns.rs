@@ -48,14 +48,14 @@ struct State {
     held: HashMap<Tenant, usize>,
     /// One line for each waiting tenant. The next tenant is first.
     lines: VecDeque<(Tenant, VecDeque<oneshot::Sender<Turn>>)>,
-    /// Until when tenants rest.
+    /// The end of each tenant's rest.
     resting: HashMap<Tenant, Instant>,
     /// The last two tenants that asked, and when: at least one of them is not the tenant in
     /// question.
     latest: [Option<(Tenant, Instant)>; 2],
 }
 
-/// A permit. It is returned when this is dropped.
+/// A permit. Dropping this value returns the permit.
 #[derive(Debug)]
 pub(crate) struct Turn(Option<(Arc<Turns>, Tenant)>);
 
@@ -153,7 +153,7 @@ impl Turns {
                 state.held.remove(tenant);
             }
         }
-        // Its tenant has had a turn, so it goes behind the tenants that wait for theirs.
+        // Its tenant has had a turn, so the tenant's line moves behind the other lines.
         if let Some(place) = state.lines.iter().position(|(of, _)| of == tenant)
             && let Some(line) = state.lines.remove(place)
         {
@@ -168,8 +168,8 @@ impl Turns {
 }
 
 impl Turn {
-    /// Waits for something, and lets others have the permit meanwhile, unless too many are lent
-    /// already.
+    /// Runs `wait`, and lends the permit to other requests during that time, unless too many
+    /// permits are lent already.
     pub(crate) fn lend<T>(&self, wait: impl FnOnce() -> T) -> T {
         let Some((turns, tenant)) = &self.0 else { return wait() };
         {
@@ -186,7 +186,7 @@ impl Turn {
     }
 }
 
-/// A permit that is lent. The lender gets it back when this is dropped.
+/// A permit that is lent. Dropping this value gives the permit back to the lender.
 struct Lent<'a>(&'a Arc<Turns>, &'a Tenant);
 
 impl Drop for Lent<'_> {
@@ -328,7 +328,7 @@ mod tests {
         let held = turns.take_blocking(&tenant("busy"));
         drop(turns.stand_in_line(&tenant("gone")));
         let after = turns.stand_in_line(&tenant("good"));
-        // One request leaves after it received the permit and before it noticed.
+        // One request leaves after its permit was sent and before it has received the permit.
         let given_to = turns.stand_in_line(&tenant("gone"));
         drop(held);
         drop(given_to);
@@ -346,7 +346,7 @@ mod tests {
         assert!(given(&mut lines).is_empty());
         let worked = held.lend(|| given(&mut lines));
         assert_eq!(worked.len(), 1, "the other one works meanwhile");
-        // Both work now. The next request gets its permit when both are done.
+        // Both requests work now. The next request gets its permit when both are done.
         lines.push(("next", turns.stand_in_line(&tenant("next"))));
         drop(worked);
         assert!(given(&mut lines).is_empty());

@@ -20,8 +20,8 @@ impl Problem {
         Self { status, code, message: message.into() }
     }
 
-    /// The server holds as much for this client as it may. `what` names the resource that is used
-    /// up.
+    /// Returns the answer to a client that has its full share of the server. `what` names the
+    /// resource that is used up.
     pub(super) fn busy(what: &str) -> Self {
         let message = format!("{what}: send the same again a little later");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
@@ -54,13 +54,13 @@ pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
-/// The store cannot be written, or not even read.
+/// Returns the answer while the store cannot be written, or not even read.
 pub(super) fn store_failed() -> Problem {
     let message = "the server's store cannot be written now; it recovers by itself once its disk has room and works";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", message)
 }
 
-/// The store holds bytes that differ from those that were written.
+/// Returns the answer for a store with bytes that differ from the written ones.
 pub(super) fn store_damaged(what: &str) -> Problem {
     let message = format!("the server's store is damaged ({what}): its operator has to restore it");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_damaged", message)

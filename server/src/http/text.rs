@@ -29,7 +29,7 @@ impl Text {
     /// Writes the rest of the answer, and returns the whole text.
     ///
     /// # Errors
-    /// If a part of it has no text.
+    /// If a part of the answer has no text.
     pub(super) fn end(mut self, answer: &ExchangeAnswer) -> Result<Vec<u8>, serde_json::Error> {
         if let Some(error) = self.failed {
             return Err(error);

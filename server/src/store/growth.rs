@@ -31,7 +31,7 @@ struct Costs {
 }
 
 fn id(number: u64) -> [u8; 16] {
-    // Spread, as random ids are.
+    // The ids are spread, as random ids are.
     u128::from_le_bytes(blake3::hash(&number.to_le_bytes()).as_bytes()[..16].try_into().unwrap())
         .to_be_bytes()
 }
@@ -117,8 +117,8 @@ impl Grown {
         }
     }
 
-    /// Adds records of this many entity types. The last ones are of one type, because the cost of a
-    /// page depends on its news.
+    /// Adds records of this many entity types. The last records are of one type, because the cost
+    /// of a page depends on its news.
     fn spread(&mut self, types: u64) {
         let records = (0..2_000).map(|number| match number {
             0..1_000 => format!("type_{}/{number:06}", number % types),
@@ -155,7 +155,8 @@ impl Grown {
     }
 }
 
-/// A tree with ten times as many rows is at most one level higher, and at the sizes here rarely.
+/// Asserts that the costs are equal or almost equal. A tree with ten times as many rows is at most
+/// one level higher, and at the sizes here rarely.
 fn assert_flat(few: &Costs, many: &Costs) {
     for (what, few, many) in [
         ("nothing new", few.nothing_new, many.nothing_new),
@@ -168,7 +169,7 @@ fn assert_flat(few: &Costs, many: &Costs) {
     }
 }
 
-/// Compares a store with one that is ten times as large, made by `grow`.
+/// Compares a store with a store that is ten times as large, made by `grow`.
 fn holds_for(grow: impl Fn(&mut Grown, u64), few: u64) {
     let costs = [few, 10 * few].map(|count| {
         let mut grown = Grown::new();

@@ -62,7 +62,7 @@ pub(crate) struct Keeper {
 #[derive(Debug)]
 struct State {
     store: Option<Arc<Store>>,
-    /// The store that failed, as long as somebody may still be in it.
+    /// The store that failed, as long as an operation may still use it.
     leaving: Option<Arc<Store>>,
     writable: bool,
 }
@@ -155,7 +155,7 @@ impl Keeper {
     /// Takes a store that failed out of use.
     fn give_up(&self, store: &Arc<Store>) {
         let mut state = self.lock();
-        // Other operations that used it at the same time come here too.
+        // Other operations that used the store at the same time call this function too.
         if state.store.as_ref().is_some_and(|present| Arc::ptr_eq(present, store)) {
             state.leaving = state.store.take();
             state.writable = false;
@@ -205,7 +205,7 @@ impl Keeper {
 
     /// Closes the failed store and opens it again. Blocks.
     fn try_to_open(&self) -> bool {
-        // It is closed outside the lock. Its error is expected.
+        // The failed store is closed outside the lock. An error of closing it is expected.
         let leaving = self.lock().leaving.take();
         drop(leaving);
         match (self.open)() {
@@ -272,8 +272,8 @@ fn reopen(path: &Path, cache_bytes: usize) -> Result<Store, OpenStoreError> {
     Store::open_existing(path, cache_bytes)
 }
 
-/// Makes the system drop its cached pages of a file. After a failed sync it may have pages that
-/// never reached the disk. They would look stored, and be lost at the next loss of power.
+/// Makes the system drop its cached pages of a file. After a failed sync the cache may have pages
+/// that never reached the disk. They would look stored, and be lost at the next loss of power.
 #[cfg(target_os = "linux")]
 fn forget_cached_pages(path: &Path) {
     let forgotten = std::fs::File::open(path)
@@ -286,7 +286,7 @@ fn forget_cached_pages(path: &Path) {
     }
 }
 
-/// Other systems have no call for it.
+/// Does nothing, because other systems have no such call.
 #[cfg(not(target_os = "linux"))]
 fn forget_cached_pages(_: &Path) {}
 

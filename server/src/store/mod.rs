@@ -42,7 +42,7 @@ use state::TenantState;
 
 use crate::door::Turn;
 
-/// One customer's part of the store. No exchange ever uses two.
+/// One customer's part of the store. An exchange uses one tenant only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tenant(String);
 
@@ -215,8 +215,8 @@ impl Store {
         self.identity
     }
 
-    /// Anchors a request's head and applies its units, durably. A request without writes waits for
-    /// nobody. Another one lends its turn, if it has one, while it waits for its commit.
+    /// Anchors a request's head and applies its units, durably. A request without writes does not
+    /// wait. A request with writes lends its turn, if it has one, while it waits for its commit.
     pub(crate) fn accept(
         &self,
         incoming: Incoming<'_>,
@@ -298,7 +298,7 @@ fn randomness() -> Result<SeededRandomness, StateError> {
     Ok(system::randomness().map_err(redb::StorageError::Io)?)
 }
 
-/// Reads which store this is.
+/// Reads the identity of a store.
 fn identify(database: &Database, path: &Path) -> Result<(ServerId, ServerEpoch), OpenStoreError> {
     let not_a_store = || OpenStoreError::NotAStore { path: path.to_owned() };
     let transaction = database.begin_read().map_err(|error| storage_error(path, error.into()))?;

@@ -13,7 +13,7 @@ use super::{StateError, tables};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenStoreError {
-    /// Another process has it.
+    /// Another process has the store open.
     #[error("the store {path:?} is already open: stop the other server first")]
     AlreadyOpen {
         /// The file.
@@ -37,7 +37,7 @@ pub enum OpenStoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A newer program made it.
+    /// A newer program made the store.
     #[error(
         "the store {path:?} has format {found}; this program knows {}: use a newer one",
         tables::FORMAT
@@ -48,7 +48,7 @@ pub enum OpenStoreError {
         /// Its format.
         found: u8,
     },
-    /// A program from before the first release made it.
+    /// A program from before the first release made the store.
     #[error(
         "the store {path:?} has format {found}, made by a version before the first release; this program knows {}: \
          begin a new store, and let the devices offer what they have",
@@ -101,7 +101,7 @@ fn tells_of_damage(error: &DatabaseError) -> bool {
         DatabaseError::Storage(redb::StorageError::Corrupted(_))
         | DatabaseError::UpgradeRequired(_)
         | DatabaseError::RepairAborted => true,
-        // A file without the magic number, or one that ends too early.
+        // The file has no magic number, or ends too early.
         DatabaseError::Storage(redb::StorageError::Io(error)) => {
             matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
         }

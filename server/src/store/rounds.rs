@@ -26,7 +26,8 @@ use super::state::TenantState;
 use super::{Incoming, StateError, StoreExchangeError, Tenant};
 use crate::door::{Turn, Turns};
 
-/// The most exchanges in a round, or waiting for the next one. One tenant has at most half of them.
+/// The most exchanges in a round, or waiting for the next round. One tenant has at most half of
+/// them.
 const ROUND: usize = 32;
 /// The most exchanges of one tenant in a round while others are present.
 const BESIDE_OTHERS: usize = 4;
@@ -45,7 +46,7 @@ struct Job {
 
 type Answer = Result<Accepted, StoreExchangeError>;
 
-/// Where exchanges wait to be written.
+/// The exchanges that wait to be written.
 pub(super) struct Rounds {
     /// The places in a round, by tenant. The group commit has no tenants.
     places: Arc<Turns>,

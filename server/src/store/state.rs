@@ -58,7 +58,7 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
 }
 
 impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
-    /// Opens the tables for the local tenant. [`Self::turn_to`] changes to another one.
+    /// Opens the tables for the local tenant. [`Self::turn_to`] changes to another tenant.
     pub(super) fn write(
         transaction: &'t WriteTransaction,
         identity: (ServerId, ServerEpoch),
@@ -297,7 +297,7 @@ impl TenantState<Table<'_, &'static [u8], &'static [u8]>> {
     /// Records that a record of an entity type is changed in a commit, before the change.
     fn note_change(&mut self, entity: &EntityType, commit: Version) -> Result<(), StateError> {
         if !self.knows_types()? {
-            // The first change of a tenant, or of one from before these rows existed.
+            // This is the tenant's first change, or its first change since these rows exist.
             for known in self.all_entities()? {
                 let last = self.last_change(&known)?.unwrap_or_default();
                 self.set_type(&known, last)?;

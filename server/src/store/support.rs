@@ -10,7 +10,7 @@ use redb::{Database, StorageBackend};
 
 use super::fill_database;
 
-/// Which server a store of a test is.
+/// The identity of the server in the tests of the store.
 pub(super) const IDENTITY: (ServerId, ServerEpoch) =
     (ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
 
@@ -23,7 +23,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Makes a store on it. Nothing is cached, so that each page that is needed is read.
+    /// Makes a store on the disk. Nothing is cached, so that each page that is needed is read.
     pub(super) fn database(&self) -> Database {
         let database =
             redb::Builder::new().set_cache_size(0).create_with_backend(self.clone()).unwrap();
@@ -31,12 +31,12 @@ impl Disk {
         database
     }
 
-    /// Returns how often it was synced.
+    /// Returns how often the disk was synced.
     pub(super) fn syncs(&self) -> usize {
         self.syncs.load(Ordering::SeqCst)
     }
 
-    /// How many pages were read.
+    /// Returns how many pages were read.
     pub(super) fn reads(&self) -> usize {
         self.reads.load(Ordering::SeqCst)
     }

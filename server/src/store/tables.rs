@@ -122,7 +122,8 @@ pub(super) fn feed_entity(tenant: &[u8], key: &[u8]) -> Result<EntityType, Damag
     EntityType::parse(name).map_err(|_| damaged)
 }
 
-/// Returns the key of an entity type in [`TYPES`]; that of no type is the first of its commit.
+/// Returns the key of an entity type in [`TYPES`]. With an empty name, it is the first key of its
+/// commit.
 pub(super) fn type_key(tenant: &[u8], last: Version, entity: &str) -> Vec<u8> {
     [tenant, &last.number().to_be_bytes(), entity.as_bytes()].concat()
 }
@@ -160,7 +161,7 @@ pub(super) fn unit_bytes(memory: &UnitMemory) -> Vec<u8> {
         UnitFate::ChangedNothing => (Version::default(), vec![0]),
         UnitFate::Ahead => (Version::default(), vec![1]),
         UnitFate::Rejected { code, message } => {
-            // Codes are the rules' own, and short.
+            // All codes come from the rules and are short.
             let length = u8::try_from(code.len()).unwrap_or(0);
             let code = code.as_bytes().get(..length.into()).unwrap_or_default();
             (Version::default(), [&[2, length], code, message.as_bytes()].concat())

@@ -5,7 +5,7 @@ use super::*;
 const NOW: WallTime = WallTime::from_milliseconds(1_800_000_000_000);
 
 fn read(text: &str) -> Result<Credentials, TokensError> {
-    // The file of the crate is for its owner only.
+    // `tempfile` makes a file that only its owner may read.
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     Credentials::read(file.path())
@@ -53,7 +53,7 @@ fn a_faulty_token_file_is_refused_without_showing_a_token() {
     }
 }
 
-/// The second entry silently replaced the first, whichever was meant.
+/// The second entry once replaced the first without an error.
 #[test]
 fn a_token_that_stands_in_the_file_twice_is_refused() {
     let error = read(
@@ -67,7 +67,7 @@ fn a_token_that_stands_in_the_file_twice_is_refused() {
     assert!(!text.contains("0123456789abcdef"), "{text}");
 }
 
-/// A server with an empty file let nobody in, and did not report it.
+/// A server with an empty file once let no client in, and did not report the reason.
 #[test]
 fn a_file_without_a_token_is_refused() {
     for empty in ["", " \n", "{}"] {

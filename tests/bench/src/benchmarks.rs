@@ -140,8 +140,8 @@ fn transaction(setting: &Setting) -> Result<Vec<Time>, Failure> {
     thousands(setting, |peer, records| peer.write_as_one(records))
 }
 
-/// One sample is ten commits, so that work that a peer puts off to a later commit (SQLite's
-/// checkpoint) is in all of them.
+/// Measures commits of a thousand records. One sample is ten commits, so that work that a peer puts
+/// off to a later commit (SQLite's checkpoint) is in all of them.
 fn thousands(
     setting: &Setting,
     write: fn(&mut dyn Peer, &[Sample]) -> Result<(), Failure>,
@@ -369,7 +369,7 @@ fn open_crashed(setting: &Setting) -> Result<Vec<Time>, Failure> {
 }
 
 /// Opens a store for each contender that reads, with records that were written there and wait for a
-/// server. Returns the first one's id too.
+/// server. Also returns the id of the first record.
 fn written(setting: &Setting) -> Result<(Race, String), Failure> {
     let mut race = Race::new(setting, Work::Read)?;
     let records = Samples::new(SEED).take(setting.scaled(100_000));

@@ -2,7 +2,7 @@
 //! loopback, and waits for its outcome.
 //!
 //! The number of units per second depends on the disk and on other processes. So the same run also
-//! has one client alone: compare the ratios to that one.
+//! has one client alone: compare the ratios to that client.
 
 use std::net::SocketAddr;
 
@@ -37,12 +37,12 @@ pub(crate) struct Commits {
     pub(crate) median_seconds: f64,
     /// How long all but the slowest hundredth took.
     pub(crate) slowest_seconds: f64,
-    /// How many units a second are asked for.
+    /// The goal, in units per second.
     pub(crate) aim: Option<u32>,
 }
 
 impl Commits {
-    /// Returns the result as a line, with those of one client and the goals.
+    /// Returns the result as a line, with the ratios to the result of one client, and the goals.
     pub(crate) fn line(&self, alone: Option<&Self>) -> String {
         let ratio = alone.map_or(1.0, |alone| self.units_per_second / alone.units_per_second);
         let aim = self.aim.map_or_else(String::new, |aim| format!(" (aim: {aim})"));

@@ -18,7 +18,7 @@ use crate::race::{MEASURED_ITEMS, Setting};
 /// The functions with the measured work: the benchmark's, and threads of fieldbook's own.
 const COUNTED: [&str; 3] =
     ["*measured_region*", "*log::parts::verify_some*", "*rebuild::read_ahead*"];
-/// How many ways to rebuild a peer has at most.
+/// The most ways to rebuild that a peer has.
 const WAYS: usize = 2;
 
 /// The instructions of one item.

@@ -229,7 +229,7 @@ impl Stage {
         Ok(ExchangeAnswer { outcomes: outcomes.collect(), ..answer })
     }
 
-    /// Two people change the same records, and a person has to choose in each.
+    /// Makes two people change the same records, so that a person has to choose in each.
     fn meet_conflicts(&mut self, size: usize) -> Result<(), Failure> {
         write(&self.book, "lead", size, "x")?;
         self.drain()?;

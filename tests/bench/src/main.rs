@@ -2,7 +2,7 @@
 //! as ratios.
 //!
 //! It never asserts a time: it prints its results with the goals. It does check that every peer
-//! returns the right answer, because a wrong one is no measurement.
+//! returns the right answer, because the time of a wrong answer is no measurement.
 
 mod benchmarks;
 mod commits;

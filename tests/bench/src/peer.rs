@@ -62,7 +62,7 @@ pub(crate) enum Work {
 
 /// One store, open.
 pub(crate) trait Peer {
-    /// Prepares the next writes, in their order. Not measured.
+    /// Prepares the next writes, in their order. This is not measured.
     fn ready(&mut self, _: &[Sample]) -> Result<(), Failure> {
         Ok(())
     }
@@ -105,7 +105,7 @@ pub(crate) trait Peer {
         look: &mut dyn FnMut(&str, &str),
     ) -> Result<(), Failure>;
 
-    /// Prepares the next page to apply. Not measured.
+    /// Prepares the next page to apply. This is not measured.
     fn ready_page(&mut self, _: &[Sample], _: u32) -> Result<(), Failure> {
         Ok(())
     }
@@ -113,7 +113,8 @@ pub(crate) trait Peer {
     /// Applies one page of a server, sorted by id, and stores the cursor, in one transaction.
     fn apply(&mut self, page: &[Sample], cursor: u32) -> Result<(), Failure>;
 
-    /// Stores a history, in order, each event linked to the one before by hash. Not measured.
+    /// Stores a history, in order, each event linked by hash to the event before. This is not
+    /// measured.
     fn load(&mut self, history: &mut dyn Iterator<Item = Event>) -> Result<(), Failure>;
 
     /// Returns the names of the ways to rebuild; the best of them counts.
@@ -141,7 +142,7 @@ impl Contender {
     /// All contenders, in the order of the table's columns.
     pub(crate) const ALL: [Self; 3] = [Self::Raw, Self::Sqlite, Self::Fieldbook];
 
-    /// Returns the heading of its column.
+    /// Returns the heading of the contender's column.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Raw => "append + fdatasync",
@@ -150,7 +151,7 @@ impl Contender {
         }
     }
 
-    /// Returns whether it does this work. A bare file is only a lower bound for writes.
+    /// Returns whether the contender does this work. A bare file is only a lower bound for writes.
     pub(crate) const fn does(self, work: Work) -> bool {
         match self {
             Self::Raw => matches!(work, Work::Write | Work::Apply),
@@ -158,7 +159,8 @@ impl Contender {
         }
     }
 
-    /// Opens its store in a folder with a cache of this many MiB, and makes it if there is none.
+    /// Opens the contender's store in a folder with a cache of this many MiB. Makes the store if
+    /// there is none.
     pub(crate) fn open(self, folder: &Path, cache: usize) -> Result<Box<dyn Peer>, Failure> {
         Ok(match self {
             Self::Raw => Box::new(Raw::open(folder)?),

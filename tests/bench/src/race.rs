@@ -10,15 +10,16 @@ use tempfile::TempDir;
 
 use crate::peer::{CACHE, Contender, Failure, Peer, Work};
 
-/// How a run is set up.
+/// The setup of a run.
 pub(crate) struct Setting {
-    /// Where the stores are made; a real disk, or durability costs nothing.
+    /// The folder of the stores. It must be on a real disk, because durability costs nothing in
+    /// memory.
     pub(crate) folder: PathBuf,
     /// The divisor of every size.
     pub(crate) divisor: usize,
-    /// Only contenders whose name contains this take part.
+    /// A part of the name of each contender that takes part.
     pub(crate) peer: String,
-    /// The way to rebuild, if only one is wanted.
+    /// The number of the way to rebuild; none for all ways.
     pub(crate) way: Option<usize>,
 }
 
@@ -126,7 +127,7 @@ fn measured_region(
     work: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let result = work();
-    // After the work, so that this function is on the stack during all of it.
+    // The count comes after the work, so that this function is on the stack during all of the work.
     MEASURED_ITEMS.fetch_add(items as u64, Ordering::Relaxed);
     result
 }
@@ -142,7 +143,7 @@ impl Race {
         Self::with_cache(setting, work, CACHE)
     }
 
-    /// Opens them with a cache of this many MiB each.
+    /// Opens the stores with a cache of this many MiB each.
     pub(crate) fn with_cache(setting: &Setting, work: Work, cache: usize) -> Result<Self, Failure> {
         let runners = Contender::ALL
             .into_iter()
@@ -152,7 +153,7 @@ impl Race {
         Ok(Self { runners })
     }
 
-    /// Lets each contender do something once, in an order that changes from round to round.
+    /// Runs work once for each contender, in an order that changes from round to round.
     pub(crate) fn round(
         &mut self,
         mut each: impl FnMut(&mut Runner) -> Result<(), Failure>,
@@ -178,7 +179,7 @@ pub(crate) struct Time {
     pub(crate) median: f64,
     pub(crate) mean: f64,
     pub(crate) samples: usize,
-    /// The way, where there are several.
+    /// The way to rebuild, if there are several.
     pub(crate) note: Option<String>,
 }
 

@@ -174,7 +174,7 @@ fn thousands(number: f64) -> String {
     text
 }
 
-/// Lists the same as JSON.
+/// Lists the results as JSON.
 pub(crate) fn json(lines: &[Line], served: &Served) -> Value {
     let lines = lines.iter().map(|line| {
         let times = line.times.iter().map(|time| {

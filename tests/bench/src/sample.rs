@@ -122,7 +122,7 @@ impl Iterator for History {
     fn next(&mut self) -> Option<Event> {
         self.left = self.left.checked_sub(1)?;
         let missing = self.records - self.ids.len();
-        // Creates are spread so that the last ones come near the end, as in a book in use.
+        // Creates are spread so that the last creates come near the end, as in a book in use.
         if self.ids.is_empty() || self.samples.below(self.left + 1) < missing {
             let Sample { id, json } = self.samples.one();
             self.ids.push(id.clone());

@@ -60,7 +60,8 @@ impl Sqlite {
                 let id = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
                 let body = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
                 let patch: Map<String, Value> = serde_json::from_str(body)?;
-                // Looked up by reference first: nine of ten events are of an existing record.
+                // The look-up takes a reference to the id first, because nine of ten events are of
+                // an existing record.
                 match records.get_mut(id) {
                     Some(record) => merge(record, patch),
                     None => drop(records.insert(id.to_owned(), patch)),

@@ -1,4 +1,4 @@
-//! The book with several threads at it: what is confirmed, what readers see, and closing.
+//! A book with several threads: confirmed writes, readers, and closing.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ fn everyone_appends() {
     assert!((1..=attempts.len()).contains(&rounds));
 }
 
-/// What one reader sees only grows, in the order of the log, and each snapshot is the beginning of
-/// it.
+/// Checks that the records that a reader reads only grow, in the order of the log, and that each
+/// snapshot is a beginning of the log.
 fn readers_read_meanwhile(writers: u64, each: u64) {
     let stage = Stage::new();
     let readers: Vec<_> = (0..2).map(|_| reader(&stage.book)).collect();
@@ -47,7 +47,7 @@ fn reader(book: &Book) -> thread::JoinHandle<Vec<Vec<RecordKey>>> {
         let lead = EntityType::parse("lead").unwrap();
         let mut all: Vec<Vec<_>> = Vec::new();
         for number in 0..4 {
-            // The tables are read on a snapshot that is shared, the log on one of its own.
+            // A read of the tables uses a shared snapshot, and a read of the log its own.
             let seen: Vec<_> = if number % 2 == 0 {
                 let page = book.list(&lead, None, usize::MAX).unwrap();
                 page.iter().map(|record| record.key()).collect()
@@ -73,7 +73,7 @@ fn handles_are_dropped_and_closed_meanwhile() {
     let attempts = writers.join();
     dropper.join().unwrap();
     assert!(attempts.iter().all(|attempt| attempt.result.is_ok()), "{attempts:?}");
-    // The last handle is gone: what the disk has synced is the whole book.
+    // The last handle is gone, so the synced bytes of the disk are the whole book.
     let reopened = Stage::on(SimDisk::holding(stage.disk.platter().image(Loss::Everything)));
     check_confirmed(&reopened.book, &attempts);
     assert_eq!(logged(&reopened.book).len(), attempts.len());

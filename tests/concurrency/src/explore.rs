@@ -5,12 +5,12 @@ use shuttle::{Config, Runner};
 
 use crate::stage::Stage;
 
-/// How many schedules there are of each kind, unless the environment says otherwise.
+/// The number of schedules of each kind, unless the environment variable sets another.
 const SCHEDULES: usize = 1_000;
-/// At how many steps the priorities of a PCT schedule change: the orders of events that a bug may
-/// need.
+/// The number of steps at which the priorities of a PCT schedule change. A bug may need as many
+/// events in a certain order.
 const DEPTH: usize = 3;
-/// redb goes deeper than the stacks that shuttle gives by default.
+/// The size of the stacks. redb needs more than shuttle's default.
 const STACK_BYTES: usize = 512 * 1024;
 
 /// Plays a scenario under random and under PCT schedules.

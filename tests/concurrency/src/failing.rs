@@ -10,7 +10,7 @@ use crate::disk::{Failing, Fault, Loss, SimDisk};
 use crate::explore::explore;
 use crate::stage::{Attempt, Order, Stage, Writers, check_confirmed, key, logged};
 
-/// So many changes of the disk come before the failure at most: those of two commits and a half.
+/// The most changes of the disk before the failure: those of two commits and a half.
 const CHANGES: u64 = 40;
 
 fn a_commit_fails() {
@@ -58,7 +58,7 @@ fn a_commit_fails() {
     }
 }
 
-/// What those were told whose write is not confirmed.
+/// The errors of the writes that are not confirmed.
 #[derive(Default)]
 struct Told {
     unknown: Vec<OpId>,

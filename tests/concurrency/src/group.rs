@@ -25,11 +25,11 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// A round: writes the jobs down, commits once, and answers each with its place.
+    /// Runs a round: writes the jobs, commits once, and answers each with its place.
     fn round(&self, jobs: Jobs) {
         assert!(!self.busy.swap(true, Ordering::SeqCst), "one round at a time");
         assert!((1..=LIMIT).contains(&jobs.len()), "{} jobs in a round", jobs.len());
-        // The disk is at work: others come meanwhile.
+        // Other callers arrive while the disk works.
         thread::yield_now();
         let first = {
             let mut durable = self.durable.lock().unwrap();
@@ -89,7 +89,7 @@ fn a_round_breaks() {
                     group.submit(job, |jobs: Jobs| {
                         thread::yield_now();
                         for (job, reply) in jobs {
-                            // Unwinds as a panic does, without what a panic would print for each
+                            // This unwinds like a panic, without the message of a panic in each
                             // schedule.
                             if job == 0 {
                                 std::panic::resume_unwind(Box::new("the round breaks"));
@@ -111,7 +111,7 @@ fn a_round_breaks() {
         }
     }
     assert_eq!(broke, 1, "the caller in whose thread it broke");
-    // Where another's round broke, job 0 is one of those that are told.
+    // If another caller led the round that broke, job 0 is one of the abandoned jobs.
     assert!(abandoned < LIMIT, "{abandoned} in a round of {LIMIT}, the leader not counted");
     assert_eq!(
         group.submit(9, |jobs: Jobs| jobs.into_iter().for_each(|(_, reply)| reply.send(7))),

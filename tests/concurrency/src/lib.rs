@@ -1,38 +1,39 @@
-//! The group commit and the book, their threads run one at a time by shuttle, which chooses at each
-//! lock who goes on.
+//! The group commit and the book under shuttle, which runs their threads one at a time and chooses
+//! the next thread at each lock.
 //!
 //! ```text
 //!   scenario ──► random schedules      each step drawn
 //!            └─► PCT schedules         threads by priority, which changes at a few drawn steps: finds bugs of a known depth
-//!   each schedule: what is asserted holds, and nobody waits for ever (shuttle says so itself)
+//!   each schedule: the assertions hold, and no thread waits for ever (shuttle checks this)
 //! ```
 //!
-//! A failing schedule is printed; `shuttle::replay` plays it again. `FIELDBOOK_SCHEDULES` says how
-//! many there are of each kind. Run it from this folder, whose `.cargo/config.toml` puts shuttle's
-//! locks in the product:
+//! A failing schedule is printed, and `shuttle::replay` plays it again. `FIELDBOOK_SCHEDULES` sets
+//! the number of schedules of each kind. Run the tests from this folder, whose `.cargo/config.toml`
+//! compiles the product with shuttle's locks:
 //!
 //! ```sh
 //! cd tests/concurrency && cargo test
 //! ```
 //!
-//! That these tests can fail was seen with bugs put into the product by hand, 600 schedules of each
-//! scenario; each was found:
+//! These tests found each of the following bugs, which were put into the product by hand, with 600
+//! schedules of each scenario:
 //!
 //! | bug | found by | as |
 //! |---|---|---|
 //! | `Slot::tell` does not notify | 8 of the 9 tests | a deadlock |
-//! | `HandOver` lets a round end without waking who waits | 8 | a deadlock |
-//! | `submit` looks whether someone leads, and says that it does, in two steps | 7 | two rounds at a time |
+//! | `HandOver` wakes no waiting caller at the end of a round | 8 | a deadlock |
+//! | `submit` looks for a leader and becomes the leader in two steps | 7 | two rounds at a time |
 //! | `Shared::work` replies before the commit | 5 | a confirmed write that is not read |
 //! | `Shared::round` does not `fail` the book when a commit failed | `failing` | a write after a failure |
-//! | a failed commit is told to the leader only; or to the others as not written | `failing` | confirmed but not there; there but not written |
-//! | the status is read outside of the turn to tell it (as it was) | `watching` | an old state told last |
-//! | a snapshot begun before a commit is kept amid it (as it was) | `book` | a reader that sees less than before; 1 in 10,000 schedules |
+//! | only the leader gets the error of a failed commit; or the others get "not written" | `failing` | confirmed but not there; there but not written |
+//! | the status is read outside the turn in which it is sent (a former bug) | `watching` | an old state is sent last |
+//! | a snapshot begun before a commit is kept during it (a former bug) | `book` | a reader reads less than before; 1 in 10,000 schedules |
 //!
-//! They are not in `tests/planted`, whose runner asks the simulated world; that has one thread.
+//! These bugs are not in `tests/planted`, because its runner uses the simulated world, which has
+//! one thread.
 //!
 //! What it is not: a test of atomics weaker than sequential ones (the product has none), or of the
-//! locks within redb and tokio, in which no thread is switched away.
+//! locks within redb and tokio, at which shuttle switches no thread.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! A book on a simulated disk, and who writes to it.
+//! A book on a simulated disk, and the threads that write to it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use shuttle::thread;
 
 use crate::disk::{Change, Loss, SimDisk};
 
-/// A clock that stands still and counts the rounds: the writer looks at it once in each.
+/// A clock that stands still and counts the rounds: the writer reads it once in each round.
 #[derive(Default)]
 pub(crate) struct RoundClock(AtomicUsize);
 
@@ -26,7 +26,7 @@ impl RoundClock {
 impl Clock for RoundClock {
     fn now(&self) -> Now {
         self.0.fetch_add(1, Ordering::Relaxed);
-        // Within a round, after it has begun: others come meanwhile.
+        // A round has begun, and other callers arrive during it.
         thread::yield_now();
         Now {
             wall: WallTime::from_milliseconds(1_700_000_000_000),
@@ -35,24 +35,24 @@ impl Clock for RoundClock {
     }
 }
 
-/// A book, the disk it is on and the clock it looks at.
+/// A book, its disk and its clock.
 pub(crate) struct Stage {
     pub(crate) book: Book,
     pub(crate) disk: SimDisk,
     pub(crate) clock: Arc<RoundClock>,
 }
 
-/// What the disk of a new book holds: making one takes ten times as long as opening it.
+/// The bytes of the disk of a new book. Making a book takes ten times as long as opening it.
 static NEW: OnceLock<Vec<u8>> = OnceLock::new();
 
 impl Stage {
-    /// Makes the book that every scenario begins with. Within a schedule of its own, so that it is
-    /// no part of theirs.
+    /// Makes the book with which every scenario begins, in its own schedule, so that it is no part
+    /// of the other schedules.
     pub(crate) fn prepare() {
         NEW.get_or_init(|| {
             let stage = Self::on(SimDisk::empty());
-            // The file is made to grow here, not in the schedules, in which each sync is to be that
-            // of a commit.
+            // The file grows here and not in the schedules, in which each sync must be that of a
+            // commit.
             let filler = Fields::from_value(json!({ "filler": "-".repeat(200_000) })).unwrap();
             let filler = RecordKey::parse("filler", "1").map(|key| stage.book.create(key, filler));
             filler.unwrap().unwrap();
@@ -83,7 +83,7 @@ impl Stage {
     }
 }
 
-/// Orders what happens: each look is later than those before it. Not a lock, so it is no step of a
+/// The order of events: each look returns a later number. It is not a lock, so it is no step of a
 /// schedule.
 #[derive(Default)]
 pub(crate) struct Order(AtomicU64);
@@ -94,7 +94,7 @@ impl Order {
     }
 }
 
-/// A write and what came of it.
+/// A write and its result.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
     pub(crate) key: RecordKey,
@@ -103,7 +103,7 @@ pub(crate) struct Attempt {
     pub(crate) result: Result<Written, Error>,
 }
 
-/// Has so many threads create so many records each, and returns what came of it.
+/// Threads that create records. Joining them returns the result of each write.
 pub(crate) struct Writers(Vec<thread::JoinHandle<Vec<Attempt>>>);
 
 impl Writers {
@@ -138,7 +138,7 @@ pub(crate) fn key(thread: u64, index: u64) -> RecordKey {
     RecordKey::parse("lead", &format!("{thread}-{index}")).unwrap()
 }
 
-/// Returns the ops of the log that writers made, in its order.
+/// Returns the ops that writers made, in the order of the log.
 pub(crate) fn logged(book: &Book) -> Vec<(Seq, OpId, RecordKey)> {
     let entries = book.audit().entries(Seq::new(1), usize::MAX).unwrap();
     let mut ops = Vec::new();
@@ -151,8 +151,8 @@ pub(crate) fn logged(book: &Book) -> Vec<(Seq, OpId, RecordKey)> {
     ops
 }
 
-/// Checks that each confirmed write is in the log once, at the place that it was told, and that
-/// whoever was answered before another began stands before it.
+/// Checks that each confirmed write is in the log once, at the returned place, and that a write
+/// that returned before another began is before it in the log.
 pub(crate) fn check_confirmed(book: &Book, attempts: &[Attempt]) {
     let log = logged(book);
     let mut confirmed = Vec::new();

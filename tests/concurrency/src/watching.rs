@@ -1,4 +1,4 @@
-//! Who watches a book hears of everything, and is left with the last state.
+//! A watcher of a book receives every change, and has the last state in the end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::stage::{Order, Stage, Writers, key};
 const THREADS: u64 = 2;
 const EACH: u64 = 2;
 
-/// Hears which records changed until it knows of all of them.
+/// Starts a thread that receives changed records until it has received all of them.
 fn listener(book: &Book) -> thread::JoinHandle<()> {
     let book = book.clone();
     let mut changes = book.watch();
@@ -49,7 +49,7 @@ fn everyone_watches() {
     assert_eq!(status.borrow().pending, last, "the last that is told is how it is");
 }
 
-/// Something else than a round tells the watchers of the state, too.
+/// Sends the state to watchers from two threads: a round and a change of the actor.
 fn the_state_is_told_from_two_sides() {
     let stage = Stage::new();
     let last = stage.book.status().pending + 1;

@@ -11,14 +11,14 @@ const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("workload");
 const COMMITS: u8 = 26;
 const ROWS: u64 = 4;
 
-/// How an engine fares over all images of all points.
+/// The results of an engine over all images of all points.
 #[derive(Debug, Default)]
 pub(crate) struct Fared {
     pub(crate) points: u64,
     pub(crate) images: u64,
-    /// Did not open, though something was acknowledged.
+    /// Images that did not open, although a commit was acknowledged.
     pub(crate) unopenable: u64,
-    /// Opened, and lacked something acknowledged or held half of a commit.
+    /// Images that opened, and lacked an acknowledged commit or had a part of a commit.
     pub(crate) lost: u64,
 }
 
@@ -32,8 +32,8 @@ pub(crate) fn fare() -> Fared {
     for (point, change) in (1..).zip(&disk.recording()) {
         platter.take(change);
         let acked = acks.iter().rev().find(|(changes, _)| *changes <= point);
-        // No version survives a crash while it makes the file; a book is made under another name
-        // for that reason.
+        // No version survives a crash while it makes the file. For that reason a book is made under
+        // another name.
         let Some((_, acked)) = acked else { continue };
         fared.points += 1;
         let mut losses = vec![Loss::Nothing, Loss::Everything];
@@ -53,8 +53,8 @@ pub(crate) fn fare() -> Fared {
     fared
 }
 
-/// Commits so often that the file grows more than once. Returns after how many changes of the disk
-/// which commit was acknowledged.
+/// Commits so often that the file grows more than once. Returns each acknowledged commit with the
+/// number of changes of the disk before it.
 fn play(disk: &SimDisk) -> Result<Vec<(usize, u8)>, redb::Error> {
     let database = open(disk.clone())?;
     let mut acks = Vec::new();
@@ -72,7 +72,7 @@ fn play(disk: &SimDisk) -> Result<Vec<(usize, u8)>, redb::Error> {
     Ok(acks)
 }
 
-/// Returns how many whole commits an image holds; none if it holds anything else.
+/// Returns how many whole commits an image has; none if the image has a part of a commit.
 fn commits(image: Vec<u8>) -> Result<Option<u8>, redb::Error> {
     let database = open(SimDisk::holding(image))?;
     let transaction = database.begin_read()?;

@@ -1,6 +1,6 @@
-//! Shows that the crash points find what they are for: the files that redb 4.1.0 leaves when the
-//! power goes while it grows them, and that do not open. The same program holds on the present
-//! version: `tests/sim/tests/engine.rs`.
+//! Shows that the crash points find a known fault: if the power fails while redb 4.1.0 grows a
+//! file, the file may not open. The same program finds no fault of the present version:
+//! `tests/sim/tests/engine.rs`.
 
 #![allow(dead_code, reason = "the disk can do more than is needed here")]
 
@@ -13,7 +13,7 @@ mod engine;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The old version panics over its own files, many times.
+    // The old version panics on its own files many times.
     std::panic::set_hook(Box::new(|_| {}));
     let fared = engine::fare();
     println!("redb 4.1.0: {fared:?}");

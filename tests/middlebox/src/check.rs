@@ -1,4 +1,4 @@
-//! What must hold of a run: while bodies are refused for what they hold, and at its end.
+//! The conditions that a run must keep: while bodies are refused by content, and at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use crate::middlebox::Middlebox;
 use crate::script::{Run, key};
 use crate::{Broken, ensure};
 
-/// How many entries a book may have beyond those that its ops and the answers to it account for.
+/// The most entries of a book beyond those for its ops and for answers.
 const ENTRIES: u64 = 120;
 
-/// Returns whether a record stands as if the next sync alone were what it waits for.
+/// Returns whether a record seems to wait only for the next sync.
 const fn is_silent(state: RecordState) -> bool {
     matches!(state, RecordState::Pending | RecordState::WaitingForNetwork | RecordState::InFlight)
 }
@@ -26,8 +26,7 @@ impl Run {
         check_dead_letters(device.book()?, device.actor, &self.middlebox)
     }
 
-    /// Returns what has not arrived though nothing of it is poisoned, in words, if there is
-    /// anything.
+    /// Returns a record without poison that has not arrived, in words, if there is one.
     pub(crate) fn not_arrived(&self) -> Result<Option<String>, Broken> {
         for device in &self.devices {
             let seen: BTreeMap<_, _> = shown(device.book()?)?.into_iter().collect();
@@ -47,15 +46,15 @@ impl Run {
         Ok(None)
     }
 
-    /// Returns what is not let through for what it holds and does not say so to who asks, in words,
-    /// if there is anything.
+    /// Returns a record that is refused by content and whose explanation does not show this, in
+    /// words, if there is one.
     pub(crate) fn not_shown(&self) -> Result<Option<String>, Broken> {
         for device in &self.devices {
             for key in &self.tainted {
                 let explained = device.book()?.explain(key).map_err(unreadable)?;
                 let (actor, words) = (device.actor, explained.sentences.join(" "));
-                // What waits behind one that is not let through says that it waits; the other one
-                // says for what.
+                // The explanation of an op behind a refused op names that op. The explanation of
+                // the refused op names the cause.
                 let waits = words.contains("waits behind");
                 if is_silent(explained.standing) && !waits {
                     return Ok(Some(format!("{key} of {actor} is explained as: {words}")));
@@ -65,8 +64,8 @@ impl Run {
         Ok(None)
     }
 
-    /// What everyone wrote has arrived, what stands before the record that is refused when it is
-    /// read was read, and whoever cannot read on says so.
+    /// Checks that every sent op has arrived, that the records before the refused record were read,
+    /// and that each book that cannot read on shows it.
     pub(crate) async fn check_scanned(&self, author: usize) -> Result<(), Broken> {
         let before = key("own", &format!("{author}-before"))?;
         for (number, (device, remotes)) in self.devices.iter().zip(&self.remotes).enumerate() {
@@ -86,7 +85,7 @@ impl Run {
             ensure(matches!(stopped, Stopped::PageRefused(_)), || {
                 format!("{actor}, who cannot read on, ends with {stopped:?}")
             })?;
-            // What waits for a person comes before it.
+            // If an op waits for a person, the state shows that first.
             let state = book.status().state;
             let says_so = matches!(&state, SyncState::Failed { code } if code == "page_refused");
             let is_asked = matches!(&state, SyncState::NeedsAttention { .. });
@@ -95,7 +94,7 @@ impl Run {
         Ok(())
     }
 
-    /// Returns what still waits, in words, if anything does.
+    /// Returns the ops that still wait, in words, if there are any.
     pub(crate) fn not_settled(&self) -> Result<Option<String>, Broken> {
         for device in &self.devices {
             let book = device.book()?;
@@ -115,8 +114,8 @@ impl Run {
         Ok(None)
     }
 
-    /// Everything is at the server once, everyone reads the same, nothing is parked, and the logs
-    /// are no longer than what happened.
+    /// Checks that every op took effect once, that all books read the server's records, that
+    /// nothing is parked, and that the logs are no longer than the ops and answers explain.
     pub(crate) async fn check_end(&mut self) -> Result<(), Broken> {
         self.middlebox.tally().check()?;
         let clock = SimClock::new(self.devices.first().map_or(0, |device| device.clock.wall()));
@@ -130,7 +129,8 @@ impl Run {
         let answered = self.middlebox.tally().counts.answered;
         for device in &self.devices {
             let book = device.book()?;
-            // Half of what is too large as a whole stays with its author, who is told.
+            // One half of the record that is too large as a whole stays with its author, whose book
+            // shows it.
             let mut seen: BTreeMap<_, _> = shown(book)?.into_iter().collect();
             let mut there = stored.clone();
             if book.status().pending > 0 {
@@ -160,7 +160,7 @@ impl Run {
     }
 }
 
-/// Returns what the right tenant of the right server holds, as a new book reads it.
+/// Returns the records of the right tenant of the right server, as a new book reads them.
 pub(crate) async fn stored(
     middlebox: &Middlebox,
     clock: SimClock,
@@ -172,7 +172,7 @@ pub(crate) async fn stored(
     Ok(shown(witness.book()?)?.into_iter().collect())
 }
 
-/// A dead letter is what the right server refused, and nothing else.
+/// Checks that each dead letter is an op that the right server refused.
 pub(crate) fn check_dead_letters(
     book: &Book,
     actor: &str,
@@ -190,8 +190,8 @@ pub(crate) fn check_dead_letters(
     Ok(())
 }
 
-/// Returns the ops that have no end, but for those that a person is asked about because the server
-/// refuses them in truth.
+/// Returns the records of the ops that have not ended, except ops that wait for a person because
+/// the right server refuses them.
 pub(crate) fn left(book: &Book) -> Result<Vec<String>, Broken> {
     let snapshot = book.snapshot().map_err(unreadable)?;
     let tail = snapshot.tail(book.schema()).map_err(|error| unreadable(error.into()))?;

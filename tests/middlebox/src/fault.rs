@@ -1,76 +1,75 @@
-//! What the box does to a request, and how often: each seed draws some kinds and leaves others out,
-//! so that rare combinations come up.
+//! The faults that the box makes, and how often. Each seed draws some kinds and leaves others out,
+//! so that rare combinations happen.
 
 use fieldbook_sim::dice::Dice;
 
-/// What the box does to one request or to its answer.
+/// A fault of one request or of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Something else answers, with this status and a page of this form. The request goes no
-    /// further.
+    /// Something else answers, with this status and a page of this form. The request does not reach
+    /// the server.
     Page(u16, Form),
-    /// The request is read, and the connection closed. It goes no further.
+    /// The request is read, and the connection is closed. The request does not reach the server.
     RequestDropped,
     /// The connection is reset before the request is read to its end.
     Reset,
-    /// The server answers, and nothing of that comes back.
+    /// The server answers, and no part of the answer arrives.
     AnswerDropped,
     /// The server answers, and the connection is closed within the head.
     HeadCut,
     /// The server answers, and the connection is closed within the body.
     BodyCut,
-    /// The server answers; half of that comes back, and then nothing more.
+    /// The server answers, half of the answer arrives, and then nothing more.
     Stalled,
-    /// The answer comes in small pieces, slowly, and whole.
+    /// The answer arrives whole, slowly and in small pieces.
     Trickled,
-    /// The answer comes whole, and the connection that was to be kept is closed.
+    /// The answer arrives whole, and the connection is closed although it was to be kept.
     KeepAliveClosed,
     /// A header of the request is changed.
     RequestHeader(Header),
     /// A header of the answer is changed.
     AnswerHeader(Header),
-    /// The request is sent to the server twice, and the second answer comes back.
+    /// The request is sent to the server twice, and the second answer arrives.
     SentTwice,
-    /// An answer that came before is given again.
+    /// An earlier answer is sent again.
     Cached,
     /// Another server answers.
     OtherServer,
-    /// The token is replaced by one of another tenant.
+    /// The token is replaced by a token of another tenant.
     OtherTenant,
 }
 
-/// The form of a page that is not our server's.
+/// The form of a page that is not from our server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A page for people.
     Html,
-    /// JSON of something else.
+    /// JSON that is not of our protocol.
     Json,
-    /// JSON that looks like one of our refusals, but for the marker.
+    /// JSON like a refusal of our server, without the marker.
     Unmarked,
     /// Text, with no media type.
     Bare,
-    /// Nothing at all.
+    /// No body and no media type.
     Empty,
 }
 
-/// What is done to a header.
+/// The change of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
-    /// The media type is taken away.
+    /// The media type is removed.
     NoMediaType,
-    /// The media type is another one.
+    /// The media type is replaced by `text/plain`.
     Text,
-    /// It says that the body is packed, which it is not.
+    /// The header declares a compressed body, although the body is not compressed.
     Packed,
-    /// It tells of more bytes than there are.
+    /// The header declares more bytes than the body has.
     Longer,
     /// Headers of the box's own are added.
     Added,
 }
 
-/// The statuses that something else answers with. `200` and `204` stand for what looks like
-/// success.
+/// The statuses of answers that are not from our server. `200` and `204` look like success.
 pub const STATUSES: [u16; 26] = [
     200, 202, 204, 301, 302, 307, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 413, 415, 421,
     426, 429, 451, 500, 502, 503, 511,
@@ -103,33 +102,33 @@ impl Fault {
         }
     }
 
-    /// Returns whether it leads a request to where it was not meant to go.
+    /// Returns whether the fault leads a request to another server or tenant.
     pub const fn misleads(&self) -> bool {
         matches!(self, Self::OtherServer | Self::OtherTenant)
     }
 }
 
-/// What the box does at a time.
+/// The present faults of the box.
 #[derive(Debug)]
 pub struct Weather {
     dice: Dice,
     weights: [u64; KINDS],
     per_mille: u64,
-    /// Whether anything happens but for what is refused by content.
+    /// Whether there are faults other than refusals by content.
     storms: bool,
-    /// What every request meets for so many more requests.
+    /// The fault of the next requests, and their number.
     lasting: Option<(Fault, u64)>,
-    /// Whether requests may be led astray.
+    /// Whether requests may be led to another server or tenant.
     misleads: bool,
-    /// What bodies are refused for, and how.
+    /// The words for which bodies are refused, and the fault.
     poison: Option<(String, Fault)>,
-    /// What answers are refused for, and how.
+    /// The words for which answers are refused, and the fault.
     scan: Option<(String, Fault)>,
 }
 
 impl Weather {
-    /// Draws what there is, and lets everything through at first. `waits` says whether the client
-    /// can be made to wait in vain, which costs real time.
+    /// Draws the kinds of faults, and lets everything through at first. `waits` allows faults in
+    /// which the client waits in vain, which costs real time.
     pub fn new(seed: u64, waits: bool) -> Self {
         let mut dice = Dice::new(seed);
         let mut weights: [u64; KINDS] =
@@ -150,8 +149,8 @@ impl Weather {
         }
     }
 
-    /// Says whether requests may be led to another server or tenant. Nobody can tell who never knew
-    /// the right one.
+    /// Sets whether requests may be led to another server or tenant. A book that never reached the
+    /// right server cannot distinguish it from another one.
     pub const fn set_misleads(&mut self, misleads: bool) {
         self.misleads = misleads;
     }
@@ -176,17 +175,17 @@ impl Weather {
         }
     }
 
-    /// Returns what happens to an answer with this body for what it holds.
+    /// Returns the fault of an answer whose body holds refused words.
     pub fn refusal_of_answer(&self, body: &[u8]) -> Option<Fault> {
         self.scan.as_ref().filter(|(words, _)| holds(body, words)).map(|(_, how)| *how)
     }
 
-    /// Does to requests what was drawn from now on.
+    /// Starts the drawn faults.
     pub const fn storm(&mut self) {
         self.storms = true;
     }
 
-    /// Lets everything through but what is refused by content.
+    /// Ends all faults except refusals by content.
     pub const fn calm(&mut self) {
         (self.storms, self.lasting) = (false, None);
     }
@@ -197,12 +196,12 @@ impl Weather {
         (self.poison, self.scan) = (None, None);
     }
 
-    /// Returns how bodies are refused for what they hold.
+    /// Returns the fault of bodies that are refused by content, if there are any.
     pub fn refuses(&self) -> Option<&Fault> {
         self.poison.as_ref().map(|(_, how)| how)
     }
 
-    /// Draws what happens to a request with this body, and whether that is for what it holds.
+    /// Draws the fault of a request with this body, and returns whether the content is the reason.
     pub fn next(&mut self, body: &[u8]) -> Option<(Fault, bool)> {
         if let Some((words, how)) = &self.poison
             && holds(body, words)

@@ -20,15 +20,15 @@ use tempfile::TempDir;
 use crate::Broken;
 use crate::middlebox::Upstreams;
 
-/// The token of the books' own tenant, and one of another.
+/// The token of the books' own tenant, and a token of another tenant.
 pub(crate) const OUR_TOKEN: &str = "token-of-our-tenant-0001";
 const OTHERS_TOKEN: &str = "token-of-other-tenant-0001";
-/// The users of the books; the last one only reads.
+/// The users of the books. The last user only reads.
 pub(crate) const ACTORS: [&str; 4] = ["ann", "ben", "eve", "witness"];
-/// The entity types that the books have.
+/// The entity types of the books.
 pub(crate) const ENTITIES: [&str; 3] = ["own", "lead", "big"];
 
-/// How long a client waits for a box that keeps silent.
+/// The longest wait of the hasty client for the next byte.
 const STALL: Duration = Duration::from_millis(120);
 
 /// A record's fields.
@@ -59,13 +59,13 @@ impl Servers {
         }
     }
 
-    /// Returns a folder that goes when the servers do.
+    /// Returns a folder that is removed together with the servers.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 }
 
-/// Makes a folder in memory if the system has such a place, so that no disk has to sync.
+/// Makes a folder, in memory if the system allows it, so that no disk has to sync.
 fn scratch() -> Result<TempDir, Broken> {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
@@ -82,7 +82,7 @@ fn tokens(folder: &TempDir) -> Result<PathBuf, Broken> {
     Ok(path)
 }
 
-/// Writes a file that only its owner can read, as secrets are kept.
+/// Writes a file that only its owner can read.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Broken> {
     let broken = |error| Broken::harness("cannot write a file", error);
     std::fs::write(path, text).map_err(broken)?;
@@ -136,7 +136,7 @@ impl Device {
         Ok(())
     }
 
-    /// Closes the book and opens it again, as another process does.
+    /// Closes the book and opens it again, like another process.
     pub(crate) fn reopen(&mut self) -> Result<(), Broken> {
         if let Some(book) = self.book.take() {
             book.close().map_err(|error| Broken(format!("the book does not close: {error:?}")))?;
@@ -159,7 +159,7 @@ impl Device {
     }
 }
 
-/// Returns all that a book shows, by key.
+/// Returns all records that an app reads from a book, by key.
 pub(crate) fn shown(book: &Book) -> Result<Vec<(String, Image)>, Broken> {
     let broken = |error: fieldbook::Error| Broken(format!("the book does not read: {error:?}"));
     let mut shown = Vec::new();

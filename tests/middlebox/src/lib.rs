@@ -1,7 +1,8 @@
-//! The real client and the real server with something between them that does what things on the way
-//! do: it refuses bodies by what they hold, answers with pages of its own, cuts, trickles, closes
-//! connections, rewrites headers, leads to another server or puts another tenant's token in. All by
-//! a seed. After it is gone everything drains without a person.
+//! The real client and the real server with a box between them that acts like faulty devices of a
+//! network. It refuses bodies by content, answers with its own pages, cuts and slows answers,
+//! closes connections, rewrites headers, leads requests to another server, or replaces the token by
+//! that of another tenant. A seed determines its faults. Once the faults end, everything drains
+//! without a person.
 //!
 //! ```text
 //!   script ──draws──► books (real Book, HttpRemote) ──TCP──► box ──TCP──► real server, tenants `ours` and `theirs`
@@ -9,9 +10,9 @@
 //!                                                             └─► tally: what the servers really answered
 //! ```
 //!
-//! What it is not: a simulation. Sockets, threads and the HTTP client are real, so a seed tells
-//! what is drawn, and not how far a byte had come when a connection was cut. The books' and the
-//! servers' clocks are told, so that no backoff costs time.
+//! What it is not: a simulation. Sockets, threads and the HTTP client are real. So a seed
+//! determines the drawn faults, but not how many bytes had arrived when a connection was cut. The
+//! run sets the clocks of the books and the servers, so that no backoff costs time.
 
 pub mod fault;
 pub mod processes;
@@ -25,13 +26,13 @@ mod wire;
 
 pub use tally::Counts;
 
-/// What did not hold, in words.
+/// A broken promise, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Broken(pub String);
 
 impl Broken {
-    /// Says that the harness itself could not go on.
+    /// Makes the error of a harness that cannot go on.
     pub(crate) fn harness(what: &str, error: impl std::fmt::Display) -> Self {
         Self(format!("harness: {what}: {error}"))
     }

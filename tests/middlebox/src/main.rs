@@ -1,8 +1,8 @@
-//! `middlebox`: runs seeds of the real client and server with a box between them, and says what did
-//! not hold.
+//! `middlebox`: runs seeds of the real client and server with a box between them, and reports
+//! broken promises.
 //!
-//! `middlebox --seeds 200 --from 1` runs a range; `middlebox --seed 7` one. With `--program PATH`
-//! every write and every sync is a process of that program, `fieldbook`.
+//! `middlebox --seeds 200 --from 1` runs a range; `middlebox --seed 7` runs one seed. With
+//! `--program PATH` every write and every sync is a process of that program, which is `fieldbook`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use fieldbook_middlebox::{Counts, processes, script};
 use fieldbook_sim::seeds::{SeedRange, exit_code, on_threads, value};
 
 const USAGE: &str = "usage: middlebox [--seeds N] [--from N] [--seed N] [--program PATH]";
-/// How many seeds run at a time: most of a run is waiting.
+/// The number of seeds that run at a time. Most of a run is waiting.
 const THREADS: usize = 6;
 
 struct Options {

@@ -1,7 +1,7 @@
-//! The box: takes requests on loopback and does to each what is drawn for it.
+//! The box: it accepts requests on loopback and makes the drawn fault of each.
 //!
-//! Invariant: what a server answered is tallied before the box spoils it, so that the tally is the
-//! truth.
+//! Invariant: an answer is tallied before the box changes it, so the tally has what the servers
+//! really did.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,11 +15,11 @@ use crate::fault::{Fault, Form, Header, Weather};
 use crate::tally::{Place, Tally};
 use crate::wire::Message;
 
-/// How many pieces a slow answer comes in, and how long each takes.
+/// The number of pieces of a slow answer, and the time of each.
 const PIECES: usize = 12;
 const PIECE_TIME: Duration = Duration::from_millis(2);
 
-/// Where requests go.
+/// The servers behind the box.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstreams {
     pub(crate) right: SocketAddr,
@@ -66,10 +66,10 @@ impl Middlebox {
 }
 
 async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
-    // Small pieces must leave at once; a socket that is gone already needs nothing.
+    // Small pieces must leave at once. A failure means that the socket is closed already.
     drop(stream.set_nodelay(true));
     while let Some(request) = Message::read(&mut stream).await {
-        // That the client has gone is what some faults are about.
+        // With some faults the client closes the connection, so an error is expected.
         match treat(&mut stream, request, &shared).await {
             Ok(true) => {}
             Ok(false) | Err(_) => return,
@@ -77,7 +77,7 @@ async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Treats one request; returns whether the connection goes on.
+/// Treats one request. Returns whether the connection continues.
 async fn treat(
     stream: &mut TcpStream,
     mut request: Message,
@@ -127,8 +127,8 @@ async fn treat(
     give(stream, answer, fault).await
 }
 
-/// Gives no answer of a server, if the fault is one of that kind. Returns whether the connection
-/// goes on then.
+/// Answers or closes in place of a server, if the fault is of such a kind. Returns whether the
+/// connection then continues.
 async fn refuse(stream: &mut TcpStream, fault: Option<Fault>) -> std::io::Result<Option<bool>> {
     match fault {
         Some(Fault::Page(status, form)) => {
@@ -144,7 +144,8 @@ async fn refuse(stream: &mut TcpStream, fault: Option<Fault>) -> std::io::Result
     }
 }
 
-/// Gives an answer back, whole or as the fault has it; returns whether the connection goes on.
+/// Sends an answer to the client, whole or with the fault. Returns whether the connection
+/// continues.
 async fn give(
     stream: &mut TcpStream,
     mut answer: Message,
@@ -167,7 +168,7 @@ async fn give(
         }
         Some(Fault::Stalled) => {
             stream.write_all(part(head + (bytes.len() - head) / 2)).await?;
-            // Until the client has had enough.
+            // The box waits until the client closes the connection.
             let _ended = stream.read(&mut [0; 1]).await?;
             return Ok(false);
         }
@@ -182,7 +183,8 @@ async fn give(
     Ok(!matches!(fault, Some(Fault::KeepAliveClosed | Fault::AnswerHeader(Header::Longer))))
 }
 
-/// Sends a request on and returns what the server there answers; none if it closes without.
+/// Forwards a request and returns the answer of the server; none if the server closes without an
+/// answer.
 async fn forward(request: &Message, place: Place, shared: &Shared) -> Option<Message> {
     let upstreams = &shared.upstreams;
     let address = if place == Place::OtherServer { upstreams.other } else { upstreams.right };
@@ -210,7 +212,7 @@ fn page(status: u16, form: Form) -> Message {
         Form::Bare => (None, &b"blocked"[..]),
         Form::Empty => (None, &b""[..]),
     };
-    // These have no body, whatever stands there.
+    // An answer with status 204 has no body.
     let body = if status == 204 { &b""[..] } else { body };
     let mut page = Message::response(status, media_type, body);
     match status {

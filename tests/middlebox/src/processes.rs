@@ -1,8 +1,8 @@
-//! The same with the program: every write and every sync is a process that lives for one command,
-//! on a book in a file.
+//! A run with the program: every write and every sync is a process for one command, on a book in a
+//! file.
 //!
-//! What it is not: fast. Processes have the system's clock, so what waits to be tried again is
-//! waited for.
+//! What it is not: fast. Processes have the system's clock, so a run waits until ops may be tried
+//! again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,15 +23,14 @@ use crate::middlebox::Middlebox;
 use crate::script::POISON;
 use crate::{Broken, Counts, ensure};
 
-/// How many rounds of everyone syncing may be needed, and how long each waits for what is to be
-/// tried again.
+/// The most rounds in which every user syncs, and the wait in each for ops that are to be tried
+/// again.
 const ROUNDS: usize = 240;
 const PAUSE: Duration = Duration::from_millis(250);
-/// The users; each has a book of that name.
+/// The users. Each has a book of that name.
 const USERS: [&str; 2] = ["ann", "ben"];
 
-/// Runs a seed with this program and returns what there was, and what did not hold if something did
-/// not.
+/// Runs a seed with this program and returns the counts, and the broken promise if there is one.
 pub fn run_seed(program: &Path, seed: u64) -> (Counts, Option<Broken>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -56,7 +55,7 @@ struct Run {
     dice: Dice,
     ops: u64,
     processes: u64,
-    /// Dropped last.
+    /// The servers, which are dropped last.
     _servers: Servers,
 }
 
@@ -87,7 +86,7 @@ impl Run {
     }
 
     async fn play(&mut self) -> Result<(), Broken> {
-        // A book knows its server once it had something to tell it.
+        // A book knows its server once it has sent a unit to it.
         for user in USERS {
             self.put(user, 0, false).await?;
             self.sync(user).await?;
@@ -143,7 +142,7 @@ impl Run {
         let server = self.middlebox.origin.clone();
         let arguments =
             ["sync", &book(user), "--server", &server, "--token-file", "token", "--actor", user];
-        // That it could not sync is what it says by its exit code.
+        // A failed sync is a normal exit code.
         self.run(&arguments).await?;
         let opened = self.open(user)?;
         check_dead_letters(&opened, user, &self.middlebox)

@@ -1,11 +1,11 @@
-//! A run: books write and sync through a box that does what the seed draws; then only what it
-//! refuses by content is left; then nothing is.
+//! A run: books write and sync through a box with the faults that the seed draws, then with
+//! refusals by content only, then without faults.
 //!
 //! ```text
 //!   storm        writes, syncs, restarts, the clock; every fault
-//!   poison only  what is not poisoned arrives, and everything is read, though some bodies never get through
+//!   poison only  ops without poison arrive, and everything is read, though some bodies never get through
 //!   clear        everything arrives, without a person
-//!   scanned      answers are refused that hold one record: what is sent arrives, what stands before it is read, and the state says so
+//!   scanned      answers with one record are refused: sent ops arrive, the records before it are read, and the state shows the failure
 //!   clear        everything is read
 //! ```
 
@@ -22,32 +22,33 @@ use crate::fleet::{ACTORS, Device, Image, Remotes, Servers};
 use crate::middlebox::Middlebox;
 use crate::{Broken, Counts};
 
-/// When every run begins: 2026-01-01.
+/// The time at which every run begins: 2026-01-01.
 const BEGINNING: i64 = 1_767_225_600_000;
-/// What poisoned bodies hold. A scanner that knows the words refuses them.
+/// The words in poisoned bodies. The box refuses bodies with them, like a scanner.
 pub(crate) const POISON: &str = "X5O!P-TEST";
-/// What a record holds that is refused when it is read.
+/// The words in the record that is refused in answers.
 const SCANNED: &str = "X5O!P-READ";
-/// How many rounds of everyone syncing it takes at most until only what is refused so is missing.
+/// The most rounds, in which every device syncs, until only records behind the refused record are
+/// missing.
 const SCANNED_ROUNDS: usize = 4;
-/// How many rounds of everyone syncing may be needed until only what is poisoned is left.
+/// The most rounds until only poisoned records are left.
 const POISON_ROUNDS: usize = 150;
-/// How many until nothing is.
+/// The most rounds until nothing is left.
 const CLEAR_ROUNDS: usize = 60;
-/// How many shared records there are.
+/// The number of shared records.
 const LEADS: usize = 4;
-/// Of which two together are more than a record may be.
+/// The size of a field. A record with two such fields exceeds the limit.
 const BIG_BYTES: usize = 600 * 1024;
 const HOUR: u64 = 3_600_000;
 
-/// A run and what is known of it.
+/// A run, and the expected records.
 pub(crate) struct Run {
     pub(crate) devices: Vec<Device>,
     pub(crate) remotes: Vec<Remotes>,
     pub(crate) middlebox: Middlebox,
-    /// What the records are that only one book writes.
+    /// The expected fields of each record that only one book writes.
     pub(crate) own: BTreeMap<RecordKey, Option<Image>>,
-    /// Records of which something is poisoned, or goes as one with what is.
+    /// The records with a poisoned op, or with an op in a transaction with such a record.
     pub(crate) tainted: BTreeSet<RecordKey>,
     pub(crate) ops: u64,
     pub(crate) options: RunOptions,
@@ -57,11 +58,11 @@ pub(crate) struct Run {
     poisons: bool,
     reopenings: u64,
     counter: u64,
-    /// Dropped last.
+    /// The servers, which are dropped last.
     _servers: Servers,
 }
 
-/// Runs a seed and returns what there was, and what did not hold if something did not.
+/// Runs a seed and returns the counts, and the broken promise if there is one.
 pub fn run_seed(seed: u64) -> (Counts, Option<Broken>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -118,7 +119,7 @@ impl Run {
         if self.dice.chance(700) {
             self.first_contact().await?;
         } else {
-            // Who never knew the right server cannot tell another one.
+            // A book that never reached the right server cannot distinguish it from another one.
             self.middlebox.weather().set_misleads(false);
         }
         self.storm().await?;
@@ -133,13 +134,13 @@ impl Run {
         self.clear().await
     }
 
-    /// One record is refused when it is read, as a scanner of downloads does.
+    /// Refuses one record in answers, like a scanner of downloads.
     async fn scanned(&mut self) -> Result<(), Broken> {
         self.middlebox.weather().scan(SCANNED);
         let author = self.dice.index(self.devices.len());
         for (name, text) in [("before", "fine"), ("scanned", SCANNED), ("after", "fine")] {
             self.create(author, &format!("{author}-{name}"), text)?;
-            // Not as one unit, so that each has a version of its own.
+            // Each record is in its own unit, so that each has its own version.
             self.round().await?;
         }
         for number in 0..self.devices.len() {
@@ -161,8 +162,8 @@ impl Run {
         Ok(())
     }
 
-    /// Everyone meets the server once with nothing between, and has something to tell it: an answer
-    /// with no news leaves no trace, so only then does a book know its server.
+    /// Syncs every device once without faults, each with an op to send. An answer without news is
+    /// not recorded, so a book knows its server only after it has sent an op.
     async fn first_contact(&mut self) -> Result<(), Broken> {
         for number in 0..self.devices.len() {
             let greeting = Mutation::create(
@@ -204,7 +205,7 @@ impl Run {
         Ok(())
     }
 
-    /// Only bodies are refused, for what they hold: all else arrives, and everything is read.
+    /// Syncs with refusals by content only: everything else arrives, and everything is read.
     async fn poison_only(&mut self) -> Result<(), Broken> {
         let mut left = None;
         for _ in 0..POISON_ROUNDS {
@@ -225,7 +226,7 @@ impl Run {
         )))
     }
 
-    /// Nothing is in the way any more: everything arrives, and everyone agrees.
+    /// Syncs without faults: everything arrives, and all devices agree.
     async fn clear(&mut self) -> Result<(), Broken> {
         let mut left = None;
         for _ in 0..CLEAR_ROUNDS {
@@ -273,7 +274,7 @@ impl Run {
         self.devices.iter().for_each(|device| device.clock.advance(milliseconds));
     }
 
-    /// Writes one change, or several as one.
+    /// Writes one change, or several as a transaction.
     fn write(&mut self, number: usize) -> Result<(), Broken> {
         let count = if self.dice.chance(200) { self.dice.between(2, 4) } else { 1 };
         let (mut mutations, mut keys) = (Vec::new(), BTreeSet::new());
@@ -298,7 +299,7 @@ impl Run {
         Ok(())
     }
 
-    /// Takes note of what a record becomes that only one book writes.
+    /// Records the expected fields of a record that only one book writes.
     fn note(&mut self, mutation: &Mutation) {
         if mutation.key.entity.as_str() != "own" {
             return;
@@ -353,8 +354,8 @@ impl Run {
         Ok(record.map_err(|error| Broken(format!("a record does not read: {error:?}")))?.is_some())
     }
 
-    /// Two books write half of a record each that is too large as a whole, which the server refuses
-    /// in truth.
+    /// Writes half of a record in each of two books. The record is too large as a whole, so the
+    /// server itself refuses one half.
     fn write_too_much(&mut self) -> Result<(), Broken> {
         for (field, device) in ["a", "b"].into_iter().zip(&self.devices) {
             let fields = fields(&[(field, json!("x".repeat(BIG_BYTES)))]);

@@ -1,4 +1,4 @@
-//! What went through the box: how much of each kind, and what the servers really made of the units.
+//! The traffic of the box: the counts of each kind, and the real outcomes of the units.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use crate::wire::Message;
 use crate::{Broken, ensure};
 
-/// Who answered.
+/// The server and tenant that answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    /// The server and tenant that the books belong to.
+    /// The right server and the books' own tenant.
     Ours,
     /// Another tenant of the same server.
     OtherTenant,
@@ -19,25 +19,25 @@ pub(crate) enum Place {
     OtherServer,
 }
 
-/// How much there was.
+/// The counts of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     /// Requests that reached the box.
     pub exchanges: u64,
-    /// Those that the right server answered with a page and outcomes.
+    /// Requests that the right server answered with a page and outcomes.
     pub answered: u64,
-    /// What apps wrote.
+    /// Ops that the apps wrote.
     pub ops: u64,
-    /// What the right server refused for good.
+    /// Ops that the right server refused for good.
     pub refused: u64,
-    /// Books that were closed and opened.
+    /// Times that a book was closed and opened again.
     pub reopenings: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
-    /// Adds those of another run.
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Self) {
         self.exchanges += other.exchanges;
         self.answered += other.answered;
@@ -50,7 +50,7 @@ impl Counts {
     }
 }
 
-/// What went through one box.
+/// The traffic of one box.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) counts: Counts,
@@ -63,7 +63,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Takes note of what a server answered.
+    /// Records the answer of a server.
     pub(crate) fn answered(&mut self, place: Place, request: &Message, answer: &Message) {
         if answer.status() != 200 {
             return;
@@ -91,7 +91,7 @@ impl Tally {
         self.counts.refused = self.refused.len() as u64;
     }
 
-    /// Checks that nothing took effect twice, and nothing where it was not meant to.
+    /// Checks that no unit took effect twice, or at another server or tenant.
     pub(crate) fn check(&self) -> Result<(), Broken> {
         for ((place, unit), times) in &self.applied {
             ensure(*place == Place::Ours, || format!("unit {unit} took effect at {place:?}"))?;

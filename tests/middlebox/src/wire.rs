@@ -1,7 +1,7 @@
 //! Messages of HTTP/1.1 as bytes, read from a socket and written to one.
 //!
-//! What it is not: an HTTP library. It reads what our own client and server send: a head, and a
-//! body of a length that the head tells. A library would mend on the way what is to be spoilt here.
+//! What it is not: an HTTP library. It reads the messages of our own client and server: a head, and
+//! a body whose length is in the head. A library would correct the faults that the box makes.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -13,7 +13,7 @@ const HEAD_BYTES: usize = 64 * 1024;
 pub(crate) struct Message {
     /// The first line.
     pub(crate) start: String,
-    /// Names and values, as they came.
+    /// Names and values, as they were received.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
@@ -33,7 +33,8 @@ impl Message {
         message
     }
 
-    /// Reads a message; none if the other side closed before it was whole, or sends what is none.
+    /// Reads a message; none if the other side closed before the message was whole, or the bytes
+    /// are not a message.
     pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Self> {
         let mut bytes = Vec::new();
         let end = loop {
@@ -69,7 +70,7 @@ impl Message {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Sets a header in place of those of its name.
+    /// Sets a header in place of all headers with its name.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.remove(name);
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -84,7 +85,7 @@ impl Message {
         self.start.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
-    /// Returns the head as it is written.
+    /// Returns the bytes of the head.
     pub(crate) fn head(&self) -> Vec<u8> {
         let mut head = format!("{}\r\n", self.start);
         for (name, value) in &self.headers {
@@ -94,7 +95,7 @@ impl Message {
         head.into_bytes()
     }
 
-    /// Returns all of it as it is written.
+    /// Returns the bytes of the whole message.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         [self.head(), self.body.clone()].concat()
     }

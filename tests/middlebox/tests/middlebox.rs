@@ -1,5 +1,5 @@
-//! A few seeds of the real client and server with something between them, and that each seed is one
-//! in which something happens.
+//! A few seeds of the real client and server with a box between them, and a check that they made
+//! ops and faults of many kinds.
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -9,10 +9,11 @@ use std::sync::Mutex;
 
 const SEEDS: u64 = 12;
 
-/// Whatever stood in the way, once it is gone everything is at the server once, everyone reads the
-/// same, nothing is parked, and only what our own server refused is a dead letter. This began with
-/// a firewall that refused one record, a login page, a server that was reached by mistake and a
-/// token of another tenant, each of which stopped a whole book until a person came.
+/// Once the faults end, every op has taken effect once, all books read the server's records,
+/// nothing is parked, and only ops that our own server refused are dead letters. The reasons for
+/// this test were a firewall that refused one record, a login page, another server that was reached
+/// by mistake, and a token of another tenant: each of them stopped a whole book until a person
+/// acted.
 #[test]
 fn once_nothing_is_in_the_way_everything_has_arrived_without_a_person() {
     let counts = Mutex::new(Counts::default());

@@ -42,12 +42,12 @@ pub struct Setup {
 pub struct Edit {
     /// The kind of mutation.
     pub kind: Kind,
-    /// Whether it is of a note; otherwise it is of a lead.
+    /// Whether the record is a note; otherwise it is a lead.
     pub note: bool,
-    /// Whether it is of a task, which the first version of the app does not know.
+    /// Whether the record is a task. The first version of the app has no tasks.
     #[serde(default, skip_serializing_if = "is_false")]
     pub task: bool,
-    /// Which, counted round.
+    /// The number of the record, counted round.
     pub record: usize,
     /// The fields.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -74,11 +74,11 @@ pub enum Right {
 pub enum Kind {
     /// Makes a record.
     Create,
-    /// Changes some fields.
+    /// Changes some fields of the record.
     Update,
-    /// Gives a new image.
+    /// Gives the record a new image.
     Replace,
-    /// Deletes it.
+    /// Deletes the record.
     Delete,
     /// An update if the record exists, otherwise a create, like saving a form.
     Save,
@@ -91,25 +91,25 @@ pub enum Kind {
 pub enum Action {
     /// The app writes.
     Write {
-        /// Where.
+        /// The device.
         device: usize,
         /// The edit.
         edit: Edit,
     },
     /// The app writes several changes in one transaction.
     Transaction {
-        /// Where.
+        /// The device.
         device: usize,
         /// The edits.
         edits: Vec<Edit>,
     },
     /// A device prepares an exchange, and its request leaves.
     Begin {
-        /// Which device.
+        /// The device.
         device: usize,
         /// Whether it sends units.
         push: bool,
-        /// Whether it wants an exchange even so.
+        /// Whether it exchanges even without units to send.
         pull: bool,
         /// The most ops.
         batch: usize,
@@ -141,26 +141,26 @@ pub enum Action {
     },
     /// A device gives its exchange up.
     GiveUp {
-        /// Which device.
+        /// The device.
         device: usize,
     },
     /// Time passes everywhere.
     Advance {
-        /// How much.
+        /// The time that passes.
         milliseconds: u64,
     },
     /// A wall clock is moved.
     ClockJump {
-        /// Which device's.
+        /// The device.
         device: usize,
-        /// By how much.
+        /// The change of the clock.
         milliseconds: i64,
     },
     /// A wall clock is wrong for one edit and a minute.
     ClockStrays {
-        /// Which device's.
+        /// The device.
         device: usize,
-        /// By how much.
+        /// The change of the clock.
         milliseconds: i64,
         /// The edit that is written then.
         edit: Edit,
@@ -170,7 +170,7 @@ pub enum Action {
     Way(Option<Way>),
     /// The power fails, or the process is killed, between two calls.
     Crash {
-        /// Which device's.
+        /// The device.
         device: usize,
         /// The loss.
         loss: Loss,
@@ -179,7 +179,7 @@ pub enum Action {
     },
     /// The power will fail during a call.
     CrashAfter {
-        /// Which device's.
+        /// The device.
         device: usize,
         /// The number of further changes of the disk before that.
         changes: u64,
@@ -190,68 +190,68 @@ pub enum Action {
     },
     /// One change of the disk will fail.
     DiskError {
-        /// Which device's.
+        /// The device.
         device: usize,
         /// The number of further changes of the disk before that.
         changes: u64,
     },
     /// The book is closed and opened.
     Reopen {
-        /// Which device's.
+        /// The device.
         device: usize,
     },
     /// A person sends a dead letter again.
     Retry {
-        /// Which device.
+        /// The device.
         device: usize,
-        /// Which dead letter, counted round.
+        /// The number of the dead letter, counted round.
         letter: usize,
     },
-    /// A person gives a dead letter up.
+    /// A person discards a dead letter.
     Discard {
-        /// Which device.
+        /// The device.
         device: usize,
-        /// Which dead letter, counted round.
+        /// The number of the dead letter, counted round.
         letter: usize,
     },
     /// A person corrects a dead letter and sends it again.
     Correct {
-        /// Which device.
+        /// The device.
         device: usize,
-        /// Which dead letter, counted round.
+        /// The number of the dead letter, counted round.
         letter: usize,
         /// The correction.
         fields: Map<String, Value>,
     },
-    /// A person takes an op back.
+    /// A person undoes an op.
     Undo {
-        /// Which device.
+        /// The device.
         device: usize,
-        /// Which of its ops, counted back from the newest, counted round.
+        /// The number of its op, counted back from the newest, counted round.
         back: usize,
     },
     /// A person chooses in an open conflict, or flips a resolved one.
     Decide {
-        /// Which device.
+        /// The device.
         device: usize,
-        /// Which conflict, counted back from the newest, counted round.
+        /// The number of the conflict, counted back from the newest, counted round.
         back: usize,
         /// Whether the device's own value should win.
         mine: bool,
     },
     /// There are new credentials, and the app was upgraded.
     Renew {
-        /// Which device.
+        /// The device.
         device: usize,
     },
     /// The tables are thrown away and folded again.
     Rebuild {
-        /// Which device's.
+        /// The device.
         device: usize,
     },
     /// No message reaches a device or leaves it, until the partition ends.
     Partition {
-        /// Which device.
+        /// The device.
         device: usize,
         /// Whether it begins.
         begins: bool,
@@ -265,12 +265,12 @@ pub enum Action {
     },
     /// The next version of the app opens the book.
     Upgrade {
-        /// Which device's.
+        /// The device.
         device: usize,
     },
     /// The disk is copied to a new device.
     Clone {
-        /// Which device's.
+        /// The device.
         device: usize,
     },
     /// A backup of the server's store is made.
@@ -282,7 +282,7 @@ pub enum Action {
     },
     /// A person accepts the server that answers.
     AcceptServer {
-        /// Which device.
+        /// The device.
         device: usize,
     },
 }

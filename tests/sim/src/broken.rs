@@ -6,7 +6,7 @@
 pub struct Broken {
     /// The invariant.
     pub invariant: &'static str,
-    /// How it shows.
+    /// The evidence.
     pub what: String,
 }
 

@@ -1,4 +1,4 @@
-//! A device's clocks, moved by hand: the wall clock may jump, the monotonic one only advances.
+//! A device's clocks, moved by hand: the wall clock may jump, the monotonic clock only advances.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

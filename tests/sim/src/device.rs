@@ -5,7 +5,7 @@
 //! - S1: every write that was confirmed to the app, and every unit that left, is there after each
 //!   reopening.
 //! - S9: units that leave again leave in the order in which they left first.
-//! - S2: the log of an earlier opening is the beginning of the log of a later one.
+//! - S2: the log of an earlier opening is the beginning of the log of a later opening.
 //! - S17: after a storage error no write succeeds before the book is reopened; a write that failed
 //!   without doubt is not there.
 
@@ -44,9 +44,9 @@ pub struct Device {
     /// The last failure that its units may have caused, until a request without units shows the
     /// cause.
     pub doubt: Option<(ExchangeRequest, Failure)>,
-    /// How many requests with units have failed so in a row.
+    /// The number of requests with units in a row that have failed so.
     pub strikes: u32,
-    /// The place of each unit among those that left, by when it left first.
+    /// The place of each unit in the order in which the units left first.
     pub left: BTreeMap<UnitId, usize>,
     /// For each record the last op of ours that the server applied, in each of its lives.
     pub order: BTreeMap<(usize, RecordKey), OpPlace>,
@@ -218,7 +218,7 @@ impl Device {
     /// Checks that a book whose disk failed accepts no more writes.
     ///
     /// # Errors
-    /// [`Broken`] if it does.
+    /// [`Broken`] if the book accepts a write.
     pub fn check_stopped(&self) -> Result<(), Broken> {
         if !self.failed {
             return Ok(());
@@ -271,7 +271,7 @@ impl Device {
         Err(Broken::new("S1", "the book does not open after a crash of its recovery"))
     }
 
-    /// Drops the book so that it can change its disk no more.
+    /// Drops the book, which cannot change its disk any more.
     fn close_roughly(&mut self) {
         self.disk.fail(Fault { after: 0, forever: true });
         self.book = None;
@@ -283,7 +283,7 @@ impl Device {
     /// Closes the book properly and opens it.
     ///
     /// # Errors
-    /// [`Broken`] if something is missing then, or the plan is another.
+    /// [`Broken`] if something is missing then, or the plan differs.
     pub fn reopen(&mut self, ledger: &Ledger) -> Result<(), Broken> {
         let Some(book) = self.book.take() else { return Ok(()) };
         let plan = book.queue().plan();
@@ -311,7 +311,7 @@ impl Device {
     /// Closes the book and opens it by another version of the app.
     ///
     /// # Errors
-    /// [`Broken`] if something is missing then, or still as the former version had it.
+    /// [`Broken`] if something is missing then, or still has the form of the former version.
     pub fn upgrade(&mut self, schema: Schema, version: u32, ledger: &Ledger) -> Result<(), Broken> {
         let Some(book) = self.book.take() else { return Ok(()) };
         (self.schema, self.version) = (schema, version);

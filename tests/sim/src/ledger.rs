@@ -27,7 +27,7 @@ use crate::broken::{Broken, ensure};
 
 /// A record's fields.
 pub type Image = Map<String, Value>;
-/// A device, and which life of its log.
+/// A device, and an epoch of its log.
 pub type Author = (DeviceId, Epoch);
 
 /// The applied units.
@@ -77,9 +77,9 @@ pub struct Written {
     life: usize,
     /// The unit.
     pub unit: UnitId,
-    /// Its fields; none if it was deleted.
+    /// The record's fields; none if the unit deleted the record.
     pub image: Option<Image>,
-    /// The same, field by field, with the stamps.
+    /// The record's writes, field by field, with their stamps.
     pub registers: Registers,
 }
 
@@ -105,7 +105,7 @@ pub struct Registers {
     pub stamp: EditStamp,
     /// The stamp of the removal of every other field.
     pub floor: EditStamp,
-    /// A null stands for a removed field.
+    /// The fields with their stamps. A null stands for a removed field.
     pub fields: BTreeMap<String, (EditStamp, Value)>,
 }
 
@@ -148,7 +148,8 @@ impl Registers {
         told.stamp() == self.stamp && (told.deleted || fields)
     }
 
-    /// A field that was removed below the floor counts as removed at the floor.
+    /// Returns the floor, if a field was removed below it: the field counts as removed at the
+    /// floor.
     fn floor_of(&self, name: &str) -> EditStamp {
         let is_null = self.fields.get(name).is_some_and(|(_, value)| value.is_null());
         if is_null { self.floor } else { EditStamp::NEVER }
@@ -164,9 +165,9 @@ pub struct Overwrite {
     pub field: String,
     /// The other device's value; none if it had removed the field, or deleted the record.
     pub value: Option<Value>,
-    /// The version that brought it.
+    /// The version that brought the value.
     pub since: Version,
-    /// The ops that brought it.
+    /// The ops that brought the value.
     pub by: Vec<OpId>,
     /// The ops of the edit.
     pub ops: Vec<OpId>,
@@ -334,7 +335,7 @@ impl Ledger {
     /// Compares with the rows of the store.
     ///
     /// # Errors
-    /// [`Broken`] if they differ.
+    /// [`Broken`] if the rows differ.
     pub fn compare(&self, authority: &MemoryAuthority) -> Result<(), Broken> {
         let mut rows = 0;
         for (key, row) in authority.records() {
@@ -450,8 +451,8 @@ impl Ledger {
         })
     }
 
-    /// Returns a record at a version made by a unit; made by another unit if this one never made
-    /// it.
+    /// Returns a record at a version made by a unit; made by another unit if this unit never made
+    /// that version.
     pub fn by_unit(
         &self,
         unit: &UnitId,
@@ -561,7 +562,7 @@ fn differing(before: Option<&Image>, after: Option<&Image>) -> Vec<String> {
 /// Reads fields.
 ///
 /// # Errors
-/// [`Broken`] if they are no JSON object.
+/// [`Broken`] if the text is not a JSON object.
 pub fn parse(json: &str) -> Result<Image, Broken> {
     serde_json::from_str(json)
         .map_err(|error| Broken::new("S11", format!("fields do not read: {error}")))

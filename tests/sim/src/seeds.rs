@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Which seeds a program runs.
+/// The seeds that a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeedRange {
-    /// The first.
+    /// The first seed.
     pub from: u64,
-    /// How many.
+    /// The number of seeds.
     pub seeds: u64,
 }
 
@@ -46,7 +46,7 @@ impl SeedRange {
 /// Returns the value of an option: the word after it.
 ///
 /// # Errors
-/// If there is no value.
+/// If the option has no value.
 pub fn value(
     option: &str,
     words: &mut impl Iterator<Item = String>,
@@ -54,8 +54,8 @@ pub fn value(
     words.next().ok_or_else(|| format!("{option} needs a value").into())
 }
 
-/// Ends a program: with 0 if all held, 1 if something did not, and 2, with the usage, if that could
-/// not be found out.
+/// Returns the exit code of a program: 0 if everything held, 1 if something did not hold, and 2,
+/// after the usage, if the program could not find out.
 pub fn exit_code(held: Result<bool, Box<dyn Error>>, usage: &str) -> ExitCode {
     match held {
         Ok(true) => ExitCode::SUCCESS,
@@ -68,8 +68,8 @@ pub fn exit_code(held: Result<bool, Box<dyn Error>>, usage: &str) -> ExitCode {
     }
 }
 
-/// Runs the seeds of a range on all cores, and returns the results by seed, for those that have
-/// one.
+/// Runs the seeds of a range on all cores, and returns the results by seed, for the seeds with a
+/// result.
 pub fn on_all_cores<T: Send>(
     range: SeedRange,
     run: impl Fn(u64) -> Option<T> + Sync,
@@ -77,7 +77,7 @@ pub fn on_all_cores<T: Send>(
     on_threads(thread::available_parallelism().map_or(2, usize::from), range, run)
 }
 
-/// The same on this many threads, for work that mostly waits.
+/// Does the same as [`on_all_cores`] on this many threads, for work that mostly waits.
 pub fn on_threads<T: Send>(
     workers: usize,
     range: SeedRange,

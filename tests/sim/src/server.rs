@@ -28,7 +28,7 @@ pub enum Trouble {
     Unavailable,
     /// The server answers: not now, and names a time to come back.
     Busy {
-        /// In seconds.
+        /// The wait, in seconds.
         retry_after: u64,
     },
     /// Everything is applied, and then the server answers "not now".
@@ -45,7 +45,7 @@ pub enum Trouble {
     Unit {
         /// Which, counted round.
         number: usize,
-        /// How.
+        /// The answer.
         verdict: Verdict,
     },
     /// One unit gets no outcome, and is sent again.
@@ -58,15 +58,15 @@ pub enum Trouble {
 /// The answer to a unit that is not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Not now.
+    /// The unit is not accepted now.
     Transient,
-    /// Never.
+    /// The unit is refused for good.
     Rejected,
     /// Its entity type is not known.
     Unsupported,
     /// Its actor's credentials are not valid.
     Unauthorized,
-    /// Its actor may not.
+    /// Its actor may not change the record.
     Forbidden,
 }
 
@@ -78,11 +78,11 @@ pub struct Server {
     backup: (MemoryAuthority, Holdings),
     /// The actors that may not exchange anything.
     pub denied_actors: BTreeSet<Actor>,
-    /// Entity types of which nobody may change a record.
+    /// Entity types whose records no actor may change.
     pub denied_entities: BTreeSet<EntityType>,
     /// Whether the store was set back without a new epoch.
     pub is_set_back: bool,
-    /// The fault in front of it, or of the server itself.
+    /// The fault in front of the server, or of the server itself.
     pub way: Option<Way>,
     epochs: u8,
 }
@@ -93,7 +93,7 @@ pub struct Reply {
     pub result: Result<ExchangeAnswer, Failure>,
     /// The units that took effect.
     pub applied: Vec<Unit>,
-    /// The values of others that they replaced.
+    /// The values of others that these units replaced.
     pub overwrites: Vec<Overwrite>,
 }
 
@@ -126,7 +126,7 @@ impl Server {
         self.backup = (self.authority.clone(), self.ledger.now.clone());
     }
 
-    /// Goes back to the kept content; if nobody declares it, with the epoch of that time.
+    /// Goes back to the kept content. Without a declaration the store keeps the epoch of that time.
     pub fn restore(&mut self, declared: bool) {
         let (authority, holdings) = self.backup.clone();
         let Ok((_, epoch)) = authority.identity();
@@ -149,8 +149,8 @@ impl Server {
         self.ledger.restore(holdings, epoch);
     }
 
-    /// Returns whether a unit changes something that nobody may change now. A unit that took effect
-    /// before is a duplicate, whatever else is true of it.
+    /// Returns whether a unit changes a record that no actor may change now. A unit that took
+    /// effect before is a duplicate, whatever else is true of it.
     fn is_denied(&self, unit: &Unit) -> bool {
         let denied =
             unit.changes.iter().any(|change| self.denied_entities.contains(&change.key.entity));
@@ -178,8 +178,8 @@ impl Server {
         if let Some(failure) = self.way.and_then(|way| way.instead(request)) {
             return failed(failure);
         }
-        // A device that never reached the right server would take the first one for it, so no fault
-        // misleads it.
+        // A device that never reached the right server would take any other server for the right
+        // one, so no fault misleads it.
         if self.way == Some(Way::OtherServer) && request.server_epoch.is_some() {
             let other = MemoryAuthority::new(
                 ServerId::from_bytes([9; 16]),
@@ -252,9 +252,10 @@ impl Server {
         Ok(reply)
     }
 
-    /// A store that was set back without a declaration refuses every device that has read a later
-    /// state, and its operator learns of that. Other devices are kept waiting here, because their
-    /// actions in that time are outside every promise.
+    /// Refuses a request like a store that is set back. A store that was set back without a
+    /// declaration refuses every device that has read a later state, and after the first refusal
+    /// its operator declares it. Other devices are kept waiting here, because their actions in that
+    /// time are outside every promise.
     fn find_out(&mut self, request: &ExchangeRequest, now: i64) -> Result<Reply, Broken> {
         let mut authority = self.authority.clone();
         let now = WallTime::from_milliseconds(now);
@@ -323,7 +324,7 @@ impl Default for Server {
     }
 }
 
-/// Another server or tenant applies nothing, and names itself.
+/// Makes the answer of another server or tenant: it applies nothing and names itself.
 fn elsewhere(
     mut other: MemoryAuthority,
     request: &ExchangeRequest,

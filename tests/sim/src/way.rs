@@ -18,7 +18,7 @@ pub enum Way {
     Refuses {
         /// The value.
         value: u64,
-        /// Which page, counted round.
+        /// The number of the page, counted round.
         page: usize,
     },
     /// Something else answers every request.
@@ -95,8 +95,8 @@ pub fn page(number: usize) -> Failure {
 /// The number of such pages.
 pub const PAGES: usize = 11;
 
-/// Returns whether a failure comes from something without our marker, or from nobody: it proves
-/// nothing about the sent units.
+/// Returns whether a failure comes from something without our marker, or has no answer at all: it
+/// proves nothing about the sent units.
 pub fn is_unmarked(failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable { .. } | Failure::Unknown { .. } | Failure::Misbehaved { .. } => true,

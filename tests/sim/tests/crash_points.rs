@@ -34,7 +34,7 @@ fn nothing_acknowledged_is_lost_and_nothing_more_is_written_when_the_disk_fails(
     assert!(sum.failures > 50, "{sum:?}");
 }
 
-/// A harness that cannot fail proves nothing: it must notice a book whose writes claim to be synced
+/// A harness that cannot fail proves nothing. It must report a book whose writes count as synced
 /// and are not.
 #[test]
 fn a_disk_that_does_not_sync_is_noticed() {

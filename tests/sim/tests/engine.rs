@@ -1,4 +1,4 @@
-//! The storage engine of books passes a test that a version that is known to be bad
+//! The storage engine of books passes a test that an old version with a known fault
 //! (`tests/known-bad`) fails.
 
 use fieldbook_sim::disk;

@@ -43,7 +43,7 @@ fn every_target_holds_over_changed_inputs() {
     }
 }
 
-/// A few; the program `inputs` draws any number.
+/// The test draws a few inputs. The program `inputs` draws any number.
 #[test]
 fn every_target_holds_over_drawn_inputs() {
     for (name, target) in TARGETS {

@@ -76,7 +76,7 @@ impl World {
 
     fn act(&mut self, action: &Action) {
         let book = &self.book;
-        // Much of it is refused, and then nothing is written.
+        // Many writes are refused, and then nothing is written.
         match action {
             Action::Write(kind, record, value) => {
                 drop(book.write(mutation((*kind, *record, *value))))

@@ -54,15 +54,15 @@ fn every_case_holds_when_the_book_is_opened_anew_after_every_step() {
     expect_all_good(Manner { reopening: true, ..Manner::default() });
 }
 
-/// Units were once sent again in the order of their ids, which are random. No case noticed, because
-/// none lost a request.
+/// Units were once sent again in the order of their ids, which are random. No case failed, because
+/// no case lost a request.
 #[test]
 fn every_case_holds_when_a_request_is_lost_before_every_push() {
     expect_all_good(Manner { lost_requests: true, ..Manner::default() });
 }
 
-/// Failures were once known in memory only, so a process that ends after each exchange learned
-/// nothing.
+/// Failures were once kept in memory only, so they were lost if a process ended after each
+/// exchange.
 #[test]
 fn every_case_holds_when_every_exchange_is_a_process_of_its_own() {
     expect_all_good(Manner { lost_requests: true, one_shot: true, ..Manner::default() });
@@ -88,7 +88,7 @@ fn the_sync_rules_name_every_case_and_no_other() {
     assert!(unknown.is_empty(), "docs/sync-rules.md names cases that do not exist: {unknown:?}");
 }
 
-/// Returns whether this is written like the id of a case: `word-12`.
+/// Returns whether a text has the form of the id of a case: `word-12`.
 fn is_id(word: &str) -> bool {
     word.rsplit_once('-').is_some_and(|(name, number)| {
         !name.is_empty()

@@ -13,7 +13,7 @@ use reqwest::Url;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidOrigin {
-    /// Not a URL with a host.
+    /// The address is not a URL with a host.
     #[error("expected an address such as https://sync.example.com")]
     NotAUrl,
     /// The address has more than scheme, host and port.

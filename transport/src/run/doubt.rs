@@ -21,7 +21,7 @@ use fieldbook_core::protocol::{ExchangeRequest, Failure};
 /// one unit among many.
 const IN_A_ROW: u32 = 12;
 
-/// What a run knows of its failures.
+/// The failures of a run, and the state of their cause.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
     /// The last failure, until an exchange without units shows whether the units caused it.
@@ -59,7 +59,7 @@ impl Doubt {
         self.strikes
     }
 
-    /// Returns the failure that nobody has decided about yet.
+    /// Returns the failure that is not decided yet.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.open.as_ref().map(|(_, failure)| failure.clone())
     }

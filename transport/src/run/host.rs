@@ -40,7 +40,7 @@ pub trait SyncHost: Send + Sync + 'static {
         answer: &ExchangeAnswer,
     ) -> Option<ExchangeRequest>;
 
-    /// Records that an exchange failed as a whole, and returns what that decided.
+    /// Records that an exchange failed as a whole, and returns what the book decided.
     ///
     /// # Errors
     /// If the book cannot be read or written. The run ends.
@@ -80,9 +80,9 @@ pub struct Ask {
     pub push: bool,
     /// Whether to exchange even if there is no unit to send.
     pub pull: bool,
-    /// The most ops. A unit with more ops goes alone.
+    /// The most ops. A unit with more ops is sent alone.
     pub batch_ops: usize,
-    /// The most bytes of units. A larger unit goes alone.
+    /// The most bytes of units. A larger unit is sent alone.
     pub batch_bytes: usize,
     /// The most changes to ask for. 0 asks for none.
     pub page_limit: u32,
@@ -136,7 +136,7 @@ pub struct Taken {
     pub ops_dead: u32,
     /// Conflicts that were resolved, or parked for a person.
     pub conflicts: u32,
-    /// Changes of the server that the book applied and did not know before.
+    /// Changes of the server that the book applied and that were new to the book.
     pub changes: u32,
     /// Whether the server has more changes.
     pub more: bool,

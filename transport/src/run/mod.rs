@@ -365,7 +365,7 @@ impl<D: SyncHost> Run<'_, D> {
                 Ok(received) => Sent::Received(received),
                 Err(error) => Sent::Failed(error),
             },
-            // An error means that the handle is gone: nobody waits for the answer any more.
+            // An error means that the handle is gone, so the answer is not needed any more.
             _ = self.stop.wait_for(|stop| *stop) => Sent::Cut,
         };
         // A request that was cut short may have left.

@@ -23,7 +23,7 @@ use fieldbook_core::protocol::Failure;
 /// The number of parts into which a failed page is divided.
 const PARTS: u32 = 8;
 
-/// What a run knows of its pages.
+/// The pages of a run: their limits and failures.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     /// Whether units and pages are in different exchanges.

@@ -63,8 +63,8 @@ pub struct SyncReport {
     pub bytes_sent: u64,
     /// Bytes of bodies received in exchanges that were answered.
     pub bytes_received: u64,
-    /// Units that left the device, or may have left. A unit that is sent twice counts twice. A
-    /// unit of a request that reached nobody does not count.
+    /// Units that left the device, or may have left. A unit that is sent twice counts twice. A unit
+    /// of a request that reached no server does not count.
     pub units_sent: u64,
     /// The ops in these units.
     pub ops_sent: u64,

@@ -396,7 +396,7 @@ fn within(
     exchange(state, &sent, NOW, &Caller::Anyone, quota).unwrap().outcomes.remove(0).outcome
 }
 
-/// There were no limits: one tenant could fill the disk for all.
+/// Without these limits, one tenant could fill the disk for all.
 #[test]
 fn a_tenant_without_room_reads_deletes_and_shrinks_and_goes_on_once_there_is_room() {
     let mut state = store();

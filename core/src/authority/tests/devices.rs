@@ -13,9 +13,9 @@ fn claimed(seq: u64, hash: u8, device_key: Option<DeviceKey>) -> ExchangeRequest
     ExchangeRequest { head: Some(head), device_key, ..request(Vec::new()) }
 }
 
-/// Logs and exports contain a device's ids. Anybody who knew them could claim heads in its name:
-/// the server then took the device itself for a copy, each time, and the head that proved its log
-/// was gone.
+/// Logs and exports contain a device's ids. Anybody with these ids could once claim heads in the
+/// device's name. The server then refused the device itself as a copy, and the head that proved its
+/// log was lost.
 #[test]
 fn nobody_else_moves_the_head_of_a_device_or_writes_in_its_name() {
     let mut state = store();

@@ -1,4 +1,4 @@
-//! A store whose disk is full, fails, or is replaced by another one.
+//! A store whose disk is full, fails, or is replaced by another disk.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,7 +137,7 @@ fn exchange(
         let answer = keeper.answer(incoming, accepted, |change| changes.push(change))?;
         Ok(ExchangeAnswer { changes, ..answer })
     };
-    // It blocks, which no thread of the runtime may.
+    // The exchange blocks, and a thread of the runtime must not block.
     std::thread::scope(|scope| scope.spawn(exchange).join().unwrap())
 }
 

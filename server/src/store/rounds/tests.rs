@@ -91,7 +91,7 @@ fn job_of(request: ExchangeRequest) -> Job {
     }
 }
 
-/// A request of a device with a key, whose head claim has more contents than allowed.
+/// Makes a request of a device with a key, whose head claim has more contents than allowed.
 fn refused(number: u8) -> Job {
     let head = Receipt { seq: Seq::new(1), hash: Hash::ZERO };
     let contents = vec![Hash::ZERO; limits::ANCHOR_DIGESTS + 1];
@@ -154,7 +154,7 @@ fn one_that_meets_damage_fails_alone() {
     assert!(matches!(done, Err(StateError::Damaged(_))), "{done:?}");
     assert!(tried == 2 && !bench.has("lead/2"), "all of the transaction is given up");
 
-    // However they meet, each has its own answer.
+    // Each exchange has its own answer, in whatever rounds the exchanges are applied.
     let rounds = Rounds::new();
     let answers: Vec<_> = std::thread::scope(|scope| {
         let (rounds, database) = (&rounds, &bench.database);

@@ -1,7 +1,7 @@
 //! Runs simulated worlds, many seeds or one, and reports broken invariants.
 //!
-//! `simulate --seeds 500 --from 1` runs a range on all cores. `simulate --seed 7 --trace` shows
-//! one. `--keep DIR` shrinks a failing run and keeps it as a case. `--case FILE` plays a kept case.
+//! `simulate --seeds 500 --from 1` runs a range on all cores. `simulate --seed 7 --trace` shows one
+//! run. `--keep DIR` shrinks a failing run and keeps it as a case. `--case FILE` plays a kept case.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};

@@ -149,6 +149,6 @@ fn again(file: &str, case: &FailedCase, manner: Manner, options: &Options) -> St
 }
 
 fn say(to: &mut dyn Write, text: &str, code: ExitCode) -> ExitCode {
-    // If the pipe is closed, there is nobody to report it to.
+    // If the pipe is closed, the failure cannot be reported.
     if to.write_all(text.as_bytes()).is_ok() { code } else { ExitCode::FAILURE }
 }

@@ -102,7 +102,7 @@ fn walk_all(
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 while let Some(world) = worlds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    // Nobody listens any more once standard output is closed.
+                    // The receiver is gone once standard output is closed.
                     drop(sender.send(explore(world, &options.bounds)));
                 }
             });

@@ -33,10 +33,10 @@ use crate::disk::{Change, Failing, Fault, Loss, Platter, SimDisk};
 /// One image in this many is also crashed while it is opened.
 const DOUBLE_EVERY: u64 = 200;
 
-/// How much is tried.
+/// The amount of work of a test.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Only each so-manieth point, from `first` on; 1 for all.
+    /// The distance between two tried points, from `first` on; 1 for all points.
     pub every: usize,
     /// The first point.
     pub first: usize,
@@ -86,7 +86,7 @@ pub struct Recorded {
 /// the scenario is.
 ///
 /// # Errors
-/// [`Broken`] if it fails.
+/// [`Broken`] if a step fails.
 pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Broken> {
     let failed = |what| {
         move |error: Error| {
@@ -108,7 +108,7 @@ pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Bro
 }
 
 impl Recorded {
-    /// Removes the syncs, as if the disk lied about them. A test of this harness must notice it.
+    /// Removes the syncs, as if the disk lied about them. A test of this harness must then fail.
     #[must_use]
     pub fn without_syncs(mut self) -> Self {
         let kept = |acks: usize, changes: &[Change]| {
@@ -193,8 +193,8 @@ impl Recorded {
         Ok(())
     }
 
-    /// Opens the rest after a crash or a failure. Returns the number of entries; none if it does
-    /// not open, which is allowed only before the first confirmed write.
+    /// Opens the image after a crash or a failure. Returns the number of entries; none if the image
+    /// does not open, which is allowed only before the first confirmed write.
     fn reopen(&self, image: Vec<u8>, acked: u64, tried: &mut Tried) -> Result<u64, Broken> {
         let disk = SimDisk::holding(image);
         match open(&disk, 2) {
@@ -279,7 +279,7 @@ impl Recorded {
         Ok(())
     }
 
-    /// S1, S2, S3, S4, and that the book can be used. Returns how many entries it has.
+    /// Checks S1, S2, S3, S4, and that the book can be used. Returns the number of its entries.
     fn check_book(&self, book: &Book, acked: u64) -> Result<u64, Broken> {
         let entries = book.audit().entries(Seq::new(1), usize::MAX).map_err(unopened)?;
         ensure(entries.len() as u64 >= acked, "S1", || {
@@ -310,7 +310,7 @@ impl Recorded {
         self.changes.len()
     }
 
-    /// Returns the number of entries at its end.
+    /// Returns the number of entries at the end of the scenario.
     pub fn entries(&self) -> usize {
         self.hashes.len()
     }

@@ -115,7 +115,7 @@ fn create_some(stage: &mut Stage) -> Result<(), Error> {
     Ok(())
 }
 
-/// One op of each kind.
+/// Writes one op of each kind.
 fn append(stage: &mut Stage) -> Result<(), Error> {
     let id = format!("new-{}", stage.acks.len());
     let (fields, other) = (stage.fields(7), stage.fields(8));
@@ -148,7 +148,7 @@ fn transaction(stage: &mut Stage) -> Result<(), Error> {
     Ok(())
 }
 
-/// Many entries in one commit.
+/// Writes many entries in one commit.
 fn import(stage: &mut Stage) -> Result<(), Error> {
     let mutations: Result<Vec<_>, Error> = (100..115)
         .map(|number| Ok(Mutation::create(named(&number.to_string())?, stage.fields(number))))
@@ -157,7 +157,7 @@ fn import(stage: &mut Stage) -> Result<(), Error> {
     stage.call(|book| book.import(mutations)).map(drop)
 }
 
-/// So much at once that the file grows.
+/// Writes so much at once that the file grows.
 fn grow(stage: &mut Stage) -> Result<(), Error> {
     let text = "x".repeat(200_000);
     let from = stage.acks.len();
@@ -171,8 +171,8 @@ fn grow(stage: &mut Stage) -> Result<(), Error> {
     stage.call(|book| book.import(mutations)).map(drop)
 }
 
-/// Several threads write at the same time: the first one's commit takes long, and the others share
-/// the next one.
+/// Writes from several threads at the same time: the first commit takes long, and the other threads
+/// share the next commit.
 fn together(stage: &mut Stage) -> Result<(), Error> {
     let book = stage.book()?.clone();
     let (gate, fields) = (stage.gate.clone(), stage.fields(5));
@@ -185,8 +185,8 @@ fn together(stage: &mut Stage) -> Result<(), Error> {
     let mut writers = vec![write(from)];
     gate.await_arrival();
     writers.extend((1..5).map(|number| write(from + 100 * number)));
-    // Long enough for all to join the waiting round. A later one has its own round, which is also
-    // fine.
+    // The wait is long enough for all threads to join the waiting round. A later thread has its own
+    // round, which is also fine.
     thread::sleep(Duration::from_millis(20));
     gate.open();
     for writer in writers {
@@ -201,7 +201,7 @@ fn plan(stage: &mut Stage) -> Result<(), Error> {
     stage.prepare(true).map(drop)
 }
 
-/// Units that left without an answer leave again, with later writes.
+/// Sends units without an answer again, together with later writes.
 fn plan_again(stage: &mut Stage) -> Result<(), Error> {
     append(stage)?;
     stage.prepare(true)?;
@@ -227,7 +227,7 @@ fn not_now(stage: &mut Stage) -> Result<(), Error> {
     let failure =
         Failure::Transient { code: "simulated".to_owned(), retry_after: None, marked: true };
     stage.call(|book| book.exchange().fail(&request, &failure))?;
-    // A lone unit is isolated, several are split: each is one decision.
+    // A single unit is isolated, and several units are split. Each of these is one decision.
     stage.call(|book| book.exchange().isolate(&request, &failure, fieldbook::limits::STRIKES))?;
     stage.clock.advance(3_600_000);
     Ok(())
@@ -240,7 +240,7 @@ fn not_allowed(stage: &mut Stage) -> Result<(), Error> {
     stage.call(|book| book.servers().credentials_renewed())
 }
 
-/// The server refuses changes for good.
+/// Sends changes that the server refuses for good.
 fn refused(stage: &mut Stage) -> Result<(), Error> {
     let id = format!("bad-{}", stage.acks.len());
     let fields = stage.fields(1);
@@ -281,7 +281,7 @@ fn given_up(stage: &mut Stage) -> Result<(), Error> {
     stage.sync()
 }
 
-/// More than two pages of changes come from someone else.
+/// Makes the other device write and send more than two pages of changes.
 fn others_write(stage: &mut Stage) -> Result<(), Error> {
     for number in 0..12 {
         let fields = stage.fields(number);
@@ -290,7 +290,8 @@ fn others_write(stage: &mut Stage) -> Result<(), Error> {
     stage.sync_other()
 }
 
-/// Someone else edits the same records, later than we did.
+/// Makes both devices edit the same records, the other device later, and makes the other device
+/// sync.
 fn clash(stage: &mut Stage) -> Result<(), Error> {
     stage.sync_other()?;
     let edit =
@@ -309,7 +310,7 @@ fn clash(stage: &mut Stage) -> Result<(), Error> {
     stage.sync_other()
 }
 
-/// A person chooses in every conflict that waits for one.
+/// Resolves every open conflict, as a person does.
 fn decide(stage: &mut Stage) -> Result<(), Error> {
     let conflicts = stage.book()?.conflicts().all()?;
     for (number, conflict) in conflicts.iter().filter(|conflict| conflict.open).enumerate() {
@@ -319,7 +320,7 @@ fn decide(stage: &mut Stage) -> Result<(), Error> {
     Ok(())
 }
 
-/// A person turns a conflict round.
+/// Flips a resolved conflict, as a person does.
 fn flip(stage: &mut Stage) -> Result<(), Error> {
     let conflicts = stage.book()?.conflicts().all()?;
     for conflict in conflicts.iter().filter(|conflict| !conflict.open).take(2) {
@@ -331,7 +332,7 @@ fn flip(stage: &mut Stage) -> Result<(), Error> {
     Ok(())
 }
 
-/// The last thing is taken back: before it left, or by another op.
+/// Undoes the last op: the op is annulled, or another op reverses it.
 fn undo(stage: &mut Stage) -> Result<(), Error> {
     let change = Fields::from_iter([("wrong".to_owned(), json!(stage.acks.len()))]);
     let written = stage.call(|book| book.update(named("0")?, change))?;
@@ -344,7 +345,7 @@ fn undo(stage: &mut Stage) -> Result<(), Error> {
     stage.call(|book| book.queue().undo(place)).map(drop)
 }
 
-/// The server is another one from now on, with nothing in it.
+/// Starts a new epoch of the server's store.
 fn restored(stage: &mut Stage) -> Result<(), Error> {
     stage.server.start_epoch(ServerEpoch::from_bytes([3; 16]));
     Ok(())
@@ -362,7 +363,7 @@ fn rebuild(stage: &mut Stage) -> Result<(), Error> {
     stage.call(|book| book.audit().rebuild(|_| {})).map(drop)
 }
 
-/// What is large is taken away, so that the file has holes.
+/// Deletes the large records, so that the file has holes.
 fn empty(stage: &mut Stage) -> Result<(), Error> {
     let large = stage.book()?.list(&named("0")?.entity, None, usize::MAX)?;
     for record in large.iter().filter(|record| record.json.len() > 100_000) {

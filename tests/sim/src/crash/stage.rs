@@ -19,7 +19,7 @@ use crate::disk::{Loss, SimDisk};
 
 const BEGINNING: i64 = 1_767_225_600_000;
 
-/// This many entries were confirmed after this many changes of the disk.
+/// A confirmation: the number of entries, and the number of changes of the disk before it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ack {
     pub(super) changes: usize,
@@ -39,7 +39,7 @@ pub(super) struct Start {
 
 /// The objects of a scenario.
 pub(super) struct Stage {
-    /// None once it is closed.
+    /// The book under test; none once it is closed.
     pub(super) book: Option<Book>,
     /// Another device, on a disk that does not fail.
     pub(super) other: Book,
@@ -155,7 +155,7 @@ impl Stage {
         }
     }
 
-    /// Does something with the book, which then counts as acknowledged.
+    /// Makes a call of the book. Its writes then count as acknowledged.
     pub(super) fn call<T>(
         &mut self,
         work: impl FnOnce(&Book) -> Result<T, Error>,

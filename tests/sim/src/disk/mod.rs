@@ -26,7 +26,7 @@ use crate::dice::Dice;
 
 /// The unit that a disk writes whole or not at all.
 const SECTOR: usize = 512;
-/// Where redb keeps the two slots between which a commit switches.
+/// The size of the first page. In it redb keeps the two slots between which a commit switches.
 const FIRST_PAGE: u64 = 4096;
 
 /// A disk, and the handle of the harness while a book uses it.
@@ -50,14 +50,14 @@ pub struct Platter {
     pending: Vec<Change>,
 }
 
-/// Something done to a disk.
+/// A change of a disk.
 #[derive(Clone)]
 pub enum Change {
     /// Bytes were written.
     Write {
-        /// Where.
+        /// The place of the first byte.
         offset: u64,
-        /// Which.
+        /// The bytes.
         bytes: Arc<[u8]>,
     },
     /// The length was set.
@@ -88,7 +88,7 @@ pub enum Loss {
     /// Each unsynced sector is kept with a probability of one third. Of another third only some
     /// bytes are kept.
     Bytes {
-        /// Which.
+        /// The choice of sectors and bytes.
         seed: u64,
     },
     /// Each unsynced sector is kept with a probability of one half. Lost sectors beyond the first
@@ -195,7 +195,7 @@ impl SimDisk {
         self.state().mutations
     }
 
-    /// Returns whether something was not synced.
+    /// Returns whether there are unsynced changes.
     pub fn is_dirty(&self) -> bool {
         !self.state().platter.pending.is_empty()
     }
@@ -268,7 +268,7 @@ const GARBAGE: u8 = 0xa5;
 enum Kept {
     Whole,
     Not,
-    /// Of its bytes, those between the two places, counted round.
+    /// The bytes of the sector between these two places are kept, counted round.
     Partly(usize, usize),
     Filled(u8),
 }

@@ -42,7 +42,7 @@ pub struct App {
 
 impl App {
     /// Makes an app of a schema, without undo windows, which would only make everything wait. An
-    /// open schema without declared entity types gets one, `lead`.
+    /// open schema without declared entity types gets the type `lead`.
     pub fn new(schema: Schema) -> Self {
         let entities: Vec<_> = match schema.declared().next() {
             Some(_) => schema.declared().map(|(entity, _)| entity.clone()).collect(),

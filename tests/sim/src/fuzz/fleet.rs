@@ -39,9 +39,9 @@ struct Fleet {
 }
 
 impl App {
-    /// Two devices write and exchange while requests and answers are lost, repeated and reordered.
-    /// Once everything has come to rest, all devices read the server's state, no op is left or
-    /// ended twice, and each log verifies.
+    /// Runs two devices that write and exchange while requests and answers are lost, repeated and
+    /// reordered. Once everything has come to rest, all devices read the server's state, no op is
+    /// left or ended twice, and each log verifies.
     ///
     /// If only one device writes each field, the result is also exactly that of a network in order.
     pub fn reorderings(&self, data: &[u8]) {
@@ -95,9 +95,9 @@ impl App {
         }
     }
 
-    /// One device has waiting ops, and another's changes arrive in between. Each op remains or has
-    /// one end. The app reads the confirmed record with the waiting ops on it. Applying the same
-    /// answer again changes nothing.
+    /// Runs a device with waiting ops while changes of another device arrive in between. Each op
+    /// remains or has one end. The app reads the confirmed record with the waiting ops on it.
+    /// Applying the same answer again changes nothing.
     pub fn rebase(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let Some(mut fleet) = Fleet::new(self, 2) else { return };
@@ -190,14 +190,14 @@ impl Fleet {
         accept(self.book(device).write(mutation));
     }
 
-    /// Something happens to the network.
+    /// Does something to the network.
     fn act(&mut self, what: usize, device: usize, choices: &mut Choices<'_>) {
         match what {
             4 | 5 => self.begin(device, choices.below(2) == 0),
             6 | 7 => {
                 let place = choices.below(self.requests.len());
                 if let Some((device, request)) = self.requests.get(place).cloned() {
-                    // It stays in flight, so that it can arrive again.
+                    // The request stays in flight, so that it can arrive again.
                     let answer = self.serve(&request);
                     self.answers.push((device, request, answer));
                 }
@@ -277,7 +277,7 @@ impl Fleet {
         panic!("BUG: {EXCHANGES} exchanges did not bring a device to rest");
     }
 
-    /// All devices sync, and people decide what waits for them, until nothing is left.
+    /// Syncs all devices and decides what waits for people, until nothing is left.
     fn settle(&mut self) {
         self.requests.clear();
         self.answers.clear();
@@ -302,7 +302,7 @@ impl Fleet {
         let dead: Vec<_> =
             book.dead_letters().all().unwrap_or_default().into_iter().map(|row| row.op).collect();
         for op in dead {
-            // It may have ended with the one before.
+            // The op may have ended together with the op before.
             drop(book.dead_letters().discard(vec![op], "no longer wanted"));
         }
         let holds = book.queue().plan().holds;
@@ -310,11 +310,11 @@ impl Fleet {
             holds.iter().filter(|(_, hold)| hold.waits_for_correction()).map(|(place, _)| *place);
         for place in held {
             if round.is_multiple_of(2) {
-                // It may have ended with the one before.
+                // The op may have ended together with the op before.
                 drop(book.queue().undo(place));
             } else {
-                // If newer ops depend on it, the undo may do nothing, or make an op that waits for
-                // it.
+                // If newer ops depend on the op, the undo may have no effect, or may make an op
+                // that waits for the op.
                 self.give_up(device, place);
             }
         }
@@ -329,7 +329,7 @@ impl Fleet {
         let book = self.book(device);
         let tail = book.snapshot().and_then(|snapshot| Ok(snapshot.tail(book.schema())?));
         let held = tail.ok().and_then(|tail| tail.op(place).map(|row| row.op));
-        // It may have ended with the one before.
+        // The op may have ended together with the op before.
         drop(held.map(|op| book.dead_letters().discard(vec![op], "it cannot be sent")));
     }
 
@@ -366,7 +366,7 @@ impl Fleet {
         );
     }
 
-    /// Each op that has no end is in the tail, and no other is.
+    /// Checks that the tail has exactly the ops that have not ended.
     fn check_tail(&self, device: usize) {
         let open = self.ended(device).into_values().filter(|ends| *ends == 0).count() as u64;
         assert_eq!(
@@ -449,7 +449,7 @@ impl Fleet {
     }
 }
 
-/// A write that no longer makes sense is refused. No other error can happen here.
+/// Accepts the refusal of a write that no longer makes sense. No other error can happen here.
 fn accept<T>(result: Result<T, Error>) {
     match result {
         Ok(_) | Err(Error::Rejected(_)) => {}

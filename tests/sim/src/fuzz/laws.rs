@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use super::{App, Choices};
 use crate::walk::{stroll, worlds};
 
-/// Fields from text: all ways of reading them agree, and an admitted mutation makes exactly its
-/// change.
+/// Reads fields from text: all ways of reading them agree, and an admitted mutation makes exactly
+/// its change.
 pub fn fields_admit(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
@@ -86,8 +86,8 @@ fn applied(image: Option<Fields>, kind: OpKind, fields: &Fields) -> Option<Field
     }
 }
 
-/// Ops of a record: their coalesced change, joined to the confirmed record, gives the same as the
-/// ops one by one.
+/// Coalesces ops of a record: their coalesced change, joined to the confirmed record, has the same
+/// result as the ops one by one.
 pub fn coalesce(data: &[u8]) {
     let Some((&start, rest)) = data.split_first() else { return };
     let mut confirmed = Registers::default();
@@ -125,7 +125,7 @@ fn tail_op(kind: OpKind, fields: Fields, at: u64) -> TailOp {
         .unwrap_or_else(|fault| panic!("BUG: fields that were built do not read: {fault}"))
 }
 
-/// Up to three fields, each absent, null or a number.
+/// Makes up to three fields, each absent, null or a number.
 pub(super) fn small_fields(bits: u8) -> Fields {
     let named = ["a", "b", "c"].into_iter().zip([bits & 3, bits >> 2 & 3, bits >> 4 & 3]);
     let present = named.filter(|(_, choice)| *choice > 0);
@@ -136,9 +136,9 @@ pub(super) fn small_fields(bits: u8) -> Fields {
         .collect()
 }
 
-/// Clocks that jump: an edit is later than everything that its author read; no stamp is later than
-/// the server's clock allows, unless a stamp that was read is; and the entries of a log are stamped
-/// in order.
+/// Stamps edits by clocks that jump: an edit is later than everything that its author read; no
+/// stamp is later than the server's clock allows, unless a stamp that was read is; and the entries
+/// of a log are stamped in order.
 pub fn clock(data: &[u8]) {
     let mut choices = Choices(data);
     let (mut wall, mut monotonic, mut last) = (1_767_225_600_000_i64, 0_u64, Hlc::ZERO);
@@ -189,9 +189,9 @@ pub fn clock(data: &[u8]) {
     }
 }
 
-/// People and messages in a small world, one byte for each step: conflicts under every policy, in
-/// chains that a walk does not reach. No conflict is false, nothing is lost without a record, and
-/// all devices come to rest in the same state.
+/// Runs people and messages in a small world, one byte for each step: conflicts under every policy,
+/// in chains that a walk does not reach. No conflict is false, nothing is lost without a record,
+/// and all devices come to rest in the same state.
 pub fn policies(data: &[u8]) {
     let mut choices = Choices(data);
     let worlds = worlds();
@@ -202,7 +202,7 @@ pub fn policies(data: &[u8]) {
 }
 
 impl App {
-    /// Mutations of the app's records: an admitted mutation makes exactly its change.
+    /// Admits mutations of the app's records: an admitted mutation makes exactly its change.
     pub fn admit(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let mut images: BTreeMap<RecordKey, Fields> = BTreeMap::new();
@@ -234,8 +234,8 @@ impl App {
         }
     }
 
-    /// A tail from bytes: the plan is the same each time, leaves no op out, divides no transaction,
-    /// keeps every order, and keeps the batch limits.
+    /// Plans a tail from bytes: the plan is the same each time, leaves no op out, divides no
+    /// transaction, keeps every order, and keeps the batch limits.
     pub fn plan(&self, data: &[u8]) {
         let mut choices = Choices(data);
         let Some(ann) = Actor::parse("ann").ok() else { return };

@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::clock::SimClock;
 
-/// An answer of a server: an invalid one is refused, and a valid one leaves a sound book. In text,
-/// `$UNIT`, `$REQUEST` and `$KEY` stand for values of the book's last request.
+/// Applies an answer of a server: an invalid answer is refused, and a valid answer leaves a sound
+/// book. In text, `$UNIT`, `$REQUEST` and `$KEY` stand for values of the book's last request.
 pub fn exchange_answer(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some((book, request)) = book_with_a_request() else { return };
@@ -67,8 +67,8 @@ fn book_with_a_request() -> Option<(Book, ExchangeRequest)> {
     Some((book, request))
 }
 
-/// A request to the server's rules: refused or answered, and answered the same when it arrives
-/// again.
+/// Treats a request by the server's rules: it is refused or answered, and it has the same answer
+/// when it arrives again.
 pub fn exchange_request(data: &[u8]) {
     let Ok(request) = serde_json::from_slice::<ExchangeRequest>(data) else { return };
     let again =

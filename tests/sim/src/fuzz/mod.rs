@@ -57,7 +57,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("world", world),
 ];
 
-/// How many bytes an input drawn from a seed has at most.
+/// The most bytes of an input that is drawn from a seed.
 const DRAWN_BYTES_MOST: u64 = 200;
 
 /// Draws an input from a seed. Each such input reaches less code than one of libFuzzer, but it
@@ -89,8 +89,8 @@ impl Choices<'_> {
 }
 
 /// Runs product code that catches panics of the storage engine itself. libFuzzer would end at such
-/// a panic, although no caller of the product notices it; only a panic that leaves the product is a
-/// finding.
+/// a panic, although it does not reach a caller of the product; only a panic that leaves the
+/// product is a finding.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     static LAST: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
     let hook = std::panic::take_hook();

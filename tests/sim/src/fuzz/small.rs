@@ -8,8 +8,8 @@ use crate::disk::Loss;
 use crate::run::play;
 use crate::server::{Trouble, Verdict};
 
-/// A whole small world: two devices that write, exchange, lose, repeat and reorder messages as the
-/// bytes choose, and then agree.
+/// Runs a whole small world: two devices that write, exchange, lose, repeat and reorder messages as
+/// the bytes choose, and then agree.
 pub fn world(data: &[u8]) {
     let Some(Case { setup, actions, .. }) = small_case(data) else { return };
     let broken = play(&setup, &actions).broken;

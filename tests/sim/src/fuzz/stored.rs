@@ -17,8 +17,8 @@ use super::quietly;
 use crate::clock::SimClock;
 use crate::disk::{Loss, SimDisk};
 
-/// Stored bytes of an entry: a readable entry keeps its hashes, and no change to a sealed one goes
-/// unnoticed.
+/// Reads stored bytes of an entry: a readable entry keeps its hashes, and each change of a sealed
+/// entry is found.
 pub fn entry_decode(data: &[u8]) {
     if let Ok(entry) = Entry::decode(data) {
         assert_eq!(
@@ -71,9 +71,9 @@ fn sealed_entry() -> (Vec<u8>, Hash) {
     (sealed.map(|sealed| sealed.bytes).unwrap_or_default(), before)
 }
 
-/// A file that is opened as a book: raw bytes, or (if they begin with 0) changes to a book's file,
-/// each with a place in three bytes and a value. A refused file is not changed; a book that opens
-/// reports its damage.
+/// Opens a file as a book: raw bytes, or (if they begin with 0) changes to a book's file, each with
+/// a place in three bytes and a value. A refused file is not changed; a book that opens reports its
+/// damage.
 pub fn log_file(data: &[u8]) {
     let (image, changes) = match data.split_first() {
         Some((0, changes)) => (small_book().to_vec(), changes),
@@ -123,7 +123,7 @@ fn options() -> Result<BookOptions, fieldbook::error::InvalidName> {
         .randomness(Box::new(SeededRandomness::from_number(1))))
 }
 
-/// A real book's file.
+/// Returns the file of a real book.
 fn small_book() -> &'static [u8] {
     static BOOK: OnceLock<Vec<u8>> = OnceLock::new();
     BOOK.get_or_init(|| {
@@ -140,8 +140,8 @@ fn small_book() -> &'static [u8] {
     })
 }
 
-/// An exported log: raw bytes, or (if they begin with 0) changes to a real one, each with a place
-/// in two bytes and a value. No change goes unnoticed, except one that cuts entries off the end.
+/// Verifies an exported log: raw bytes, or (if they begin with 0) changes to a real log, each with
+/// a place in two bytes and a value. Each change is found, except a cut of entries at the end.
 pub fn log_export(data: &[u8]) {
     let Some((0, changes)) = data.split_first().map(|(first, rest)| (*first, rest)) else {
         drop(verify_export(&mut &*data));
@@ -160,7 +160,7 @@ pub fn log_export(data: &[u8]) {
     if let (Ok(verified), false) = (verify_export(&mut changed.as_slice()), changed == real) {
         panic!("BUG: a changed log verifies: {} entries", verified.entries);
     }
-    // A log that is cut off is a shorter log, or the cut is noticed; it never verifies as the whole
+    // A log that is cut off is a shorter log, or the cut is found. It never verifies as the whole
     // log.
     let cut = changes.first().map_or(0, |byte| usize::from(*byte)).min(real.len());
     let (kept, _) = real.split_at(real.len() - cut);
@@ -185,7 +185,8 @@ fn small_export() -> &'static [u8] {
     })
 }
 
-/// Stored rows and meta parts: readable bytes are written so that they read the same.
+/// Reads stored rows and meta parts: readable bytes are equal after they are written and read
+/// again.
 pub fn rows(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
     match choice % 8 {

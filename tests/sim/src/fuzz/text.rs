@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use super::Choices;
 
-/// How deep the text that is built from choices nests.
+/// The most levels of nesting in the text that is built from choices.
 const LEVELS: usize = 4;
 
-/// Raw text, or text built of choices so that most of it has the one form. If it is accepted,
-/// `serde_json` reads it, and the written form of these values is the kept text.
+/// Reads raw text, or text built of choices, of which most has the one form. If the text is
+/// accepted, `serde_json` reads it, and the written form of these values is the kept text.
 pub fn fields_text(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let text = if choice & 1 == 0 {
@@ -39,7 +39,7 @@ pub fn fields_text(data: &[u8]) {
 
 fn object(choices: &mut Choices<'_>, levels: usize, text: &mut String) {
     text.push('{');
-    // Names that ascend by themselves, now and then disturbed.
+    // The names ascend by themselves, except for a few.
     let mut letter = b'a';
     for member in 0..choices.below(6) {
         if member > 0 {

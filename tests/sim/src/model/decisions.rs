@@ -1,4 +1,4 @@
-//! Decisions: how ops end, and the state of those that have not ended.
+//! Decisions: how ops end, and the state of pending ops.
 
 use std::collections::BTreeMap;
 
@@ -37,8 +37,8 @@ impl Model {
             }
             Decision::Suspected { units, retry_at, .. } => {
                 self.suspected.extend(units.iter().map(|(unit, _)| *unit));
-                // A unit that it names may have been given up while the request was in flight. It
-                // then belongs to nobody.
+                // A unit that the decision names may have been given up while the request was in
+                // flight. Such a unit is no unit of the model any more.
                 let wait = retry_at.map_or(0, |at| {
                     at.milliseconds().saturating_sub(entry.header.wall.milliseconds())
                 });
@@ -94,7 +94,7 @@ impl Model {
             }
             Decision::DeadLettered { unit, .. } => self.dead_lettered(unit),
             Decision::Retried { key, op } => {
-                // A person who sends it again wants it, whatever the record is now.
+                // A retried op counts as made for the version that the device has now.
                 let seen = self.records.get(key).and_then(|held| held.version);
                 if let Some(op) = self.ops.get_mut(&op.id) {
                     op.base = op.base.max(seen);
@@ -268,7 +268,7 @@ impl Model {
         Ok(())
     }
 
-    /// S18: an upcast op has the result of the app's functions on its remaining fields.
+    /// Checks S18: an upcast op has the result of the app's functions on its remaining fields.
     fn upcast(
         &mut self,
         key: &RecordKey,
@@ -324,7 +324,8 @@ impl Model {
         held.visible(|op| self.ops.get(op))
     }
 
-    /// `planned` is true if the plan ended them, and false if an answer of the server did.
+    /// Ends annulled ops. `planned` is true if the plan ended the ops, and false if an answer of
+    /// the server ended them.
     pub(super) fn annulled(
         &mut self,
         annulled: &Annulled,
@@ -373,7 +374,7 @@ impl Model {
         })
     }
 
-    /// Returns whether this device learned, after a version, that a record was deleted.
+    /// Returns whether this device has read, after a version, that a record was deleted.
     fn has_seen_gone(&self, key: &RecordKey, after: Version, ledger: &Ledger) -> bool {
         let seen = self.records.get(key).map(|held| held.seen.range(after..)).into_iter().flatten();
         seen.flat_map(|version| ledger.at(key, *version, None))

@@ -22,8 +22,8 @@ impl Model {
         }
     }
 
-    /// Another server, or another epoch of it, was accepted: nothing is known to be confirmed by
-    /// it.
+    /// Records that another server, or another epoch, was accepted: none of its confirmed records
+    /// is known.
     pub(super) fn server_accepted(&mut self) {
         self.cursors.clear();
         self.aside.clear();
@@ -35,7 +35,8 @@ impl Model {
         }
     }
 
-    /// The accepted server was read to its end: records that it did not name do not exist.
+    /// Records that the accepted server was read to its end: records that it did not name do not
+    /// exist.
     pub(super) fn server_read(&mut self) {
         self.rereading = false;
         for (key, held) in &mut self.records {
@@ -52,7 +53,7 @@ impl Model {
         }
     }
 
-    /// S8: the app still reads the records that are owed to an accepted server.
+    /// Checks S8: the app still reads the records that are owed to an accepted server.
     ///
     /// # Errors
     /// [`Broken`] if one of them is missing.

@@ -14,22 +14,22 @@ use crate::ledger::{Image, Registers};
 /// One record.
 #[derive(Debug, Default, Clone)]
 pub struct Held {
-    /// The version that is confirmed.
+    /// The confirmed version.
     pub version: Option<Version>,
-    /// The versions that ever were.
+    /// All versions that ever were confirmed.
     pub seen: BTreeSet<Version>,
     /// The record at that version; none if the server never named it.
     pub confirmed: Option<Registers>,
     /// Whether an accepted server was read to its end without it.
     pub read_gone: bool,
-    /// The ops on top, oldest first.
+    /// The pending ops on the record, oldest first.
     pub tail: Vec<Waiting>,
 }
 
 /// An op of a tail.
 #[derive(Debug, Clone)]
 pub struct Waiting {
-    /// Which.
+    /// The id of the op.
     pub op: OpId,
     /// Whether it is a dead letter.
     pub dead: bool,
@@ -37,12 +37,12 @@ pub struct Waiting {
     pub given_up: bool,
     /// The schema version of its fields.
     pub form: u32,
-    /// When it counts as made.
+    /// The time of the op's stamp.
     pub(super) edited_at: Hlc,
     /// Its converted fields.
     pub(super) upcast: Option<Image>,
-    /// The fields that it removes without naming them, and the stamp of that if it is a
-    /// deletion's.
+    /// The fields that the op removes without naming them, and the stamp of the removal if it is
+    /// that of a deletion.
     pub(super) cleared: BTreeSet<String>,
     pub(super) cleared_at: Option<EditStamp>,
     pub(super) lost: BTreeSet<String>,
@@ -102,7 +102,7 @@ impl Waiting {
         fields
     }
 
-    /// Returns its remaining fields that nobody has overwritten.
+    /// Returns its remaining fields that no other write has overwritten.
     pub(super) fn left(&self, op: &Op, confirmed: Option<&Registers>) -> Image {
         let writes = self.writes(op);
         let mut said = self.says(op);

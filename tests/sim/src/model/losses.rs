@@ -11,7 +11,7 @@ use crate::broken::{Broken, ensure};
 use crate::ledger::Ledger;
 
 impl Model {
-    /// S6: checks the loss of fields, or of all remaining fields if none is named. A person's
+    /// Checks S6 for the loss of fields, or of all remaining fields if none is named. A person's
     /// decision needs no other record.
     ///
     /// # Errors
@@ -72,15 +72,15 @@ impl Model {
     }
 }
 
-/// Returns whether the device learned that a field has this value: somebody else wrote the same
-/// value, and it was overwritten since.
+/// Returns whether the device has read this value of a field from the server: another author wrote
+/// the same value, and it was overwritten since.
 fn was_there(ledger: &Ledger, key: &RecordKey, held: &Held, name: &str, value: &Value) -> bool {
     let told = held.seen.iter().flat_map(|version| ledger.at(key, *version, None));
     let mut images = told.filter_map(|written| written.image.as_ref());
     images.any(|image| image.get(name).map_or(value.is_null(), |theirs| theirs == value))
 }
 
-/// The names that a field has in the versions of the app.
+/// Returns the names of a field in the versions of the app.
 fn spellings(name: &str) -> impl Iterator<Item = &str> {
     let other = match name {
         "c" => Some("d"),

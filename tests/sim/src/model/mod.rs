@@ -20,7 +20,8 @@
 //! - S12: cursors do not go back, unless another server was accepted.
 //! - S18: an upcast op has the result of the app's function on its remaining fields; no op keeps
 //!   the old form.
-//! - X3: a new epoch begins only if the server knows another continuation of this log.
+//! - X3: a new epoch begins only if the server's anchor belongs to another continuation of this
+//!   log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +53,7 @@ pub struct Model {
     /// The number of entries that were read before the book was reopened: the server may have done
     /// more since they were written.
     pub read_before: u64,
-    /// The hash of each.
+    /// The hash of each entry.
     pub hashes: Vec<Hash>,
     /// Each known record.
     pub records: BTreeMap<RecordKey, Held>,
@@ -60,9 +61,9 @@ pub struct Model {
     pub units: BTreeMap<UnitId, Vec<(RecordKey, Vec<OpId>)>>,
     /// All units that were ever planned.
     pub ever_planned: BTreeSet<UnitId>,
-    /// Those that ever did not get through while others did.
+    /// The units that ever did not get through while others did.
     pub suspected: BTreeSet<UnitId>,
-    /// Those that each unit carries on from.
+    /// The units that each unit replaces.
     replaced: BTreeMap<UnitId, Vec<UnitId>>,
     /// Every op ever made.
     pub ops: BTreeMap<OpId, Op>,
@@ -81,8 +82,8 @@ pub struct Model {
     /// The records that the accepted server lacks, or has in an older state, and that have no op
     /// of ours on them.
     pub owed: BTreeMap<RecordKey, Option<Image>>,
-    /// The changes of entity types that nobody has declared yet, by their entry and their index in
-    /// it.
+    /// The changes of entity types that the app has not declared yet, by their entry and their
+    /// index in it.
     pub aside: BTreeMap<(Seq, u32), Kept>,
     /// The entries that an opening may have added.
     pub upkeep: BTreeSet<u64>,
@@ -118,14 +119,14 @@ pub struct Op {
     pub place: OpPlace,
     /// The op that it corrects, or takes back.
     pub cites: Option<OpId>,
-    /// The version that its author saw.
+    /// The version that its author had read.
     pub base: Option<Version>,
-    /// The version that its author had read when it was made; `base` is a later one if it was sent
-    /// again.
+    /// The version that its author had read when the op was made. If the op was sent again, `base`
+    /// is a later version.
     pub made_on: Option<Version>,
-    /// The record that the app read then.
+    /// The record that the app read when the op was made.
     pub saw: Option<Image>,
-    /// How it ended.
+    /// The end of the op.
     pub end: Option<End>,
     /// Whether it ever was a dead letter.
     pub was_dead: bool,
@@ -285,7 +286,7 @@ impl Model {
     }
 
     /// Records the fields that an op removes without naming them: for a replace those that its
-    /// author knew of, for a creation those of the record before our deletion.
+    /// author had read, for a creation those of the record before our deletion.
     fn clear(&self, key: &RecordKey, waiting: &mut Waiting, kind: OpKind) {
         let Some(held) = self.records.get(key) else { return };
         let is_delete = |waiting: &Waiting| {
@@ -303,7 +304,7 @@ impl Model {
         let read =
             before.filter_map(|held| held.brings_back.clone()).flatten().map(|(name, _)| name);
         let mut known = held.confirmed.clone().unwrap_or_default();
-        // Nobody learns of fields that were removed below the floor.
+        // The server sends no stamps of fields that were removed below the floor.
         let floor = known.floor;
         known.fields.retain(|_, (stamp, value)| !value.is_null() || *stamp > floor);
         let names =
@@ -325,11 +326,11 @@ impl Model {
         })
     }
 
-    /// S18: every waiting op has the form of the app's version, and no record of a known type is
-    /// kept aside.
+    /// Checks S18: every waiting op has the form of the app's version, and no record of a known
+    /// type is kept aside.
     ///
     /// # Errors
-    /// [`Broken`] if something does not.
+    /// [`Broken`] if an op has another form, or such a record is kept aside.
     pub fn check_forms(&self, version: u32) -> Result<(), Broken> {
         for (key, waiting) in
             self.records.iter().flat_map(|(key, held)| held.tail.iter().map(move |op| (key, op)))

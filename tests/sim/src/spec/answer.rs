@@ -163,7 +163,7 @@ pub(super) fn change(
     };
     let edited_at = match (pulled.edited_ms, pulled.edited) {
         (Some(milliseconds), _) => at(milliseconds),
-        // After every stamp of the device, however far ahead its clock is.
+        // The stamp is after every stamp of the device, however far ahead the device's clock is.
         (None, Some(Edited::Later)) => at(0).max(Hlc::at(clock.now().wall)).next(),
         (None, _) => earlier,
     };

@@ -38,7 +38,7 @@ pub(super) struct Case {
     /// be another case.
     #[serde(default)]
     pub(super) one_run: Option<String>,
-    /// For people.
+    /// A note for people.
     #[serde(default, rename = "note")]
     _note: Option<String>,
 }
@@ -90,7 +90,7 @@ pub(super) struct Row {
     pub(super) deleted: bool,
 }
 
-/// An op that is owed at the start.
+/// An op that is pending at the start.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Queued {
@@ -106,7 +106,7 @@ pub(super) struct Queued {
     pub(super) tries: u32,
 }
 
-/// The app's declaration of an entity type. Absent members have the default.
+/// The app's declaration of an entity type. An absent member has the default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Declared {
@@ -116,13 +116,13 @@ pub(super) struct Declared {
     /// A higher priority is sent earlier.
     #[serde(default)]
     pub(super) priority: i32,
-    /// The same for creates, updates and deletes apart.
+    /// The priorities of creates, updates and deletes, where they differ.
     #[serde(default)]
     pub(super) priorities: HashMap<OpKind, i32>,
-    /// How conflicts are settled.
+    /// The policy of conflicts.
     #[serde(default)]
     pub(super) policy: Policy,
-    /// How conflicts of single fields are settled.
+    /// The policies of conflicts of single fields.
     #[serde(default)]
     pub(super) field_policies: BTreeMap<String, Policy>,
     /// Whether all fields of an edit win or lose together.
@@ -131,7 +131,7 @@ pub(super) struct Declared {
     /// How long an op can be undone.
     #[serde(default)]
     pub(super) undo_window_ms: u64,
-    /// The network that it wants.
+    /// Whether it needs an unmetered network.
     #[serde(default)]
     pub(super) unmetered: bool,
     /// Whether its records never leave the device.
@@ -146,16 +146,16 @@ pub(super) struct Declared {
     /// Fields without which the app's validator refuses a record.
     #[serde(default)]
     pub(super) required: Vec<String>,
-    /// The app's function that settles conflicts.
+    /// The app's function that resolves conflicts.
     #[serde(default)]
     pub(super) function: Option<String>,
-    /// The app's functions that settle conflicts of single fields.
+    /// The app's functions that resolve conflicts of single fields.
     #[serde(default)]
     pub(super) field_functions: BTreeMap<String, String>,
 }
 
 impl Declared {
-    /// Returns how much of an edit is settled at a time.
+    /// Returns how much of an edit is resolved at a time.
     pub(super) const fn granularity(&self) -> Granularity {
         if self.whole_record { Granularity::WholeRecord } else { Granularity::Field }
     }
@@ -203,7 +203,7 @@ pub(super) enum Step {
         /// The result of each record's unit.
         results: Vec<Answered>,
     },
-    /// Both.
+    /// Does a `BeginPush`, and then an `EndPush`.
     Push {
         /// The result of each record's unit.
         results: Vec<Answered>,
@@ -226,13 +226,13 @@ pub(super) enum Step {
         #[serde(default)]
         cursor: Option<u64>,
     },
-    /// New credentials.
+    /// The app has new credentials.
     TokenRefreshed {},
     /// A new version of the app or of the server.
     Upgraded {},
     /// Time passes, for the device and for the server.
     Clock {
-        /// How much.
+        /// The time that passes.
         #[serde(default)]
         advance_ms: i64,
         /// The amount by which the device's own wall clock is set forward, or back.
@@ -243,11 +243,11 @@ pub(super) enum Step {
     Retry {
         /// The records.
         keys: Vec<RecordKey>,
-        /// Only one of them, by its number from 0, oldest first.
+        /// The number of the only dead letter to send, from 0, oldest first.
         #[serde(default)]
         nth: Option<usize>,
     },
-    /// A person gives the dead letters of these records up.
+    /// A person discards the dead letters of these records.
     Discard {
         /// The records.
         keys: Vec<RecordKey>,
@@ -255,11 +255,11 @@ pub(super) enum Step {
         #[serde(default)]
         reason: String,
     },
-    /// A person undoes the last op of a record, or an earlier one.
+    /// A person undoes the last op of a record, or an earlier op.
     Undo {
         /// The record.
         key: RecordKey,
-        /// The number of the op, from 0, oldest first; the last one if absent.
+        /// The number of the op, from 0, oldest first; the last op if absent.
         #[serde(default)]
         nth: Option<usize>,
         /// The expected result of the undo: `annulled`, `compensated` or `nothing`.
@@ -270,11 +270,11 @@ pub(super) enum Step {
         /// The record.
         key: RecordKey,
     },
-    /// A person settles a record's open conflict.
+    /// A person resolves a record's open conflict.
     Choose {
         /// The record.
         key: RecordKey,
-        /// Which side.
+        /// The side that wins.
         choice: Side,
         /// The values, for `merged`.
         #[serde(default)]
@@ -286,11 +286,11 @@ pub(super) enum Step {
         key: RecordKey,
         /// The fields to change.
         payload: Fields,
-        /// Which of the record's dead letters, from 0.
+        /// The number of the dead letter among those of the record, from 0.
         #[serde(default)]
         nth: usize,
     },
-    /// The server is another life of itself from now on, as after a backup was restored.
+    /// The server has another epoch from now on, as after a backup was restored.
     Server {
         /// The number of the epoch.
         epoch: u8,
@@ -299,7 +299,7 @@ pub(super) enum Step {
     AcceptServer {},
     /// The network changes.
     Network {
-        /// Whether it costs by the byte.
+        /// Whether the network costs by the byte.
         metered: bool,
     },
     /// Another actor uses the book from now on.
@@ -357,7 +357,7 @@ pub(super) struct Answered {
     /// The server's code.
     #[serde(default)]
     pub(super) code: Option<String>,
-    /// The device must not send it again before this many milliseconds.
+    /// The shortest wait before the device sends the unit again, in milliseconds.
     #[serde(default)]
     pub(super) retry_after_ms: Option<u64>,
     /// When the server's row was edited, for a conflict.
@@ -369,15 +369,15 @@ pub(super) struct Answered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
-    /// Accepted now.
+    /// The unit is accepted now.
     Applied,
-    /// Accepted before.
+    /// The unit was accepted before.
     Duplicate,
     /// Another version is current.
     Conflict,
-    /// Never in this form.
+    /// The unit is refused for good.
     Rejected,
-    /// Not now.
+    /// The unit is not accepted now.
     Retryable,
     /// The credentials are no longer valid.
     AuthExpired,
@@ -391,9 +391,9 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Edited {
-    /// Before all of them.
+    /// The edit was before all of these ops.
     Earlier,
-    /// After all of them.
+    /// The edit was after all of these ops.
     Later,
 }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use fieldbook::audit::Hlc;
 use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
 
-/// When a case begins.
+/// The time at which a case begins.
 const BEGIN: i64 = 1_700_000_000_000;
-/// Changes of the server that were edited "earlier" are edited from here on.
+/// The first stamp of the changes of the server that a case calls "earlier".
 const EARLIER: i64 = BEGIN - 24 * 60 * 60 * 1_000;
 
 /// The clocks of a case.
@@ -17,7 +17,7 @@ pub(super) struct CaseClock {
     passed: AtomicI64,
     /// The amount by which the device's wall clock is ahead.
     ahead: AtomicI64,
-    /// How many changes were edited earlier.
+    /// The number of changes that were edited earlier.
     earlier: AtomicI64,
 }
 
@@ -36,7 +36,7 @@ impl CaseClock {
         self.ahead.fetch_add(milliseconds, Ordering::Relaxed);
     }
 
-    /// Lets time pass until the device's wall clock shows at least this.
+    /// Lets time pass until the device's wall clock shows at least this time.
     pub(super) fn pass(&self, wall: WallTime) {
         let shown = self.now().wall.milliseconds();
         self.advance(wall.milliseconds().saturating_sub(shown));
@@ -47,7 +47,7 @@ impl CaseClock {
         WallTime::from_milliseconds(BEGIN + self.passed.load(Ordering::Relaxed))
     }
 
-    /// Draws a stamp before every edit of the device; later ones are after earlier ones.
+    /// Draws a stamp before every edit of the device; each is after the earlier drawn stamps.
     pub(super) fn earlier(&self) -> Hlc {
         Hlc::at(WallTime::from_milliseconds(EARLIER + self.earlier.fetch_add(1, Ordering::Relaxed)))
     }

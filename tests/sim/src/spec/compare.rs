@@ -90,8 +90,8 @@ impl Compare {
         }
     }
 
-    /// Tries are given by record, in the order of the queue, or as one number for the only op that
-    /// is pending or dead.
+    /// Compares the tries. Tries are given by record, in the order of the queue, or as one number
+    /// for the only op that is pending or dead.
     fn tries(&mut self, expected: &Value, owed: &[Owed], dead: &[Letter]) {
         let by_record: BTreeMap<_, _> = owed
             .iter()
@@ -133,8 +133,8 @@ impl Compare {
         Ok(())
     }
 
-    /// A case has one cursor where the book has one for each entity type: all of them must be equal
-    /// to it.
+    /// Compares the cursor. A case has one cursor, and the book has one for each entity type: all
+    /// of these must equal the cursor of the case.
     fn cursor(&mut self, expected: Option<u64>, world: &World, book: &Book) -> Result<(), Fault> {
         let Some(expected) = expected else { return Ok(()) };
         let seen: BTreeMap<_, _> = book.snapshot()?.cursors()?.into_iter().collect();
@@ -150,7 +150,7 @@ impl Compare {
         Ok(())
     }
 
-    /// Each expected conflict is compared by the members that it has.
+    /// Compares the conflicts: of each expected conflict, the members that it names.
     fn settled(&mut self, expected: Option<&[Value]>, book: &Book) -> Result<(), Fault> {
         let Some(expected) = expected else { return Ok(()) };
         let seen: Vec<_> = book.conflicts().all()?.iter().map(conflict).collect();
@@ -207,7 +207,7 @@ impl Compare {
     }
 }
 
-/// A dead-lettered change, as the server was sent it.
+/// A dead letter, in the form in which its change was sent.
 struct Letter {
     key: RecordKey,
     tries: u32,

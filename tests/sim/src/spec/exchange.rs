@@ -18,7 +18,7 @@ use super::fault::Fault;
 use super::stamps::Known;
 use super::world::World;
 
-/// How much a push carries.
+/// The limits of a push.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Batch {
     pub(super) ops: usize,
@@ -97,8 +97,8 @@ impl World {
         Ok((!request.units.is_empty()).then_some(request))
     }
 
-    /// Returns how the next request is lost, if it is: nobody is reached, or nobody knows how far
-    /// it came.
+    /// Returns the failure of the next request, if it is lost: no server is reached, or nobody
+    /// knows whether the request arrived.
     pub(super) fn next_loss(&mut self) -> Option<Failure> {
         if !self.manner.lost_requests {
             return None;
@@ -158,7 +158,7 @@ impl World {
     }
 
     /// Returns whether the book would now plan something in place of a request in flight. A book
-    /// has one exchange at a time, so nobody would ask it to.
+    /// has one exchange at a time, so the loop never asks for such a plan.
     fn would_overtake(&self) -> Result<bool, Fault> {
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
         let plan = self.book()?.queue().plan();
@@ -207,8 +207,8 @@ impl World {
         };
         let mut request = match self.book()?.exchange().prepare(&ask)? {
             Next::Exchange(request) => request,
-            // The book asks for none while everything is parked, but a page in flight arrives all
-            // the same.
+            // The book asks for no page while everything is parked, but a page in flight arrives
+            // all the same.
             Next::Idle { .. } => self.request_for_page()?,
         };
         if is_late {
@@ -240,7 +240,7 @@ impl World {
         let mut known = Known::default();
         for key in keys {
             let row = snapshot.record(key)?;
-            // The state at a former server does not count for this one.
+            // The state at a former server does not count for this server.
             let Some(row) = row.filter(|row| row.version() != Some(Version::default())) else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! Why a case could not be run to its end.
+//! The reasons why a case is not run to its end.
 
 use fieldbook::Error;
 use fieldbook::error::StoreError;

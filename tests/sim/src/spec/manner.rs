@@ -17,7 +17,7 @@ pub struct Manner {
 }
 
 impl Manner {
-    /// Every manner and those that go together.
+    /// Every manner alone, and the manners that can be combined.
     pub const ALL: [Self; 6] = [
         Self { reopening: false, lost_requests: false, one_shot: false },
         Self { reopening: true, lost_requests: false, one_shot: false },

@@ -52,11 +52,11 @@ pub use manner::Manner;
 pub struct FileReport {
     /// How many cases passed.
     pub passed: usize,
-    /// How many are of a kind that is not run.
+    /// How many cases are of a kind that is not run.
     pub skipped: usize,
     /// The failures.
     pub failed: Vec<FailedCase>,
-    /// Lines that are no cases, from 1, and why.
+    /// The lines that are no cases, by number from 1, each with the reason.
     pub unreadable: Vec<(usize, String)>,
 }
 

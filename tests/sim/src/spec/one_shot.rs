@@ -16,7 +16,7 @@ use super::exchange::Batch;
 use super::fault::Fault;
 use super::world::World;
 
-/// The most exchanges that a process makes until it has sent something.
+/// The most exchanges that a process makes before it has sent something.
 const MOST_EXCHANGES: u32 = 3;
 
 impl World {
@@ -53,8 +53,8 @@ impl World {
             })?;
             let Some(sent) = sent else { return Ok(()) };
             if sent.units.is_empty() {
-                // It first asked whether the server answers. The next process does so too, and then
-                // sends.
+                // The process first asked whether the server answers. The next process does the
+                // same, and then sends.
                 continue;
             }
             if let Some(lost) = lost.filter(|lost| !lost.units.is_empty()) {
@@ -65,7 +65,7 @@ impl World {
         Ok(())
     }
 
-    /// Reads a page in its own process. Returns whether it asked for one.
+    /// Reads a page in its own process. Returns whether the process asked for a page.
     pub(super) fn pull_in_one_shot(
         &mut self,
         changes: &[Change],

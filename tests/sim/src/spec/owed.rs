@@ -85,7 +85,7 @@ fn waiting(tail: &Tail, schema: &Schema) -> Vec<Group> {
         if next.is_empty() && !heed_references {
             return groups;
         }
-        // The rest may refer to records that will never exist: it counts all the same.
+        // The remaining ops may refer to records that will never exist. They count all the same.
         heed_references = !next.is_empty();
         for place in next.iter().flat_map(|group| &group.records).flat_map(|(_, places)| places) {
             rows.remove(place);
@@ -112,7 +112,7 @@ fn copy(
 }
 
 fn planned(tail: &Tail, schema: &Schema, actor: &Actor) -> Vec<Group> {
-    // By then nothing backs off any more.
+    // At this time nothing backs off any more.
     let now = WallTime::from_milliseconds(i64::MAX);
     plan(&PlanInput::unbounded(tail, schema, &[], actor, now, &NoInspection)).groups
 }

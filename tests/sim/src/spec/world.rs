@@ -391,7 +391,7 @@ fn mutation(op: OpKind, key: RecordKey, payload: Option<Fields>) -> Mutation {
     Mutation { key, kind: op, fields: payload.unwrap_or_default().into(), cites: None }
 }
 
-/// Returns the word for a refusal.
+/// Returns the name that cases use for a refusal.
 fn word(rejected: &Rejected) -> &'static str {
     match rejected {
         Rejected::Exists(_) => "exists",

@@ -14,7 +14,7 @@ use super::world::{FIELDS, Ground, OPS_OF_A_DEVICE, Verb};
 
 /// The value of ops that write the same as others.
 const SHARED_VALUE: i64 = 9;
-/// An op writes this number plus its place among all ops.
+/// The base of the values: an op writes this number plus its place among all ops.
 const VALUES: i64 = 10;
 
 impl Verb {
@@ -135,7 +135,7 @@ impl State {
         Some(if unsent { came } else { came.made(number) })
     }
 
-    /// Has something done to an op at its device.
+    /// Runs an action on an op at the op's device.
     fn of_op(
         &self,
         ground: &Ground,

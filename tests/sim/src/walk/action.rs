@@ -10,51 +10,51 @@ use super::world::{Clocks, Ground, OPS_OF_A_DEVICE, Verb};
 pub enum Action {
     /// A person types an op.
     Type {
-        /// At which device.
+        /// The device.
         device: u8,
-        /// In which record.
+        /// The number of the record.
         record: u8,
         /// The action of the user.
         verb: Verb,
-        /// Whether with a value that others write too.
+        /// Whether the op writes a value that others write too.
         shared: bool,
         /// The device's clock, in milliseconds after the server's time.
         wall: i32,
     },
     /// A person undoes an op.
     Undo {
-        /// Which.
+        /// The number of the op.
         op: u8,
         /// The device's clock.
         wall: i32,
     },
     /// A person discards a dead letter.
     Discard {
-        /// Which.
+        /// The number of the op.
         op: u8,
     },
     /// A person sends a dead letter again.
     Retry {
-        /// Which.
+        /// The number of the op.
         op: u8,
     },
     /// A person chooses in an open conflict.
     Choose {
-        /// The device of the op in it.
+        /// The device of the op in the conflict.
         op: u8,
         /// The number of the op.
         number: u8,
-        /// Whether their own side.
+        /// Whether the person chooses the own side.
         mine: bool,
     },
     /// A person accepts the server that answered.
     Accept {
-        /// At which device.
+        /// The device.
         device: u8,
     },
     /// A device asks for a page, with or without its units.
     Send {
-        /// Which.
+        /// The device.
         device: u8,
         /// Whether it sends its units.
         push: bool,
@@ -63,7 +63,7 @@ pub enum Action {
     Arrive {
         /// The device.
         device: u8,
-        /// Which of theirs.
+        /// The number of the message among those of the device in flight.
         slot: u8,
         /// Whether a copy of it stays in flight.
         again: bool,
@@ -74,14 +74,14 @@ pub enum Action {
     LoseRequest {
         /// The device.
         device: u8,
-        /// Which of theirs.
+        /// The number of the message among those of the device in flight.
         slot: u8,
     },
     /// An answer reaches its device.
     Hear {
         /// The device.
         device: u8,
-        /// Which of theirs.
+        /// The number of the message among those of the device in flight.
         slot: u8,
         /// Whether a copy of it stays in flight.
         again: bool,
@@ -90,17 +90,17 @@ pub enum Action {
     LoseAnswer {
         /// The device.
         device: u8,
-        /// Which of theirs.
+        /// The number of the message among those of the device in flight.
         slot: u8,
     },
     /// A device no longer waits for an answer, which may still arrive.
     TimeOut {
-        /// Which.
+        /// The device.
         device: u8,
     },
     /// A device gives up its unanswered unit, without knowing whether it took effect.
     GiveUp {
-        /// Which.
+        /// The device.
         device: u8,
     },
     /// The server's store is backed up.
@@ -110,7 +110,7 @@ pub enum Action {
 }
 
 fn narrow(number: usize) -> u8 {
-    // A world has far fewer of anything.
+    // No number of a world exceeds a byte.
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
@@ -300,7 +300,7 @@ impl State {
             if mark - below > 1 {
                 walls.push(below + (mark - below) / 2);
             }
-            // Level with it.
+            // The stamp is level with the mark.
             walls.push(mark);
             below = mark;
         }
@@ -308,7 +308,7 @@ impl State {
         walls
     }
 
-    /// Returns the next action if nothing fails and nobody edits, discards, retries or chooses.
+    /// Returns the next action if nothing fails and no person edits, discards, retries or chooses.
     /// None: the state is at rest, if an answer is no event.
     pub(super) fn by_itself(&self) -> impl Iterator<Item = Action> + '_ {
         (0..self.devices.len()).filter_map(|number| self.delivery(number))

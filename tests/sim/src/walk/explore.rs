@@ -28,20 +28,20 @@ pub struct Walked {
     pub depth: usize,
     /// Whether all states were visited; otherwise the walk was cut.
     pub whole: bool,
-    /// How long it took.
+    /// The duration of the walk.
     pub took: Duration,
-    /// Which laws were broken.
+    /// The broken laws.
     pub broken: Vec<Found>,
 }
 
 /// A law that was broken.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Which law.
+    /// The law.
     pub law: Law,
     /// The number of states in which, or on the way from which, it was broken.
     pub times: u64,
-    /// Whether the rules are known not to keep it in this world yet.
+    /// Whether the rules are known not to keep the law in this world yet.
     pub not_yet: bool,
     /// The evidence at the end of the shortest path.
     pub what: String,

@@ -1,4 +1,4 @@
-//! The laws, by name, and the report of a broken one.
+//! The laws, by name, and the report of a broken law.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ pub enum Law {
     Outcome,
     /// A conflict is recorded only with writes that its author had not received.
     NoFalse,
-    /// A write that is not at the server in the end was overwritten by somebody who knew it, or is
-    /// recorded, or a person's decision ended it.
+    /// A write that is not at the server in the end was overwritten by an author who had read it,
+    /// or is recorded, or a person's decision ended it.
     NothingLost,
-    /// A write that somebody overwrote after reading it does not return.
+    /// A write does not return after an author who had read it has overwritten it.
     NothingTwice,
     /// Without faults the world comes to rest.
     Rest,
@@ -52,7 +52,7 @@ impl Law {
         }
     }
 
-    /// Finds a law by its word.
+    /// Finds a law by its name.
     pub fn parse(word: &str) -> Option<Self> {
         LAWS.into_iter().find(|law| law.as_str() == word)
     }
@@ -78,7 +78,7 @@ impl Broken {
         Self { law, what: what.into() }
     }
 
-    /// A rule or the fold failed.
+    /// Makes the report of a failure of a rule or of the fold.
     pub(super) fn unsound(error: &dyn std::error::Error) -> Self {
         let mut what = error.to_string();
         let mut source = error.source();

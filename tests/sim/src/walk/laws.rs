@@ -1,4 +1,4 @@
-//! The laws of every state, and those of a state at rest.
+//! The laws of every state, and the laws of a state at rest.
 //!
 //! The laws are about observable facts: the records of an app, its lists, its recorded conflicts,
 //! and the server's state; and about the true events, which are followed independently of the
@@ -13,7 +13,7 @@ use super::tell::op_name;
 use super::world::{FIELDS, Ground, OPS_OF_A_DEVICE, device_name};
 
 impl State {
-    /// Every op waits, or has ended.
+    /// Checks that every op waits or has ended.
     pub(super) fn check(&self, _: &Ground) -> Vec<Broken> {
         let mut broken = Vec::new();
         for (slot, ghost) in self.ghosts.each() {
@@ -71,8 +71,8 @@ impl State {
         }
     }
 
-    /// A write of an op that is not at the server was overwritten by somebody who knew it, is
-    /// recorded, or a person's decision ended it.
+    /// Checks that a write of an op that is not at the server was overwritten by an author who had
+    /// read it, is recorded, or a person's decision ended it.
     fn check_lost(&self, ground: &Ground, slot: usize, ghost: &OpGhost, broken: &mut Vec<Broken>) {
         if !matches!(ghost.fate, Fate::Acked | Fate::Superseded | Fate::NoEffect) {
             return;
@@ -103,7 +103,7 @@ impl State {
                     && it.record == ghost.record
                     && (on_record || made && (knowing || same))
             });
-            // An author who wrote after a deletion knew of it.
+            // An author who wrote after a deletion had read the deletion.
             let deleted = said == Said::Gone
                 && self.ghosts.each().any(|(other, it)| other != slot && it.made_on.has(slot));
             if !is_told && !deleted {
@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    /// A write that somebody overwrote after reading it does not return.
+    /// Checks that a write does not return after an author who had read it has overwritten it.
     fn check_twice(&self, ground: &Ground, broken: &mut Vec<Broken>) {
         let server = self.server.get();
         for (record, key) in ground.keys.iter().enumerate() {
@@ -150,7 +150,8 @@ impl State {
         }
     }
 
-    /// The server has the join of all accepted writes, with last write wins and without deletions.
+    /// Checks that the server has the join of all accepted writes, with last write wins and without
+    /// deletions.
     fn check_join(&self, ground: &Ground, broken: &mut Vec<Broken>) {
         let lww = ground.world.policies.iter().all(|policy| *policy == Policy::LastWriteWins);
         let deletes = self.ghosts.each().any(|(_, op)| op.kind == OpKind::Delete);

@@ -111,7 +111,7 @@ pub(super) fn name(ground: &Ground, state: &State) -> u64 {
             Token::Head(head) => {
                 let passed = stamps.partition_point(|stamp| stamp <= head) as u64;
                 let next = stamps.binary_search(&head.saturating_add(1)).is_ok();
-                // A clock that is right is always past it.
+                // A clock that is right is always past the clock of the log.
                 let counts = ground.world.clocks == Clocks::Any;
                 mixed.write_u64(if counts { passed * 2 + u64::from(next) } else { 0 });
             }
@@ -190,7 +190,7 @@ impl Hasher for Mixed {
     }
 }
 
-/// For maps with names as keys, which are hashes already.
+/// The hasher of maps whose keys are names, which are hashes already.
 pub(super) type ByName = BuildHasherDefault<Same>;
 
 /// Uses a name as its own hash.

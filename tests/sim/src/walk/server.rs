@@ -26,9 +26,9 @@ pub(super) const SERVER_TIME: i64 = 1_767_225_600_000;
 pub(super) struct Holding {
     /// Whether the record exists.
     pub(super) there: bool,
-    /// The op that made or deleted it; none for a given record.
+    /// The op that made or deleted the record; none for a given record.
     pub(super) life: Option<usize>,
-    /// Which op wrote each field last.
+    /// The op that wrote each field last.
     pub(super) fields: [Option<usize>; 2],
     /// Every op that ever took effect on it.
     pub(super) ops: Ops,
@@ -165,12 +165,12 @@ impl Server {
                     .unwrap_or_default();
                 for (number, (writer, name)) in holding.fields.iter_mut().zip(FIELDS).enumerate() {
                     let says = fields.has(name) || is_made || change.kind == OpKind::Replace;
-                    // A write below the present one does not win.
+                    // A write with an earlier stamp than the present write does not win.
                     if says && self.stands(change, name) {
                         let value = Said::by(Some(&fields), name);
                         let sent_by = || ghosts.writer(record, number, value, &slots).or(last);
-                        // What it made the record without was taken away by a deletion, or was
-                        // never there: nobody wrote that.
+                        // A field that the new record lacks was removed by a deletion, or never
+                        // existed. It has no writer.
                         *writer = if fields.has(name) || !is_made { sent_by() } else { None };
                     }
                 }

@@ -121,7 +121,7 @@ impl State {
         self.lines.get_mut(number)
     }
 
-    /// Returns a device's clock, after the server's time, when nobody edits.
+    /// Returns a device's clock, after the server's time, when no person edits.
     pub(super) fn at_rest(&self, ground: &Ground) -> i64 {
         if ground.world.clocks == Clocks::Any { 0 } else { i64::from(self.typed) * STEP }
     }
@@ -164,10 +164,10 @@ impl State {
     }
 }
 
-/// Has records at the server, and known to every device, that nobody of the world made.
+/// Makes records at the server that every device knows and that nobody of the world made.
 fn give(ground: &Ground, server: &mut Server, devices: &mut [Device]) -> Result<(), Broken> {
     let nobody = Ghosts::default();
-    // Another author made them earlier.
+    // Another author made these records earlier.
     let Some(moment) = ground.moment(0, 0) else { return Ok(()) };
     let moment = Moment { wall: WallTime::from_milliseconds(SERVER_TIME - STEP), ..moment };
     let mut author = Device::new(9, false, moment)?;

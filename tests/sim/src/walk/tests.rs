@@ -28,7 +28,7 @@ use crate::dice::Dice;
 const PATHS: u64 = 300;
 const STEPS: usize = 24;
 
-/// Real books and a server to which the same happens as in a walk.
+/// Real books and a server that repeat a walk.
 struct Mirror {
     books: Vec<Book>,
     clocks: Vec<SimClock>,
@@ -48,7 +48,7 @@ fn ask(push: bool) -> Ask {
 impl Mirror {
     fn of(ground: &Ground) -> Self {
         let count = ground.world.policies.len();
-        // The last one is of the author who made the given records earlier.
+        // The last clock is that of the author who made the given records earlier.
         let begins = |number| if number == count { SERVER_TIME - STEP } else { SERVER_TIME };
         let clocks: Vec<_> = (0..=count).map(|number| SimClock::new(begins(number))).collect();
         let book = |number: usize, clock: &SimClock| {
@@ -120,7 +120,7 @@ impl Mirror {
         answer
     }
 
-    /// Has the same happen as in a walk that was in this state.
+    /// Repeats an action of a walk that was in this state.
     fn act(&mut self, ground: &Ground, state: &State, after: &State, action: Action) {
         let walls = |wall: i64| SERVER_TIME + wall;
         for clock in &self.clocks {
@@ -317,7 +317,8 @@ fn conflict(row: &ConflictRow) -> String {
     )
 }
 
-/// Equal stamps are ordered by op ids, which are drawn differently there.
+/// Returns whether an action makes a stamp at the time of another one. Op ids order such stamps,
+/// and the books draw other ids.
 fn is_level(state: &State, action: Action) -> bool {
     let (Action::Type { wall, .. } | Action::Undo { wall, .. }) = action else { return false };
     let level = |(_, op): (usize, &super::rows::OpGhost)| {

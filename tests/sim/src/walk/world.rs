@@ -40,11 +40,11 @@ pub enum Verb {
     Choose,
 }
 
-/// Which stamps new ops can get.
+/// The stamps that new ops can get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Clocks {
     /// Any order that a clock within the bound allows: above the stamps that the author has read,
-    /// anywhere among the stamps of others, also equal to one.
+    /// anywhere among the stamps of others, also equal to such a stamp.
     Any,
     /// Every clock is right: a later op has a later stamp.
     Right,
@@ -52,7 +52,7 @@ pub enum Clocks {
     Ahead,
 }
 
-/// How often something may still happen.
+/// The numbers of events that may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Left {
     /// A message is lost, arrives twice, or is no longer waited for.
@@ -78,7 +78,7 @@ pub struct World {
     pub records: usize,
     /// The actions of people.
     pub verbs: &'static [Verb],
-    /// Which stamps new ops can get.
+    /// The stamps that new ops can get.
     pub clocks: Clocks,
     /// Whether ops may also write a value that others write too.
     pub equal_values: bool,
@@ -90,7 +90,7 @@ pub struct World {
     pub ids_fall: bool,
     /// Whether a refusal is forgotten, so that a late copy of the same unit may be accepted.
     pub forgets_refusals: bool,
-    /// How often something may go wrong.
+    /// The numbers of faults.
     pub left: Left,
     /// Laws that the rules do not keep in this world yet. They are counted, and fail nothing.
     pub not_yet: Vec<Law>,

@@ -66,9 +66,10 @@ impl World {
         self
     }
 
-    /// A write that the server accepted in an epoch before a restore, and that somebody overwrote
-    /// in the next epoch, can be lost without a record: nobody can find out whether its author had
-    /// read it. A value that the server has again can count as new.
+    /// Adds a restore, with the laws that it breaks. A write that the server accepted in an epoch
+    /// before a restore, and that somebody overwrote in the next epoch, can be lost without a
+    /// record: nobody can find out whether its author had read it. A value that the server has
+    /// again can count as new.
     fn restored(mut self) -> Self {
         self.left.restores = 1;
         self.not_yet(&[Law::NothingLost, Law::NoFalse])
@@ -131,7 +132,7 @@ fn one_edit_each() -> Vec<World> {
     all.into_iter().map(|world| World { enough: ENOUGH_OF_SMALL, ..world }).collect()
 }
 
-/// Worlds in which the last write wins.
+/// Returns worlds in which the last write wins.
 fn last_write_wins() -> Vec<World> {
     vec![
         world("edits", &[2, 2], EDITS).faults(1),
@@ -155,7 +156,7 @@ fn last_write_wins() -> Vec<World> {
     ]
 }
 
-/// Worlds with the other policies.
+/// Returns worlds with the other policies.
 fn with_policies() -> Vec<World> {
     vec![
         world("device wins", &[2, 2], NO_UNDO).policy(DeviceWins).faults(1).refused(),
@@ -179,7 +180,8 @@ fn with_policies() -> Vec<World> {
     ]
 }
 
-/// Two and two ops under each policy, without faults: chains of ops are where rules are thinnest.
+/// Returns worlds of two ops at each of two devices under each policy, without faults: rules about
+/// chains of ops are the most likely to be wrong.
 fn deep() -> Vec<World> {
     vec![
         world("chains", &[2, 2], SHORT).refused(),

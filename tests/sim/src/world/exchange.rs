@@ -47,7 +47,8 @@ impl World {
         Ok(Some(number))
     }
 
-    /// L5: that nobody was reached is no answer, so nothing is written and nothing is counted.
+    /// Checks L5: a request that reached no server changes nothing, so nothing is written or
+    /// counted.
     fn not_reached(
         &mut self,
         number: usize,
@@ -71,7 +72,7 @@ impl World {
         let next = device.book()?.exchange().prepare(ask);
         let Some(next) = device.called(next)? else { return Ok(None) };
         if device.disk().has_failed() {
-            // The power went before anything could leave.
+            // The power failed before the request could leave.
             return Ok(None);
         }
         device.observe(&self.server.ledger)?;
@@ -148,8 +149,8 @@ impl World {
         Ok(())
     }
 
-    /// L3: an answer of the book's own server and tenant ends every park because of another one,
-    /// without a person.
+    /// Checks L3: an answer of the book's own server and tenant ends every park because of another
+    /// server or tenant, without a person.
     fn check_owner(
         &mut self,
         number: usize,
@@ -190,9 +191,9 @@ impl World {
         Ok(())
     }
 
-    /// L5: an answer without our marker proves nothing about the sent units, and neither does a
-    /// fault of the server: it parks nothing, counts no try, makes no dead letter and moves no
-    /// cursor. It leaves no entry at all.
+    /// Checks L5: an answer without our marker proves nothing about the sent units, and neither
+    /// does a fault of the server: it parks nothing, counts no try, makes no dead letter and moves
+    /// no cursor. It leaves no entry at all.
     fn check_failure(&mut self, number: usize, failure: &Failure) -> Result<(), Broken> {
         let of_server = matches!(failure, Failure::Transient { .. });
         if !is_unmarked(failure) && !of_server {
@@ -256,8 +257,8 @@ impl World {
         Ok(())
     }
 
-    /// S9: the ops of one record take effect in the order in which they were made. An op that may
-    /// take effect twice may do so late.
+    /// Checks S9: the ops of one record take effect in the order in which they were made. An op
+    /// that may take effect twice may do so late.
     fn check_order(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
         let life = self.server.ledger.life();
         let device = get(&mut self.devices, number)?;
@@ -276,8 +277,8 @@ impl World {
         Ok(())
     }
 
-    /// S14: an edit replaces another device's value only if its author had read it, or a conflict
-    /// records it.
+    /// Checks S14: an edit replaces another device's value only if its author had read it, or a
+    /// conflict records it.
     fn check_on_record(&mut self, number: usize, overwrite: &Overwrite) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
         let Overwrite { key, field, value, since, by, ops } = overwrite;
@@ -291,7 +292,8 @@ impl World {
         let cited = ops.iter().filter_map(|op| device.model.ops.get(&op.cites?));
         let ops: Vec<_> = cited.filter(|op| op.was_dead).chain(ops.iter().copied()).collect();
         let seen = ops.iter().any(|op| op.base.is_some_and(|base| base >= *since));
-        // Nor is there a conflict if their value equals the one that the device last read.
+        // There is no conflict if the value of the others equals the value that the device read
+        // last.
         let held = device
             .model
             .records

@@ -14,7 +14,7 @@ use super::{World, entity_type, get, is_image, oracle};
 use crate::app::{ENTITIES, knows};
 use crate::broken::{Broken, ensure};
 
-/// How many rounds of everyone syncing may be needed.
+/// The most rounds in which all devices sync.
 const ROUNDS: usize = 60;
 /// The most exchanges of one device in a round. Each ends something, so the number of pending ops
 /// bounds them.
@@ -24,7 +24,7 @@ impl World {
     /// Ends all faults: disks and clocks are right, and messages in flight arrive or are lost.
     ///
     /// # Errors
-    /// [`Broken`] if that breaks something.
+    /// [`Broken`] if an invariant is broken.
     pub fn heal(&mut self) -> Result<(), Broken> {
         self.server.denied_actors.clear();
         self.server.denied_entities.clear();
@@ -38,7 +38,7 @@ impl World {
             device.disk().heal();
             device.clock.set_wall(now);
             self.settle(number)?;
-            // A call may have met the failure before it was called off.
+            // A call may have met the failure before the failure was cancelled.
             self.device(number)?.disk().heal();
         }
         self.devices.iter_mut().for_each(|device| device.cut_off = false);
@@ -61,7 +61,7 @@ impl World {
         Ok(())
     }
 
-    /// Syncs everyone until nothing is owed and nothing is new.
+    /// Syncs all devices until no op is pending and nothing is new.
     ///
     /// # Errors
     /// [`Broken`] if that does not end, or does not end in the same state for all.
@@ -94,14 +94,14 @@ impl World {
         ))
     }
 
-    /// A person decides on the dead letters: sends them again first, and discards those that are
-    /// refused again.
+    /// Decides on the dead letters like a person: sends them again first, and discards those that
+    /// are refused again.
     fn decide_letters(&mut self, number: usize, round: usize) -> Result<(), Broken> {
         let device = self.device(number)?;
         let dead: Vec<_> = device.model.dead().into_iter().collect();
         for op in dead {
             if !device.model.dead().contains(&op) {
-                // It ended with another one.
+                // The dead letter ended together with another one.
                 continue;
             }
             let book = device.book()?;
@@ -117,7 +117,7 @@ impl World {
         Ok(())
     }
 
-    /// A person chooses in every open conflict.
+    /// Chooses in every open conflict, like a person.
     fn decide_conflicts(&mut self, number: usize, round: usize) -> Result<(), Broken> {
         let conflicts = self.device(number)?.book()?.conflicts().all();
         let conflicts = conflicts.map_err(|error| Broken::new("S1", format!("{error:?}")))?;
@@ -128,7 +128,7 @@ impl World {
         Ok(())
     }
 
-    /// A person discards ops that refer to deleted records.
+    /// Discards ops that refer to deleted records, like a person.
     fn decide_held(&mut self, number: usize) -> Result<(), Broken> {
         let device = self.device(number)?;
         let book = device.book()?;
@@ -147,9 +147,9 @@ impl World {
         self.settle(number)
     }
 
-    /// A person decides on ops that were stale or ahead too often: sends them again first, and then
-    /// discards them. An edit of a record with a stamp far ahead of the time stays ahead until that
-    /// time is reached.
+    /// Decides like a person on ops that were stale or ahead too often: sends them again first, and
+    /// then discards them. An edit of a record with a stamp far ahead of the time stays ahead until
+    /// that time is reached.
     fn decide_parked(&mut self, number: usize, round: usize) -> Result<(), Broken> {
         let device = self.device(number)?;
         let book = device.book()?;
@@ -205,8 +205,8 @@ impl World {
         ))
     }
 
-    /// A healed server refuses a device only because it is another epoch than the one that the
-    /// device has read.
+    /// Checks a refusal. A healed server refuses a device only because it is another epoch than the
+    /// one that the device has read.
     fn hear_refusal(
         &mut self,
         number: usize,
@@ -221,8 +221,8 @@ impl World {
         Ok(true)
     }
 
-    /// L3, L2: a device at rest has nothing to send, knows when to wake, or names the person that
-    /// it waits for; and it has read the server's whole state.
+    /// Checks L3 and L2: a device at rest has nothing to send, has a time to wake, or names the
+    /// person that it waits for; and it has read the server's whole state.
     fn check_idle(&mut self, number: usize, wakes: bool) -> Result<(), Broken> {
         let device = get(&mut self.devices, number)?;
         let conflicts = device.book()?.conflicts().all();
@@ -251,7 +251,7 @@ impl World {
         oracle::check_read(device, &self.server.ledger)
     }
 
-    /// L2, S6: every op has its end, and every device reads the server's state.
+    /// Checks L2 and S6: every op has its end, and every device reads the server's state.
     fn check_agreement(&mut self) -> Result<(), Broken> {
         for number in 0..self.devices.len() {
             self.check(number, false)?;

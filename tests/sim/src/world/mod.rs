@@ -26,7 +26,7 @@ use crate::ledger::{Image, changed};
 use crate::run::Stats;
 use crate::server::Server;
 
-/// When every world begins: 2026-01-01.
+/// The time at which every world begins: 2026-01-01.
 const BEGINNING: i64 = 1_767_225_600_000;
 /// How often, in actions, tables are compared with the log and the log is verified.
 const THOROUGH_EVERY: u64 = 40;
@@ -368,7 +368,7 @@ fn key(entity: &str, id: usize) -> Result<RecordKey, Broken> {
 fn mutation(key: RecordKey, edit: &Edit, is_there: bool) -> Mutation {
     let fields: Fields =
         edit.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    // Some apps have values, some have text; the results must be the same.
+    // Some apps have values, and some have text. The results must be the same.
     let fields = match fields.checked() {
         Ok(json) if edit.record.is_multiple_of(2) => MutationFields::from(json),
         _ => fields.into(),

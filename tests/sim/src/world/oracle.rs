@@ -24,7 +24,7 @@ impl World {
         if thorough { self.check_thoroughly(number) } else { Ok(()) }
     }
 
-    /// S3, S4: the log verifies, and the tables are its fold.
+    /// Checks S3 and S4: the log verifies, and the tables are its fold.
     pub(super) fn check_thoroughly(&mut self, number: usize) -> Result<(), Broken> {
         let device = super::get(&mut self.devices, number)?;
         let book = device.book()?;
@@ -45,7 +45,7 @@ impl World {
     }
 }
 
-/// S15: the records that the app reads, and the confirmed ones, are the fold of the log.
+/// Checks S15: the records that the app reads, and the confirmed ones, are the fold of the log.
 fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
     let snapshot = device.book()?.snapshot().map_err(unreadable)?;
     for key in keys {
@@ -89,7 +89,8 @@ fn check_records(device: &Device, keys: &[RecordKey]) -> Result<(), Broken> {
     Ok(())
 }
 
-/// S5, S6, L3: dead letters are listed, and each op of the tail is planned or held for a reason.
+/// Checks S5, S6 and L3: dead letters are listed, and each op of the tail is planned or held for a
+/// reason.
 fn check_tail(device: &Device) -> Result<(), Broken> {
     let book = device.book()?;
     let listed = book.dead_letters().all().map_err(unreadable)?;
@@ -128,8 +129,8 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     })
 }
 
-/// S11: everything that the server did up to a cursor is applied, or kept aside. Of a server epoch
-/// that the device has not accepted yet it can know nothing.
+/// Checks S11: everything that the server did up to a cursor is applied, or kept aside. The device
+/// can have nothing of a server epoch that it has not accepted yet.
 fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     let model = &device.model;
     if model.server_epoch != ledger.epoch() || ledger.is_ambiguous(model.server_epoch) {
@@ -144,7 +145,7 @@ fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     Ok(())
 }
 
-/// L2: the server's whole state is applied, or kept aside.
+/// Checks L2: the server's whole state is applied, or kept aside.
 pub(super) fn check_read(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     let mut stored = ledger.now.current.iter();
     let missing = stored.find(|(key, stored)| !has(device, key, stored));
@@ -161,7 +162,7 @@ fn has(device: &Device, key: &RecordKey, stored: &Stored) -> bool {
     known >= Some(stored.version) || kept()
 }
 
-/// Returns whether anything is parked that new credentials and an upgrade do not set free.
+/// Returns whether a park remains after new credentials and an upgrade.
 pub(super) fn is_stuck(scope: &ParkScope) -> bool {
     !matches!(scope, ParkScope::Actor(_) | ParkScope::Entity(_) | ParkScope::Protocol)
 }

@@ -31,7 +31,7 @@ impl World {
         Ok(None)
     }
 
-    /// A device's wall clock is wrong for one edit and a minute.
+    /// Makes a device's wall clock wrong for one edit and a minute.
     pub(super) fn clock_strays(
         &mut self,
         number: usize,
@@ -79,7 +79,7 @@ impl World {
         Ok(Some(number))
     }
 
-    /// Copies a device's disk to a new device, which from then on is used like the first one.
+    /// Copies a device's disk to a new device, which from then on is used like the first device.
     pub(super) fn copy(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let copy = self.devices.len();
         if copy >= self.setup.devices + COPIES {
@@ -95,8 +95,8 @@ impl World {
         Ok(Some(copy))
     }
 
-    /// A person accepts the server that answers, if a decision is needed, and if it is the right
-    /// server.
+    /// Accepts like a person the server that answers, if a decision is needed, and if it is the
+    /// right server.
     pub(super) fn accept_server(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let right = self.server.identity().0;
         let device = self.device(number)?;
@@ -117,8 +117,8 @@ impl World {
         Ok(Some(number))
     }
 
-    /// X3: a head is anchored only if it extends the anchor before; one that extends it never
-    /// counts as a fork.
+    /// Checks X3: a head is anchored only if it extends the anchor before. A head that extends the
+    /// anchor never counts as a fork.
     pub(super) fn check_head(
         &mut self,
         number: usize,
@@ -126,7 +126,7 @@ impl World {
         answer: &ExchangeAnswer,
         anchored: Option<Receipt>,
     ) -> Result<(), Broken> {
-        // Versions, cursors and a head of another server epoch have no meaning for this one.
+        // Versions, cursors and a head of another server epoch have no meaning for this epoch.
         if !is_meant(request, answer) {
             let says_nothing =
                 answer.outcomes.is_empty() && answer.changes.is_empty() && answer.forked.is_none();

@@ -25,7 +25,7 @@ use fieldbook_projections::Tables;
 use super::{Device, Job, Moment, store};
 use crate::walk::law::{Broken, Law};
 
-/// How many changes a device asks for: all that a small world can have.
+/// The number of changes that a device asks for: a small world has fewer.
 const PAGE: u32 = 100;
 
 impl Device {
@@ -91,7 +91,7 @@ impl Device {
             .collect()
     }
 
-    /// Returns how far everything was read, if that is of the server that the book belongs to.
+    /// Returns the cursor of all entity types, if it belongs to the server that the book knows.
     pub(in crate::walk) fn others(&self) -> Option<Cursor> {
         let state = &self.tables.state;
         let known = self.others.as_ref();

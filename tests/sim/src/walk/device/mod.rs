@@ -57,11 +57,11 @@ pub(super) struct Device {
     pub(super) tail: Tail,
     /// The server's time, from its last answer.
     pub(super) heard: Option<ServerTime>,
-    /// How far everything was read of a life of a server.
+    /// The cursor of all entity types, and the server and epoch that it belongs to.
     pub(super) others: Option<((ServerId, ServerEpoch), Cursor)>,
-    /// How many ids it has drawn.
+    /// The number of ids that the device has drawn.
     pub(super) drawn: u16,
-    /// How many ops it has written.
+    /// The number of ops that the device has written.
     pub(super) ops: u8,
     /// Whether its op ids are below those of the devices before it.
     ids_fall: bool,

@@ -81,7 +81,7 @@ impl Device {
         self.job(moment, |job| job.write(mutation, None))
     }
 
-    /// Undoes an op whose record was `before` before it. False: there was nothing to take back.
+    /// Undoes an op whose record was `before` before it. False: the op had no effect to undo.
     pub(in crate::walk) fn undo(
         &mut self,
         moment: Moment<'_>,
@@ -126,7 +126,7 @@ impl Device {
         })
     }
 
-    /// Gives a dead letter up.
+    /// Discards a dead letter.
     pub(in crate::walk) fn discard(
         &mut self,
         moment: Moment<'_>,
@@ -188,7 +188,8 @@ impl Device {
         })
     }
 
-    /// Accepts the server that answered in place of the known one. False: there is none.
+    /// Accepts the server that answered in place of the known server. False: there is no such
+    /// server.
     pub(in crate::walk) fn accept_server(&mut self, moment: Moment<'_>) -> Result<bool, Broken> {
         let state = self.tables.state.clone();
         // Its latest epoch is the last that answered.

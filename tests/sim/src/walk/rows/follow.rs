@@ -23,7 +23,7 @@ struct Following<'a> {
     device: &'a Device,
     number: usize,
     ghosts: &'a mut Ghosts,
-    /// The records as they were before.
+    /// The records before the event.
     before: &'a [Option<Fields>],
     broken: Vec<Broken>,
 }
@@ -221,7 +221,7 @@ impl Following<'_> {
             let writer = FIELDS.iter().zip(holding.fields).find(|(field, _)| **field == name);
             match writer.and_then(|(_, writer)| writer).filter(|writer| !known.has(*writer)) {
                 Some(writer) => news = news.with(writer),
-                // If the record was deleted and made again, nobody wrote the field.
+                // If the record was deleted and made again, the field has no writer.
                 None if holding.ops.without(known).is_empty() => self.is_false(slot, name),
                 None => news = news.and(holding.ops.without(known)),
             }
@@ -230,8 +230,9 @@ impl Following<'_> {
         self.with_others(row, decisions, slot, news);
     }
 
-    /// Ops that were sent as one change make one conflict. The others are recorded with it if their
-    /// values are shown there, or if it is a conflict of the whole record and ends them too.
+    /// Records the other ops of a conflict. Ops that were sent as one change make one conflict. The
+    /// other ops are recorded with it if their values are shown there, or if it is a conflict of
+    /// the whole record and ends them too.
     fn with_others(&mut self, row: &ConflictRow, decisions: &[Decision], slot: usize, news: Ops) {
         let Ok(local) = row.local.to_fields() else { return };
         let first = self.number * OPS_OF_A_DEVICE;

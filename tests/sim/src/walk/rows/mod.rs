@@ -81,9 +81,9 @@ pub(super) enum Fate {
     Pending,
     Acked,
     Superseded,
-    /// The record had its values already, or it had arrived.
+    /// The record had the op's values already, or the op had arrived.
     NoEffect,
-    /// It was created and deleted, or undone, before it left.
+    /// The op created a record that was deleted, or was undone, before it left.
     Unsent,
     Discarded,
 }
@@ -195,7 +195,7 @@ pub(super) fn latest_stamp(device: &Device, key: &RecordKey) -> Hlc {
 pub(super) fn has_news(device: &Device, server: &Server) -> bool {
     let state = &device.tables.state;
     let Ok(identity) = server.authority.identity();
-    // Who waits for the owner of the book asks who is there.
+    // A device that waits for the owner of its book asks for the server's identity.
     if state.server.is_some_and(|known| known != identity)
         || state.rereading
         || waits_for_owner(state)
