@@ -75,8 +75,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let sent = change.fields.map(|index| sent_by.fields(index)).transpose();
             let sent = sent.map_err(|fault| self.damaged(fault))?.flatten().unwrap_or_default();
             if row.version() == Some(Version::default()) {
-                // The ops of given up units met this change of the accepted server
-                // (`rules::rebase`).
+                // The rebase has compared the ops of given up units with this change of the accepted
+                // server.
                 row.tail.iter_mut().for_each(|pending| pending.given_up = None);
             }
             let told = Confirmed {
