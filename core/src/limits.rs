@@ -149,8 +149,8 @@ pub const LAZY_LAG: u64 = 1_024;
 const _: () = assert!(ENTITY_TYPE_BYTES <= RECORD_ID_BYTES, "any name fits where an id does");
 const _: () = assert!(OP_BYTES <= TRANSACTION_BYTES);
 const _: () = assert!(TRANSACTION_BYTES < REQUEST_BYTES, "a whole transaction fits one request");
-// Every device can read everything that a server accepts. An answer is a page and one more commit,
-// outcomes and those of one more unit, a cursor for each entity type, and little else.
+// Every device can read everything that a server accepts. An answer has a page with one more
+// commit, outcomes with those of one more unit, a cursor for each entity type, and little else.
 const _: () = assert!(
     2 * (PAGE_BYTES + COMMIT_BYTES) + ENTITY_TYPES * (ENTITY_TYPE_BYTES + 20) + 1024 * 1024
         < ANSWER_BYTES,

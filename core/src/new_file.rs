@@ -4,7 +4,8 @@
 //! 1. A path has either the whole new file or its earlier content: the file is filled under another
 //!    name in the same folder, synced, and then moved to its path.
 //! 2. An existing file is never replaced.
-//! 3. A file that was made survives a loss of power. A failure leaves no file.
+//! 3. A file that was made survives a loss of power. A failure leaves no file, unless only the sync
+//!    of the folder fails.
 
 use std::fs::{File, OpenOptions};
 use std::io;
