@@ -7,7 +7,7 @@ use fieldbook::audit::Seq;
 use fieldbook::audit::entry::Meta;
 use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
 use fieldbook::record::OpId;
-use fieldbook::{Book, BookOptions, Error, Fields, RecordKey, Written};
+use fieldbook::{Book, BookOptions, Error, Fields, Mutation, RecordKey, Written};
 use serde_json::json;
 use shuttle::thread;
 
@@ -53,9 +53,14 @@ impl Stage {
             let stage = Self::on(SimDisk::empty());
             // The file grows here and not in the schedules, in which each sync must be that of a
             // commit.
-            let filler = Fields::from_value(json!({ "filler": "-".repeat(200_000) })).unwrap();
-            let filler = RecordKey::parse("filler", "1").map(|key| stage.book.create(key, filler));
-            filler.unwrap().unwrap();
+            let filler = Fields::from_value(json!({ "filler": "-".repeat(400) })).unwrap();
+            let keys: Vec<_> = (0..500)
+                .map(|number| RecordKey::parse("filler", &number.to_string()).unwrap())
+                .collect();
+            let created = keys.iter().map(|key| Mutation::create(key.clone(), filler.clone()));
+            stage.book.transaction(created.collect()).unwrap();
+            // The pages of deleted records are free for the schedules.
+            stage.book.transaction(keys.into_iter().map(Mutation::delete).collect()).unwrap();
             let disk = stage.disk.clone();
             stage.book.close().unwrap();
             disk.platter().image(Loss::Everything)
