@@ -113,12 +113,10 @@ pub struct Conflict {
 impl Conflict {
     /// Returns the name of the app's function that resolved a field, or the conflict as a whole.
     pub fn function_of(&self, field: Option<&str>) -> Option<&str> {
-        let found = self.functions.iter().find(|settled| settled.field.as_deref() == field);
-        found.map(|settled| settled.function.as_str())
+        SettledBy::function_of(&self.functions, field)
     }
 
     pub(crate) fn of(id: ConflictId, row: ConflictRow) -> Self {
-        let fields = row.fields.into_iter();
         Self {
             id,
             key: row.key,
@@ -129,9 +127,7 @@ impl Conflict {
             version: row.version,
             extent: row.extent,
             remote_edited_at: row.remote_edited_at,
-            fields: fields
-                .map(|(name, rule, winner)| ConflictedField { name, rule, winner })
-                .collect(),
+            fields: row.fields,
             winner: row.winner,
             rule: row.rule,
             base: row.base,

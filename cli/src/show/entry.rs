@@ -5,7 +5,7 @@ use fieldbook::RecordKey;
 use fieldbook::audit::Hlc;
 use fieldbook::audit::entry::{
     ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta,
-    OutcomeClass, OutcomeMeta, PlannedOp, PlannedUnit, Restamp, Upstream, Verb, Winner,
+    OutcomeClass, OutcomeMeta, PlannedOp, PlannedUnit, Restamp, SettledBy, Upstream, Verb, Winner,
 };
 use fieldbook::host::WallTime;
 use fieldbook::record::{OpPlace, Version};
@@ -228,28 +228,26 @@ fn names(fields: &[String]) -> String {
     some(fields.iter().map(name))
 }
 
-/// Returns how a conflict was settled, field by field if it has fields.
+/// Returns how a conflict was resolved, field by field if it has fields.
 pub(crate) fn settled(conflict: &Conflicted) -> String {
     if conflict.fields.is_empty() {
         let side = match (conflict.winner, conflict.extent) {
             (Winner::Remote, Extent::Deleted) => "remote wins, the record stays deleted",
             (winner, _) => words::winner(winner),
         };
-        return format!("{side} ({})", words::rule(conflict.rule, function_of(conflict, None)));
+        return format!(
+            "{side} ({})",
+            words::rule(conflict.rule, SettledBy::function_of(&conflict.functions, None))
+        );
     }
     some(conflict.fields.iter().map(|field| {
         format!(
             "{}: {} ({})",
             name(&field.name),
             words::winner(field.winner),
-            words::rule(field.rule, function_of(conflict, Some(&field.name)))
+            words::rule(field.rule, SettledBy::function_of(&conflict.functions, Some(&field.name)))
         )
     }))
-}
-
-fn function_of<'c>(conflict: &'c Conflicted, field: Option<&str>) -> Option<&'c str> {
-    let found = conflict.functions.iter().find(|settled| settled.field.as_deref() == field);
-    found.map(|settled| settled.function.as_str())
 }
 
 /// Returns the ops of an intent with their places.

@@ -440,3 +440,13 @@ pub enum EntryError {
         bytes: usize,
     },
 }
+
+// Apart from the type: the tests compile the file of the type again, with another codec.
+impl SettledBy {
+    /// Returns the name of the function that resolved a field, or the whole record; `None` if no
+    /// function did.
+    pub fn function_of<'s>(all: &'s [Self], field: Option<&str>) -> Option<&'s str> {
+        let found = all.iter().find(|settled| settled.field.as_deref() == field);
+        found.map(|settled| settled.function.as_str())
+    }
+}

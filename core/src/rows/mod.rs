@@ -8,7 +8,9 @@ mod layout;
 mod record;
 
 use crate::codec::{Decode, Encode, is_part, stored_by_members};
-use crate::entry::{Extent, ParkScope, PlannedChange, PlannedOp, Receipt, SettledBy, Winner};
+use crate::entry::{
+    ConflictedField, Extent, ParkScope, PlannedChange, PlannedOp, Receipt, SettledBy, Winner,
+};
 use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::{Actor, RecordKey};
@@ -90,7 +92,7 @@ pub struct ConflictRow {
     /// When the server's side was edited.
     pub remote_edited_at: Hlc,
     /// Each field with its rule and its winner.
-    pub fields: Vec<(String, Policy, Winner)>,
+    pub fields: Vec<ConflictedField>,
     /// The winner of the record as a whole.
     pub winner: Winner,
     /// The policy for the record as a whole.
@@ -112,12 +114,6 @@ pub struct ConflictRow {
 }
 
 impl ConflictRow {
-    /// Returns the name of the app's function that settled a field, or the whole.
-    pub fn function_of(&self, field: Option<&str>) -> Option<&str> {
-        let found = self.functions.iter().find(|settled| settled.field.as_deref() == field);
-        found.map(|settled| settled.function.as_str())
-    }
-
     /// Closes the conflict with its winner, if it is open.
     pub fn close(&mut self, winner: Winner, merged: Option<&FieldsJson>) {
         if !self.open {
@@ -126,11 +122,8 @@ impl ConflictRow {
         self.open = false;
         self.winner = winner;
         self.merged = merged.cloned().or(self.merged.take());
-        for (.., of_field) in
-            self.fields.iter_mut().filter(|(.., of_field)| *of_field == Winner::Undecided)
-        {
-            *of_field = winner;
-        }
+        let undecided = |field: &&mut ConflictedField| field.winner == Winner::Undecided;
+        self.fields.iter_mut().filter(undecided).for_each(|field| field.winner = winner);
     }
 }
 

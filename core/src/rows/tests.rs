@@ -18,8 +18,16 @@ fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {
         extent: Extent::Whole,
         remote_edited_at: Hlc::ZERO,
         fields: vec![
-            ("a".to_owned(), Policy::Manual, Winner::Undecided),
-            ("b".to_owned(), Policy::LastWriteWins, Winner::Local),
+            ConflictedField {
+                name: "a".to_owned(),
+                rule: Policy::Manual,
+                winner: Winner::Undecided,
+            },
+            ConflictedField {
+                name: "b".to_owned(),
+                rule: Policy::LastWriteWins,
+                winner: Winner::Local,
+            },
         ],
         winner: Winner::Undecided,
         rule: Policy::Manual,
@@ -33,7 +41,7 @@ fn a_conflict_keeps_what_a_person_chose_and_is_closed_once() {
     };
     row.close(Winner::Remote, None);
     row.close(Winner::Local, None);
-    let winners: Vec<_> = row.fields.iter().map(|(.., winner)| *winner).collect();
+    let winners: Vec<_> = row.fields.iter().map(|field| field.winner).collect();
     assert_eq!(
         (row.open, row.winner, winners),
         (false, Winner::Remote, vec![Winner::Remote, Winner::Local])
@@ -224,4 +232,16 @@ fn an_op_made_now_has_to_be_above_every_stamp_that_its_author_reads() {
         EditStamp { edited_at: at(8), op: op(2) },
         "a policy raised one of its fields"
     );
+}
+
+/// Rows that were written with the three values in a row are read as fields.
+#[test]
+fn a_field_of_a_conflict_has_the_bytes_of_its_name_rule_and_winner() {
+    let parts = ("a".to_owned(), Policy::Manual, Winner::Undecided);
+    let (name, rule, winner) = parts.clone();
+    let field = ConflictedField { name, rule, winner };
+    let (mut of_field, mut of_parts) = (Vec::new(), Vec::new());
+    codec::write_behind(&mut of_field, &field, "a field").unwrap();
+    codec::write_behind(&mut of_parts, &parts, "its parts").unwrap();
+    assert_eq!(of_field, of_parts);
 }

@@ -90,8 +90,8 @@ pub fn choose(
             Chosen { dropped, ends, given_up, ..stands(Winner::Remote, None) }
         }
         Choice::Remote => {
-            let open = conflict.fields.iter().filter(|(.., winner)| *winner == Winner::Undecided);
-            let lost: Vec<_> = open.map(|(name, ..)| name.clone()).collect();
+            let open = conflict.fields.iter().filter(|field| field.winner == Winner::Undecided);
+            let lost: Vec<_> = open.map(|field| field.name.clone()).collect();
             let mut chosen = stands(Winner::Remote, None);
             for op in tail.iter().filter(waits).filter(|op| op.op.place <= conflict.op.place) {
                 let loses: Vec<_> = lost

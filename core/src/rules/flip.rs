@@ -20,7 +20,7 @@
 use serde_json::Value;
 
 use super::not_possible::NotPossible;
-use crate::entry::{Extent, Winner};
+use crate::entry::{ConflictedField, Extent, Winner};
 use crate::fields::Fields;
 use crate::op::{Mutation, OpKind};
 use crate::rows::ConflictRow;
@@ -78,7 +78,7 @@ pub fn flip(
 
 fn flip_fields(conflict: &ConflictRow, values: &FlipFields) -> Mutation {
     let mut patch = Fields::new();
-    for (name, _, winner) in &conflict.fields {
+    for ConflictedField { name, winner, .. } in &conflict.fields {
         let other = if *winner == Winner::Remote { &values.local } else { &values.remote };
         patch.set(name, other.get(name).cloned().unwrap_or(Value::Null));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::desk::{Desk, key, op_id, unit_id};
-use crate::entry::{Extent, PlannedChange, PlannedOp, Winner};
+use crate::entry::{ConflictedField, Extent, PlannedChange, PlannedOp, Winner};
 use crate::fields::Fields;
 use crate::ids::{DeviceId, Epoch, RequestId, ServerEpoch, ServerId};
 use crate::names::Actor;
@@ -118,7 +118,11 @@ pub(super) fn conflict(
         remote_edited_at: Hlc::ZERO,
         fields: settled
             .iter()
-            .map(|(name, winner)| ((*name).to_owned(), policy, *winner))
+            .map(|(name, winner)| ConflictedField {
+                name: (*name).to_owned(),
+                rule: policy,
+                winner: *winner,
+            })
             .collect(),
         winner,
         rule: policy,

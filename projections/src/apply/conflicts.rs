@@ -27,11 +27,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             version: conflict.version,
             extent: conflict.extent,
             remote_edited_at: conflict.remote_edited_at,
-            fields: conflict
-                .fields
-                .iter()
-                .map(|field| (field.name.clone(), field.rule, field.winner))
-                .collect(),
+            fields: conflict.fields.clone(),
             winner: conflict.winner,
             rule: conflict.rule,
             base: self.json(conflict.base)?,

@@ -26,7 +26,7 @@ mod words;
 pub use explanation::{ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Seen};
 
 use super::status::{Known, RecordState};
-use crate::entry::{ConflictedField, Extent};
+use crate::entry::Extent;
 use crate::names::RecordKey;
 use crate::numbers::ConflictId;
 use crate::op::OpPlace;
@@ -126,7 +126,6 @@ fn seen(row: &RecordRow) -> Seen {
 }
 
 fn conflict(id: ConflictId, row: &ConflictRow) -> ExplainedConflict {
-    let fields = row.fields.iter().cloned();
     ExplainedConflict {
         id,
         at: row.at,
@@ -134,7 +133,7 @@ fn conflict(id: ConflictId, row: &ConflictRow) -> ExplainedConflict {
         kind: row.kind,
         version: row.version,
         deleted_by_server: row.extent == Extent::Deleted,
-        fields: fields.map(|(name, rule, winner)| ConflictedField { name, rule, winner }).collect(),
+        fields: row.fields.clone(),
         winner: row.winner,
         rule: row.rule,
         functions: row.functions.clone(),

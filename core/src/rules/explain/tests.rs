@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::*;
-use crate::entry::{FieldsSource, ParkScope, PlannedChange, PlannedOp, SettledBy, Winner};
+use crate::entry::{
+    ConflictedField, FieldsSource, ParkScope, PlannedChange, PlannedOp, SettledBy, Winner,
+};
 use crate::fields::Fields;
 use crate::ids::{OpId, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::Actor;
@@ -243,8 +245,16 @@ fn conflict_row(open: bool) -> ConflictRow {
         extent: Extent::Partial,
         remote_edited_at: Hlc::from_bits(2),
         fields: vec![
-            ("name".to_owned(), Policy::Function, Winner::Remote),
-            ("stage".to_owned(), Policy::LastWriteWins, Winner::Local),
+            ConflictedField {
+                name: "name".to_owned(),
+                rule: Policy::Function,
+                winner: Winner::Remote,
+            },
+            ConflictedField {
+                name: "stage".to_owned(),
+                rule: Policy::LastWriteWins,
+                winner: Winner::Local,
+            },
         ],
         winner: Winner::Merged,
         rule: Policy::LastWriteWins,
@@ -329,8 +339,8 @@ fn fields_that_were_settled_alike_are_told_together() {
     let mut known = Record::with_ops(1).meeting(false);
     let (_, conflict) = known.conflicts.first_mut().unwrap();
     conflict.functions.clear();
-    for (_, rule, winner) in &mut conflict.fields {
-        (*rule, *winner) = (Policy::Max, Winner::Remote);
+    for field in &mut conflict.fields {
+        (field.rule, field.winner) = (Policy::Max, Winner::Remote);
     }
     known.says("both sides had changed `name` and `stage`; the server won (max)");
 }

@@ -1,7 +1,7 @@
 //! The words of an explanation. Short, for people, one sentence each.
 
 use super::{ExplainedConflict, ExplainedOp, Explanation, Seen};
-use crate::entry::{ConflictedField, Winner};
+use crate::entry::{ConflictedField, SettledBy, Winner};
 use crate::op::OpKind;
 use crate::rules::status::words::counted;
 use crate::rules::status::{OpState, ParkReason};
@@ -128,11 +128,8 @@ fn conflict(conflict: &ExplainedConflict) -> String {
         .first()
         .map_or((conflict.rule, conflict.winner), |field| (field.rule, field.winner));
     let named = |field: Option<&str>, rule: Policy| {
-        let by = conflict.functions.iter().find(|settled| settled.field.as_deref() == field);
-        by.map_or_else(
-            || rule.as_str().to_owned(),
-            |by| format!("the app's rule \"{}\"", by.function),
-        )
+        let by = SettledBy::function_of(&conflict.functions, field);
+        by.map_or_else(|| rule.as_str().to_owned(), |by| format!("the app's rule \"{by}\""))
     };
     let first = conflict.fields.first().map(|field| field.name.as_str());
     let settled = if conflict.open {

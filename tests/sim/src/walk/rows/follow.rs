@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use fieldbook_core::entry::{
-    Annulled, AnnulledReason, Control, Decision, Entry, Extent, Meta, PlannedOp,
+    Annulled, AnnulledReason, ConflictedField, Control, Decision, Entry, Extent, Meta, PlannedOp,
 };
 use fieldbook_core::protocol::{Change, ExchangeAnswer, Outcome};
 use fieldbook_core::rows::ConflictRow;
@@ -217,7 +217,7 @@ impl Following<'_> {
                 self.is_false(slot, "the record");
             }
         }
-        for (name, ..) in &row.fields {
+        for ConflictedField { name, .. } in &row.fields {
             let writer = FIELDS.iter().zip(holding.fields).find(|(field, _)| **field == name);
             match writer.and_then(|(_, writer)| writer).filter(|writer| !known.has(*writer)) {
                 Some(writer) => news = news.with(writer),

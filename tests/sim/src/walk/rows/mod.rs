@@ -226,7 +226,7 @@ pub(super) fn on_record(ground: &Ground, device: &Device) -> Vec<String> {
     let mut lines = Vec::new();
     for row in device.tables.conflicts.values() {
         let op = ground.slot(&row.op.id).map_or_else(String::new, super::tell::op_name);
-        let each = row.fields.iter().map(|(name, _, winner)| format!("{name} {winner:?}"));
+        let each = row.fields.iter().map(|field| format!("{} {:?}", field.name, field.winner));
         let each = each.collect::<Vec<_>>().join(", ");
         let each = if each.is_empty() { format!("as a whole {:?}", row.winner) } else { each };
         let words = |json: &FieldsJson| words(json.to_fields().ok().as_ref());

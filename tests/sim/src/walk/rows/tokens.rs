@@ -5,7 +5,7 @@
 //! entries of ended ops, times for people), the count of stale answers (it goes to twenty, and a
 //! small world is at rest before), and hashes.
 
-use fieldbook_core::entry::{FieldsSource, ParkScope};
+use fieldbook_core::entry::{ConflictedField, FieldsSource, ParkScope};
 use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
 use fieldbook_core::record::{EditStamp, FieldWrites, Pending, SentFor};
 use fieldbook_core::rows::{Confirmed, RecordRow, UnitRow};
@@ -141,7 +141,7 @@ pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
     device.others().iter().for_each(|others| told.cursor(others));
     for row in super::open_conflicts(device) {
         told.op(&row.op.id);
-        for (name, _, winner) in &row.fields {
+        for ConflictedField { name, winner, .. } in &row.fields {
             told.text(name);
             told.number(*winner as u64);
         }
