@@ -38,7 +38,8 @@ fresh() {
         cd "$folder"
         fieldbook serve --data crm.store --listen "$address" &
         trap 'kill $! 2>/dev/null || true' EXIT
-        until curl -sf "http://$address/v1/ready" >/dev/null; do sleep 0.1; done
+        # A server that does not start, as on a port in use, fails the step.
+        curl -sf --retry 100 --retry-delay 0 --retry-connrefused --retry-max-time 30 "http://$address/v1/ready" >/dev/null
         "$(realpath "$repository/${CARGO_TARGET_DIR:-target}/fresh/debug/my-crm")" | tee printed
         grep -q ' ops acked, stopped: Idle$\|1 ops acked, Idle$' printed || { echo "it did not sync" >&2; exit 1; }
     )

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use fieldbook::host::WallTime;
+use fieldbook::host::{Clock, SystemClock};
 use fieldbook::sync::protocol::{ExchangeRequest, Failure};
 use fieldbook::sync::{BoxFuture, Received, Remote, RemoteError, ServerEpoch, ServerId};
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
@@ -24,8 +24,9 @@ impl LocalServer {
             retry_after: None,
             marked: true,
         };
+        let now = SystemClock::new().now().wall;
         let mut authority = self.0.lock().map_err(|_| failed("poisoned"))?;
-        let answer = exchange(&mut *authority, request, now(), &Caller::Anyone, &Quota::default());
+        let answer = exchange(&mut *authority, request, now, &Caller::Anyone, &Quota::default());
         let answer = answer.map_err(|error| match error {
             ExchangeError::Refused(refusal) => refusal.into(),
             _ => failed("store_failed"),
@@ -41,11 +42,4 @@ impl Remote for LocalServer {
     ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         Box::pin(async move { Ok(self.answer(request)?) })
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an example reads the clock itself")]
-fn now() -> WallTime {
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let milliseconds = since_1970.map_or(0, |elapsed| elapsed.as_millis());
-    WallTime::from_milliseconds(i64::try_from(milliseconds).unwrap_or(i64::MAX))
 }
