@@ -32,9 +32,9 @@ enum Verb {
     List(ListArgs),
     /// Show one: the earlier, the local and the remote values, and the result
     Show(ShowArgs),
-    /// Settle an open conflict
+    /// Resolve an open conflict
     Keep(KeepArgs),
-    /// Let the other side of a settled conflict win
+    /// Let the other side of a resolved conflict win
     Flip(FlipArgs),
 }
 
@@ -202,14 +202,14 @@ fn field_by_field(conflict: &Conflict, full: bool, output: &mut Output) -> Resul
             (Winner::Merged, Some(merged)) => format!("merged: {}", value(merged, name)),
             _ => words::winner(*winner).to_owned(),
         };
-        let (was, mine, theirs) = (value(&base, name), value(&local, name), value(&remote, name));
+        let [was, here, there] = [&base, &local, &remote].map(|side| value(side, name));
         let name_shown = Text::name(name);
         row!(
             fields,
             name_shown,
             was,
-            mine,
-            theirs,
+            here,
+            there,
             words::rule(*rule, conflict.function_of(Some(name))),
             outcome
         );
@@ -243,7 +243,7 @@ fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
     book.conflicts().resolve(args.id, choice)?;
     let outcome = words::outcome(&book.conflicts().get(args.id)?);
     book.close()?;
-    writeln!(output, "settled {}: {outcome}", args.id)?;
+    writeln!(output, "resolved {}: {outcome}", args.id)?;
     Ok(())
 }
 
@@ -260,7 +260,7 @@ fn flip(args: &FlipArgs, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens a book to settle one of its conflicts, as the author of the local change.
+/// Opens a book to resolve one of its conflicts, as the author of the local change.
 fn open_for(path: &Path, id: ConflictId, writer: &Writer) -> Result<Book, Failure> {
     let book = writer.open(path)?;
     match book.conflicts().get(id) {
