@@ -294,6 +294,25 @@ step-guide() {
     done
 }
 
+# Shows history pages in a browser and compares them with the program's own answers: books of the
+# shipped history at 50 positions each, values that want to be more than text, a large book.
+step-page() {
+    [[ -f tests/page/check.py ]] || { absent "there is no tests/page"; return; }
+    local folder books program=$target_folder/release/fieldbook
+    need_program chromium chromium
+    cargo build --release -p fieldbook-cli
+    folder=$(mktemp -d)
+    "$program" play play/data/crm-history/openstates-vt-de.jsonl.gz --books "$folder/books" >"$folder/play.txt"
+    # The two largest books have pages, conflicts and transactions.
+    mapfile -t books < <(find "$folder/books" -name '*.book' -printf '%s %p\n' | sort -rn | sed -n '1,2s/^[0-9]* //p')
+    counted ': equal$' python3 tests/page/check.py "$program" "${books[@]}"
+    counted 'are text' python3 tests/page/check.py "$program" --hostile
+    "$program" play "$folder/stream" --generate 20000 --devices 1 --oracle "$folder/final"
+    "$program" play "$folder/stream" --books "$folder/large" >"$folder/play.txt"
+    counted '^page of ' python3 tests/page/check.py "$program" --speed "$(find "$folder/large" -name '*.book')"
+    rm -rf "$folder"
+}
+
 # Measures the times of a device of one tenant, alone and while another tenant hinders it as much as
 # it can, and the server's memory.
 step-door() {

@@ -37,10 +37,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (ann, bob) = (open("ann")?, open("bob")?);
     let lead: RecordKey = "lead/42".parse()?;
     let edit = |book: &Book, fields| {
-        book.update(lead.clone(), Fields::from_value(fields)?).map_err(Box::<dyn Error>::from)
+        book.records()
+            .update(lead.clone(), Fields::from_value(fields)?)
+            .map_err(Box::<dyn Error>::from)
     };
 
-    ann.create(lead.clone(), Fields::from_value(json!({"name": "Mueller", "stage": "new"}))?)?;
+    ann.records()
+        .create(lead.clone(), Fields::from_value(json!({"name": "Mueller", "stage": "new"}))?)?;
     ann.sync(&server, &RunOptions::default()).await?;
     bob.sync(&server, &RunOptions::default()).await?;
 
@@ -67,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ann.sync(&server, &RunOptions::default()).await?;
 
     for (name, book) in [("ann", &ann), ("bob", &bob)] {
-        let record = book.get_record(&lead)?.ok_or("the lead is gone")?;
+        let record = book.records().get(&lead)?.ok_or("the lead is gone")?;
         println!("{name} reads {}", record.json.as_str());
     }
     Ok(())

@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("ann")?)?;
     let remote = Flaky { server: LocalServer::new(), requests: AtomicU32::new(0) };
-    book.create("lead/42".parse()?, Fields::from_value(json!({"name": "Mueller"}))?)?;
+    book.records().create("lead/42".parse()?, Fields::from_value(json!({"name": "Mueller"}))?)?;
     for _ in 0..2 {
         let report = book.sync(&remote, &RunOptions::default()).await?;
         println!(

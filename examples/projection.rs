@@ -59,12 +59,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = BookOptions::new("ann")?.projection(Pipeline)?;
     let book = Book::create_new(folder.path().join("crm.book"), options)?;
     for (id, value) in [("lead/1", 900), ("lead/2", 100), ("lead/3", 250)] {
-        book.create(id.parse()?, Fields::from_value(json!({"stage": "new", "value": value}))?)?;
+        book.records()
+            .create(id.parse()?, Fields::from_value(json!({"stage": "new", "value": value}))?)?;
     }
     println!("three new leads:");
     print(&book)?;
-    book.update("lead/1".parse()?, Fields::from_value(json!({"stage": "won"}))?)?;
-    book.delete("lead/3".parse()?)?;
+    book.records().update("lead/1".parse()?, Fields::from_value(json!({"stage": "won"}))?)?;
+    book.records().delete("lead/3".parse()?)?;
     println!("one of them won, one deleted:");
     print(&book)
 }

@@ -5,20 +5,20 @@
 //! chained by hashes. The tables that the app reads are folded from it, and can be folded again.
 //!
 //! ```
-//! use fieldbook::audit::{verify_export, Seq};
+//! use fieldbook::audit::{verify_export, Moment};
 //! use fieldbook::{Book, BookOptions, Fields, RecordKey};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
 //! let lead: RecordKey = "lead/42".parse()?;
-//! book.create(lead.clone(), Fields::parse(r#"{"name":"Ann"}"#)?)?;
+//! book.records().create(lead.clone(), Fields::parse(r#"{"name":"Ann"}"#)?)?;
 //! let then = book.audit().head()?.expect("something was written").seq;
-//! book.update(lead.clone(), Fields::parse(r#"{"name":"Anna"}"#)?)?;
+//! book.records().update(lead.clone(), Fields::parse(r#"{"name":"Anna"}"#)?)?;
 //!
 //! // The record's history, the book as it was before, and why the record is not synced.
 //! assert_eq!(book.audit().timeline(&lead)?.len(), 2);
-//! let past = book.audit().replay_at(then)?.get_record(&lead).expect("it was there");
+//! let past = book.at(Moment::Entry(then))?.get_record(&lead)?.expect("it was there");
 //! assert_eq!(past.json.as_str(), r#"{"name":"Ann"}"#);
 //! println!("{}", book.explain(&lead)?);
 //!
@@ -35,28 +35,45 @@
 //! elsewhere, such as the one that a server has recorded.
 
 use std::io::Write;
+use std::path::Path;
 
 pub use fieldbook_core::codec::CodecError;
 pub use fieldbook_core::entry;
+use fieldbook_core::entry::{Control, Meta};
 pub use fieldbook_core::entry::{Entry, Receipt};
+#[cfg(feature = "sign")]
+pub use fieldbook_core::log::notes_in_export as notes_of_export;
 pub use fieldbook_core::log::{Damage, DamageKind, Head, Verified, survey_export, verify_export};
 use fieldbook_core::log::{
-    StoreError, entries, entries_from, export_in_parts, read_entry, read_head,
+    StoreError, copy_database, entries, entries_from, export_in_parts, read_entry, read_head,
 };
+pub use fieldbook_core::note;
+pub use fieldbook_core::record::{Change, Effect};
 pub use fieldbook_core::rules::explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Seen,
 };
+use fieldbook_core::rules::story::Teller;
+pub use fieldbook_core::rules::story::{
+    FieldChange, Kind, Paragraph, Sentence, Stories, Weight, changes, gap, shown as shown_value,
+};
 pub use fieldbook_core::{DeviceId, Epoch, Hash, Hlc, InvalidHash, InvalidId, Seq};
 use fieldbook_core::{EntityType, RecordKey};
-use fieldbook_projections::{ProjectionRow, Rebuilt, fold};
+use fieldbook_projections::{ProjectionRow, follow_range, follow_record, history_of, last_of_book};
 pub use fieldbook_projections::{TableFault, TableFaultKind};
 
+pub use crate::at::{
+    At, Found, InvalidWhen, Moment, Offsets, SetBack, When, Zone, offset_shown, shown,
+};
+use crate::authors::authors_after;
 use crate::book::Book;
 use crate::error::Error;
+#[cfg(feature = "sign")]
+pub use crate::evidence::notes_of_book;
 pub use crate::examine::{Examination, Finding, examine_book};
-pub use crate::maintain::rebuild_book;
+pub use crate::maintain::{read_export, rebuild_book};
 use crate::projection::ProjectionStatus;
-use crate::record::Record;
+pub use crate::salvage::{Salvage, salvage_book};
+pub use crate::walk::WalkStep;
 
 /// The result of verifying a whole log.
 #[derive(Debug)]
@@ -109,7 +126,7 @@ impl TableCheck {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-/// # book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+/// # book.records().create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
 /// let entries = book.audit().entries(Seq::ZERO, 100)?;
 /// let head = book.audit().head()?.expect("a book has at least the entry that opened it");
 /// assert_eq!(entries.last().map(|entry| entry.hash), Some(head.hash));
@@ -121,7 +138,7 @@ pub struct Audit<'b> {
     pub(crate) book: &'b Book,
 }
 
-impl Audit<'_> {
+impl<'b> Audit<'b> {
     /// Returns the id of this device.
     pub fn device(&self) -> Option<DeviceId> {
         self.book.shared.state().device
@@ -164,7 +181,7 @@ impl Audit<'_> {
     pub fn projections(&self) -> Result<Vec<ProjectionStatus>, Error> {
         let rows = self.book.shared.snapshot()?.projections()?.into_iter();
         Ok(rows
-            .map(|(name, ProjectionRow { version, broken })| ProjectionStatus {
+            .map(|(name, ProjectionRow { version, broken, .. })| ProjectionStatus {
                 name,
                 version,
                 broken,
@@ -182,6 +199,37 @@ impl Audit<'_> {
         Ok(export_in_parts(|| entries(&self.book.shared.store.begin_read()?), writer)?)
     }
 
+    /// Copies the whole book, as the last commit left it, into a new file, and returns the number
+    /// of rows. Writers go on meanwhile. The copy is a book that opens by itself and verifies.
+    /// `progress` is called with the number of copied rows and of all rows.
+    ///
+    /// A copy of the file by other means is torn if the book is written meanwhile. What a device
+    /// sends after it was restored from a backup continues an older log: the server notices this,
+    /// and the log starts a new epoch. Never use a book and its backup at the same time.
+    ///
+    /// ```
+    /// # use fieldbook::{Book, BookOptions, Fields};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+    /// book.audit().backup(folder.path().join("crm.backup"), |_, _| {})?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`]: the path exists, its folder is missing, the disk failed or is full, or a
+    /// row cannot be read. Nothing new is at the path then, unless only the folder could not be
+    /// synced.
+    pub fn backup(
+        &self,
+        path: impl AsRef<Path>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<u64, Error> {
+        let snapshot = self.book.shared.store.begin_read()?;
+        Ok(copy_database(&snapshot, path.as_ref(), &mut progress)?)
+    }
+
     /// Returns the entries from a place on, at most `limit` of them.
     ///
     /// # Errors
@@ -193,44 +241,114 @@ impl Audit<'_> {
         Ok(found?)
     }
 
-    /// Returns every entry that concerns a record, oldest first.
+    /// Returns every entry that concerns a record, oldest first: its changes, the plans with them,
+    /// the answers to these, and the decisions about it.
     ///
     /// # Errors
     /// [`Error::Store`] if an entry cannot be read.
     pub fn timeline(&self, key: &RecordKey) -> Result<Vec<Entry>, Error> {
-        self.fold_lazy()?;
+        // A read-only book keeps nothing that it folds, so its log is searched instead.
+        if !self.book.shared.store.is_read_only() {
+            self.fold_lazy()?;
+        }
         let snapshot = self.book.shared.snapshot()?;
         let log = snapshot.entries()?;
         let missing =
             |seq| StoreError::Corrupt { what: "an entry is missing", seq: Some(seq), source: None };
-        let entries = snapshot.history(key)?.into_iter();
+        let entries = history_of(&snapshot, key)?.into_iter();
         entries.map(|seq| Ok(read_entry(&log, seq)?.ok_or_else(|| missing(seq))?)).collect()
     }
 
-    /// Folds the log up to an entry in memory: the book as it was then.
+    /// Passes entries to `tell`, oldest first, with what each made of the records that it touched:
+    /// all entries of a range, or those about one record, which costs only these.
     ///
     /// # Errors
     /// [`Error::Store`] if an entry cannot be read.
-    pub fn replay_at(&self, seq: Seq) -> Result<Past, Error> {
-        let snapshot = self.book.shared.snapshot()?;
-        Ok(Past { rebuilt: fold(&snapshot.entries()?, &self.book.shared.schema, seq, |_| {})? })
+    pub fn follow(
+        &self,
+        about: Option<&RecordKey>,
+        from: Seq,
+        upto: Seq,
+        mut tell: impl FnMut(&Entry, &[Effect]),
+    ) -> Result<(), Error> {
+        let (snapshot, schema) = (self.book.shared.snapshot()?, &self.book.shared.schema);
+        match about {
+            Some(key) => follow_record(&snapshot, schema, key, upto, |entry, effects| {
+                if entry.header.seq >= from {
+                    tell(entry, effects);
+                }
+            })?,
+            None => follow_range(&snapshot, schema, from, upto, tell)?,
+        }
+        Ok(())
     }
-}
 
-/// A book as it was after an entry. It is in memory and read-only.
-pub struct Past {
-    rebuilt: Rebuilt,
-}
-
-impl Past {
-    /// Returns a record as the app read it then.
-    pub fn get_record(&self, key: &RecordKey) -> Option<Record> {
-        self.rebuilt.tables().records.get(key).and_then(|row| Record::from_row(key.clone(), row))
+    /// Tells what happened in sentences: to one record, or on the device, from one entry to
+    /// another. An exchange with the server is one paragraph.
+    ///
+    /// ```
+    /// use fieldbook::audit::Seq;
+    /// # use fieldbook::{Book, BookOptions, Fields, RecordKey};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("ann")?)?;
+    /// let lead: RecordKey = "lead/42".parse()?;
+    /// book.records().create(lead.clone(), Fields::parse(r#"{"stage":"new"}"#)?)?;
+    /// book.records().update(lead.clone(), Fields::parse(r#"{"stage":"won"}"#)?)?;
+    /// let story = book.audit().story(Some(&lead), Seq::ZERO, Seq::new(u64::MAX))?;
+    /// let told: Vec<_> = story.iter().map(|paragraph| paragraph.text()).collect();
+    /// assert_eq!(told, [
+    ///     r#"ann created it: stage "new"."#,
+    ///     r#"ann changed stage from "new" to "won"."#,
+    /// ]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] if an entry cannot be read.
+    pub fn story(
+        &self,
+        about: Option<&RecordKey>,
+        from: Seq,
+        upto: Seq,
+    ) -> Result<Vec<Paragraph>, Error> {
+        let mut teller = Teller::new(about.cloned());
+        let first = if about.is_some() { Seq::ZERO } else { from };
+        let log = self.book.shared.snapshot()?.entries()?;
+        let mut unread = Ok(());
+        self.follow(about, first, upto, |entry, effects| match authors_after(&log, entry) {
+            Ok(authors) => teller.tell(entry, effects, &authors),
+            Err(error) => unread = Err(error),
+        })?;
+        unread?;
+        let mut told = teller.end();
+        told.retain(|paragraph| paragraph.to >= from);
+        Ok(told)
     }
-}
 
-impl std::fmt::Debug for Past {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Past({} records)", self.rebuilt.tables().records.len())
+    /// Folds the log up to an entry in memory: the book as it was then. [`Book::at`] returns the
+    /// same at a cost that follows what changed since.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for an entry after the end of the log; [`Error::Store`] if an entry cannot
+    /// be read.
+    pub fn replay_at(&self, seq: Seq) -> Result<At<'b>, Error> {
+        At::folded(self.book, seq)
+    }
+
+    /// Returns the offset of the device's clock from UTC at an entry, in minutes to the east, as
+    /// the last opening up to there recorded it; `None` if it is not on record.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if an entry cannot be read.
+    pub fn offset_at(&self, seq: Seq) -> Result<Option<i32>, Error> {
+        let opened = last_of_book(&self.book.shared.snapshot()?, seq, |entry| {
+            matches!(entry.meta, Meta::Control(Control::Session(_)))
+        })?;
+        Ok(match opened.as_ref().map(|entry| &entry.meta) {
+            Some(Meta::Control(Control::Session(session))) => session.utc_offset,
+            _ => None,
+        })
     }
 }

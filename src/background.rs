@@ -4,6 +4,7 @@
 //!   write ──► watchers ──► new ops to send? ──► wake ┐
 //!   a park ended ──► retry now ─────────────────────┼─► worker ─► run, in turn with `Book::sync` ─► status
 //!   timers (undo windows, backoff, interval) ───────┘
+//!   no change for half a second ──► the book comes to rest ([`Book::rest`])
 //! ```
 //!
 //! Invariants:
@@ -17,17 +18,22 @@
 //! calls [`Book::sync`].
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use fieldbook_core::entry::ParkScope;
 use fieldbook_core::{Randomness, RecordKey, SeededRandomness};
 use fieldbook_transport::{Handle, Remote, Worker, WorkerError, WorkerOptions};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::book::{Book, Shared};
 use crate::error::Error;
 use crate::status::SyncStatus;
+
+/// The time without a change after which the book comes to rest.
+const REST_AFTER: Duration = Duration::from_millis(500);
 
 impl Book {
     /// Keeps the book synced in the background, on the tokio runtime of the caller, until the
@@ -61,14 +67,16 @@ impl Book {
             sizer: Arc::clone(&self.shared.syncing),
         };
         let handle = Arc::new(worker.start());
+        let resting = Arc::default();
         let listener = Listener {
             shared: Arc::downgrade(&self.shared),
+            resting: Arc::clone(&resting),
             worker: Arc::downgrade(&handle),
             parks: self.shared.parks(),
             parked_ops: self.shared.tail().parked().len(),
         };
         let listening = Task(tokio::spawn(listener.listen(changes, status)));
-        Ok(SyncHandle { handle, listening })
+        Ok(SyncHandle { handle, listening, resting })
     }
 }
 
@@ -78,6 +86,8 @@ impl Book {
 pub struct SyncHandle {
     handle: Arc<Handle>,
     listening: Task,
+    /// The lock that the call holds which brings the book to rest.
+    resting: Arc<Mutex<()>>,
 }
 
 impl SyncHandle {
@@ -112,8 +122,9 @@ impl SyncHandle {
     /// # Errors
     /// [`WorkerError`] if the sync had ended before, by a failure of the book or a panic.
     pub async fn shutdown(self) -> Result<(), WorkerError> {
-        let Self { handle, mut listening } = self;
+        let Self { handle, mut listening, resting } = self;
         listening.end().await;
+        drop(resting.lock().await);
         match Arc::try_unwrap(handle) {
             Ok(handle) => handle.shutdown().await,
             // The listener was the only other holder, and it has ended.
@@ -144,6 +155,7 @@ impl Drop for Task {
 /// Receives the book's changes and wakes the worker.
 struct Listener {
     shared: Weak<Shared>,
+    resting: Arc<Mutex<()>>,
     worker: Weak<Handle>,
     parks: Vec<ParkScope>,
     parked_ops: usize,
@@ -155,8 +167,20 @@ impl Listener {
         mut changes: broadcast::Receiver<Arc<[RecordKey]>>,
         mut status: watch::Receiver<SyncStatus>,
     ) {
+        let mut rests_at = Some(Instant::now() + REST_AFTER);
         loop {
+            let rest = async {
+                match rests_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = rest => {
+                    rests_at = None;
+                    self.rest().await;
+                    continue;
+                }
                 changed = changes.recv() => match changed {
                     Ok(keys) => if self.has_new_work(&keys) { self.tell(Handle::wake) },
                     Err(RecvError::Lagged(_)) => self.tell(Handle::wake),
@@ -166,6 +190,24 @@ impl Listener {
                     Ok(()) => if self.goes_on() { self.tell(Handle::retry_now) },
                     Err(_) => return,
                 },
+            }
+            rests_at = Some(Instant::now() + REST_AFTER);
+        }
+    }
+
+    /// Brings the book to rest. An error stops the book's writes, and the next write returns it.
+    async fn rest(&self) {
+        let resting = Arc::clone(&self.resting).lock_owned().await;
+        if let Some(shared) = self.shared.upgrade() {
+            let rest = move || {
+                let rested = shared.rest();
+                drop(shared);
+                drop(resting);
+                rested
+            };
+            let rested = tokio::task::spawn_blocking(rest).await;
+            if let Ok(Err(error)) = rested {
+                tracing::error!(%error, "the book did not come to rest");
             }
         }
     }

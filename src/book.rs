@@ -21,26 +21,32 @@ use fieldbook_core::entry::{Control, Draft, Opened};
 use fieldbook_core::locks::{
     AtomicBool, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
-use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, guarded, read_head};
+use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, catch_storage_panic, read_head};
 use fieldbook_core::rows::{FOLD_VERSION, StateRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::rules::plan::ReadyQueue;
-use fieldbook_core::tail::Tail;
+use fieldbook_core::rules::silence::Silences;
 use fieldbook_core::{
-    Actor, Clock, DeviceId, DeviceKey, Epoch, Hlc, Now, Randomness, RecordKey, Schema,
+    Actor, Clock, DeviceId, DeviceKey, Epoch, Hlc, Hook, Now, Randomness, RecordKey, Schema,
     SeededRandomness, UnitId,
 };
-use fieldbook_projections::{Projections, Snapshot};
+#[cfg(feature = "search")]
+use fieldbook_projections::search::Searches;
+use fieldbook_projections::{Indexes, Projections, Snapshot};
 use tokio::sync::{broadcast, watch};
 
 use crate::audit::Audit;
 use crate::decisions::{Conflicts, DeadLetters, Servers};
+use crate::declared::{Opening, PROGRAM};
 use crate::error::Error;
 use crate::exchange::{Exchange, Others};
+use crate::indexes::Wanted;
 use crate::inspect::Attention;
 use crate::latest::Latest;
+use crate::live::LiveLists;
 use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
+use crate::ready::Following;
 use crate::status::{Engine, Queue, SyncStatus};
 use crate::writer::{Job, Session};
 
@@ -63,8 +69,16 @@ pub(crate) struct Shared {
     /// It is before the store, so that it is dropped first: the store's close needs that no
     /// snapshot is open.
     pub(crate) latest: Latest,
+    /// The tail, with the snapshot of its moment. It is before the store for the same reason.
+    pub(crate) following: Mutex<Following>,
     pub(crate) store: Store,
     pub(crate) schema: Schema,
+    /// The functions of the app that this program lacks.
+    pub(crate) lacking: Vec<Hook>,
+    /// The failed exchanges that no entry has yet.
+    pub(crate) silences: Mutex<Silences>,
+    /// The indexes that every commit follows.
+    pub(crate) indexes: Indexes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) connectivity: Arc<dyn Connectivity>,
     pub(crate) group: GroupCommit<Job, Result<(), Error>>,
@@ -74,14 +88,17 @@ pub(crate) struct Shared {
     /// key.
     pub(crate) device_key: Option<DeviceKey>,
     pub(crate) others: Others,
-    pub(crate) tail: RwLock<Tail>,
-    /// The records of the tail that are ready to be planned. A holder of this lock also holds that
-    /// of `tail`.
+    /// The records of the tail that are ready to be planned. The tail changes only under this lock.
     pub(crate) ready: Mutex<ReadyQueue>,
     pub(crate) state: RwLock<StateRow>,
     pub(crate) actor: RwLock<Actor>,
     pub(crate) server_time: Mutex<Option<ServerTime>>,
     pub(crate) failed: AtomicBool,
+    /// The entity types that are searched.
+    #[cfg(feature = "search")]
+    pub(crate) searches: Searches,
+    /// What is to be told to live lists.
+    pub(crate) live: LiveLists,
     pub(crate) changes: broadcast::Sender<Arc<[RecordKey]>>,
     pub(crate) status: watch::Sender<SyncStatus>,
     /// The state of the engine. The lock is held while a status is read and sent to the watchers.
@@ -97,14 +114,21 @@ pub(crate) struct WriterState {
     pub(crate) head: Option<Head>,
     pub(crate) randomness: Box<dyn Randomness>,
     pub(crate) projections: Projections,
+    /// What this opening records with its first write; none after it.
+    pub(crate) opening: Option<Box<Opening>>,
+    /// Whether a kill now needs no repair at the next opening.
+    pub(crate) at_rest: bool,
 }
 
 impl Book {
     /// Makes a new book at a path that does not exist.
     ///
     /// # Errors
-    /// [`Error::Store`] if the path exists, or the disk fails. No file is left behind then.
+    /// [`Error::Store`] if the path exists, or the disk fails; [`Error::Misuse`] if an index cannot
+    /// be declared so. No file is left behind then.
     pub fn create_new(path: impl AsRef<Path>, options: BookOptions) -> Result<Self, Error> {
+        // A fault of the declarations leaves no file behind.
+        options.check()?;
         let store = Store::create(path.as_ref(), &options.store)?;
         Self::start(store, options)
     }
@@ -115,6 +139,7 @@ impl Book {
     /// [`Error::Store`] if the file does not exist, is open elsewhere, is no book, or is damaged.
     /// The file is unchanged then.
     pub fn open(path: impl AsRef<Path>, options: BookOptions) -> Result<Self, Error> {
+        options.schema.refuse(path.as_ref(), &options.store)?;
         let store = Store::open(path.as_ref(), &options.store)?;
         Self::start(store, options)
     }
@@ -132,6 +157,8 @@ impl Book {
     }
 
     pub(crate) fn start(mut store: Store, options: BookOptions) -> Result<Self, Error> {
+        let declared = options.check()?;
+        let wanted = Wanted { declared, on_build: options.on_index_build };
         let mut randomness: Box<dyn Randomness> = match options.randomness {
             Some(randomness) => randomness,
             None => Box::new(fieldbook_core::system::randomness().map_err(|source| {
@@ -146,8 +173,16 @@ impl Book {
         let mut projections = options.projections;
         // The storage engine may panic on a damaged page. The error then blames the file, not the
         // app.
-        let read = guarded(|| read_tables(&mut store, &options.schema, &mut projections));
-        let (head, state, tail, known_key) = match read {
+        let read = catch_storage_panic(|| {
+            let in_force = options.schema.reconcile(&store)?;
+            projections.read_by(&in_force.schema);
+            let tables = read_tables(&mut store, &in_force.schema, &mut projections)?;
+            let indexes = wanted.reconcile(&store, &in_force.schema)?;
+            // Read last: what follows the book has the snapshot in which its indexes are built.
+            let snapshot = Arc::new(Snapshot::new(store.begin_read()?));
+            Ok((tables, Following::of(snapshot, &in_force.schema)?, in_force, indexes))
+        });
+        let ((head, state, known_key), following, in_force, indexes) = match read {
             Ok(read) => read,
             Err(error) => {
                 // The store is damaged, so its file must not change any more, not even by a close.
@@ -159,8 +194,16 @@ impl Book {
         let device_key = if head.is_none() { Some(DeviceKey::from_seed(&seed)) } else { known_key };
         let server_time =
             state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
+        let opening = Opening {
+            app: options.app,
+            system: options.system,
+            last_stop: store.stopped_before(),
+            record: in_force.record,
+            clock: Arc::clone(&options.clock),
+        };
         let shared = Shared {
             latest: Latest::default(),
+            following: Mutex::new(following),
             store,
             clock: options.clock,
             connectivity: options.connectivity,
@@ -168,20 +211,31 @@ impl Book {
             ids: Mutex::new(SeededRandomness::new(seed)),
             device_key,
             others: Others::default(),
-            writer: Mutex::new(WriterState { head, randomness, projections }),
-            ready: Mutex::new(ReadyQueue::of(&tail, &options.schema)),
-            tail: RwLock::new(tail),
+            writer: Mutex::new(WriterState {
+                head,
+                randomness,
+                projections,
+                opening: Some(Box::new(opening)),
+                at_rest: false,
+            }),
+            ready: Mutex::default(),
             state: RwLock::new(state),
             actor: RwLock::new(options.actor),
             server_time: Mutex::new(server_time),
             failed: AtomicBool::new(false),
+            #[cfg(feature = "search")]
+            searches: read_as_the_app(options.searches, &in_force.schema),
+            live: LiveLists::default(),
             changes: broadcast::Sender::new(WATCH_BACKLOG),
             status: watch::Sender::new(SyncStatus::default()),
             engine: Mutex::default(),
             sending: Mutex::default(),
             syncing: Arc::default(),
             attention: Mutex::default(),
-            schema: options.schema,
+            schema: in_force.schema,
+            lacking: in_force.lacking,
+            silences: Mutex::default(),
+            indexes,
         };
         let book = Self { shared: Arc::new(shared) };
         if head.is_none() {
@@ -192,8 +246,8 @@ impl Book {
                 Shared::begin_log(session)
             })?;
         }
-        if !book.shared.store.is_look_only() {
-            book.take_in_what_is_declared_now()?;
+        if !book.shared.store.is_read_only() {
+            book.adopt_what_is_declared_now()?;
             book.upcast_what_waits()?;
             book.shared.fold_new_projections()?;
         }
@@ -213,6 +267,7 @@ impl Book {
         *write(&self.shared.actor) = actor;
         // A request for new credentials concerned the former actor.
         self.shared.forget_reason();
+        self.shared.live.statuses_changed();
     }
 
     /// Returns the conflicts with the server.
@@ -250,16 +305,49 @@ impl Book {
         self.shared.changes.subscribe()
     }
 
+    /// Brings the book to rest: if the process is killed before the next write, the next opening
+    /// needs no repair. A repair reads the whole file.
+    ///
+    /// It waits for running writes and commits once more without a change, which takes about as
+    /// long as two small writes. It does nothing if nothing was written since the last time.
+    /// Background sync calls it after each half second without a change. An app without background
+    /// sync can call it when it goes to the background.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if the disk fails; the book takes no more writes then.
+    pub fn rest(&self) -> Result<(), Error> {
+        self.shared.rest()
+    }
+
     /// Closes the book, and returns whether the close succeeded. There must be no other handle to
     /// it.
     ///
     /// # Errors
     /// [`Error::InUse`] if there is another handle; [`Error::Store`] if the disk fails.
     pub fn close(self) -> Result<(), Error> {
+        Ok(self.into_store()?.close()?)
+    }
+
+    /// Lets go of everything but the store.
+    pub(crate) fn into_store(self) -> Result<Store, Error> {
         let shared = Arc::try_unwrap(self.shared).map_err(|_| Error::InUse)?;
         shared.latest.forget();
-        Ok(shared.store.close()?)
+        drop(shared.following);
+        Ok(shared.store)
     }
+}
+
+/// Makes searches find what the app reads: records through the upcasters of their type.
+#[cfg(feature = "search")]
+fn read_as_the_app(searches: Searches, schema: &Schema) -> Searches {
+    let read = |(entity, rule): (_, fieldbook_core::search::SearchRule)| {
+        let rule = match schema.declared_rules(&entity) {
+            Some(rules) => rule.read_by(rules),
+            None => rule,
+        };
+        (entity, rule)
+    };
+    searches.into_iter().map(read).collect()
 }
 
 /// Reads the tables into memory. Rows of another [`FOLD_VERSION`] are folded anew first.
@@ -267,13 +355,13 @@ fn read_tables(
     store: &mut Store,
     schema: &Schema,
     projections: &mut Projections,
-) -> Result<(Option<Head>, StateRow, Tail, Option<DeviceKey>), Error> {
+) -> Result<(Option<Head>, StateRow, Option<DeviceKey>), Error> {
     let mut snapshot = Snapshot::new(store.begin_read()?);
     let head = read_head(&snapshot.entries()?)?;
     // Rows of another version need not be readable: the tables are folded anew from the log.
     if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == FOLD_VERSION) {
         drop(snapshot);
-        if store.is_look_only() {
+        if store.is_read_only() {
             // On damaged pages a commit can end the process. A read-only app must not risk that;
             // `rebuild` is for such files.
             store.check_pages()?;
@@ -282,10 +370,9 @@ fn read_tables(
         snapshot = Snapshot::new(store.begin_read()?);
     }
     let state = snapshot.state()?;
-    let tail = snapshot.tail(schema)?;
-    projections.settle(&snapshot)?;
+    projections.read_states(&snapshot)?;
     let device_key = snapshot.device_key()?;
-    Ok((head, state, tail, device_key))
+    Ok((head, state, device_key))
 }
 
 impl std::fmt::Debug for Book {
@@ -299,10 +386,6 @@ impl Shared {
     /// exists, overwritten pages keep their space in the file.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
         Ok(Snapshot::new(self.store.begin_read()?))
-    }
-
-    pub(crate) fn tail(&self) -> RwLockReadGuard<'_, Tail> {
-        read(&self.tail)
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, StateRow> {
@@ -338,10 +421,9 @@ impl Shared {
     fn begin_log(session: &mut Session<'_>) -> Result<(), Error> {
         let device = DeviceId::new(session.now.wall, session.randomness);
         session.epoch = Epoch::new(session.now.wall, session.randomness);
-        let opened =
-            Opened { device, made_by: concat!("fieldbook ", env!("CARGO_PKG_VERSION")).to_owned() };
+        let opened = Opened { device, made_by: PROGRAM.to_owned() };
         session.append(Draft::control(Control::Opened(opened)), Hlc::ZERO)?;
-        Ok(())
+        session.introduce()
     }
 }
 

@@ -13,17 +13,17 @@
 //!
 //! /// Lets this device win all open conflicts.
 //! fn keep_local(book: &Book) -> Result<usize, Error> {
-//!     let mut settled = 0;
+//!     let mut resolved = 0;
 //!     loop {
 //!         // A resolved conflict is no longer open, so the first page is always new.
 //!         let page = book.conflicts().list_open(None, 100)?;
 //!         for conflict in &page.items {
 //!             println!("{}: local {}, remote {}", conflict.key, conflict.local.as_str(), conflict.remote.as_str());
 //!             book.conflicts().resolve(conflict.id, Choice::Local)?;
-//!             settled += 1;
+//!             resolved += 1;
 //!         }
 //!         if page.next.is_none() {
-//!             return Ok(settled);
+//!             return Ok(resolved);
 //!         }
 //!     }
 //! }
@@ -32,7 +32,7 @@
 //! fn tidy_up(book: &Book, letter: &DeadLetter) -> Result<(), Error> {
 //!     if letter.code == "name_missing" {
 //!         let correction = Fields::parse(r#"{"name":"unknown"}"#).expect("it is an object");
-//!         book.dead_letters().edit_and_retry(letter.op, correction)?;
+//!         book.dead_letters().correct(letter.op, correction)?;
 //!     } else {
 //!         book.dead_letters().discard(vec![letter.op], "the server does not want it")?;
 //!     }
@@ -57,12 +57,13 @@ use fieldbook_core::{
     Actor, FieldsJson, Hlc, OpId, OpKind, OpPlace, RecordKey, Seq, UnitId, Version, WallTime,
 };
 
-pub use fieldbook_core::entry::{ConflictedField, Extent, SettledBy, Winner};
+pub use fieldbook_core::entry::{ConflictedField, Extent, ResolvedBy, Winner};
 pub use fieldbook_core::rules::NotPossible;
 pub use fieldbook_core::rules::choose::Choice;
 pub use fieldbook_core::{ConflictId, InvalidConflictId};
 
 pub use crate::decisions::{Conflicts, DeadLetters, Undone};
+pub use crate::overwritten::{Overwrites, Overwritten};
 use crate::schema::Policy;
 
 /// Both sides changed the same fields, and neither had read the other's change.
@@ -87,6 +88,8 @@ pub struct Conflict {
     pub extent: Extent,
     /// The time at which the server's side was edited.
     pub remote_edited_at: Hlc,
+    /// The actor of that edit, in the server's words; none if the server did not say.
+    pub remote_by: Option<Actor>,
     /// The fields that both sides changed, each with its policy and its winner. Empty if one side
     /// is a deletion.
     pub fields: Vec<ConflictedField>,
@@ -103,7 +106,7 @@ pub struct Conflict {
     /// The merged values, made by a policy or a person.
     pub merged: Option<FieldsJson>,
     /// The functions of the app that resolved it.
-    pub functions: Vec<SettledBy>,
+    pub functions: Vec<ResolvedBy>,
     /// The time at which it was found, by the device's clock.
     pub at: WallTime,
     /// Whether it waits for a person.
@@ -113,10 +116,10 @@ pub struct Conflict {
 impl Conflict {
     /// Returns the name of the app's function that resolved a field, or the conflict as a whole.
     pub fn function_of(&self, field: Option<&str>) -> Option<&str> {
-        SettledBy::function_of(&self.functions, field)
+        ResolvedBy::function_of(&self.functions, field)
     }
 
-    pub(crate) fn of(id: ConflictId, row: ConflictRow) -> Self {
+    pub(crate) fn of(id: ConflictId, row: ConflictRow, remote_by: Option<Actor>) -> Self {
         Self {
             id,
             key: row.key,
@@ -127,6 +130,7 @@ impl Conflict {
             version: row.version,
             extent: row.extent,
             remote_edited_at: row.remote_edited_at,
+            remote_by,
             fields: row.fields,
             winner: row.winner,
             rule: row.rule,

@@ -6,7 +6,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-//! match book.update("lead/42".parse()?, Fields::parse(r#"{"stage":"hot"}"#)?) {
+//! match book.records().update("lead/42".parse()?, Fields::parse(r#"{"stage":"hot"}"#)?) {
 //!     Ok(_) => println!("it is on the disk"),
 //!     Err(Error::Rejected(why)) => println!("not valid, nothing was written: {why}"),
 //!     Err(Error::NotPossible(why)) => println!("not possible now: {why}"),
@@ -21,12 +21,13 @@
 
 use std::sync::Arc;
 
-use fieldbook_core::OpId;
 pub use fieldbook_core::log::StoreError;
 pub use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::admit::NotAdmitted;
 pub use fieldbook_core::rules::admit::Rejected;
 use fieldbook_core::rules::freeze::FreezeError;
+use fieldbook_core::rules::unsent::Unsent;
+use fieldbook_core::{Hook, OpId};
 pub use fieldbook_core::{InvalidFields, InvalidName};
 
 /// A call on a book that failed.
@@ -83,15 +84,34 @@ pub enum Error {
         "there is another handle to this book: shut down its background sync and drop the others"
     )]
     InUse,
+    /// The book was not removed, because the server does not have everything in it. The book is
+    /// closed and unchanged. The app's reaction: open it again, and sync, let a person decide about
+    /// the failed ops, or sign out with an export.
+    #[error("{0}; sync, decide about what failed, or sign out with an export")]
+    Unsent(Unsent),
     /// The book was opened read-only, so nothing was written.
-    #[error("this book was opened read-only: open it without `look_only`")]
-    LookOnly,
+    #[error("this book was opened read-only: open it without `read_only`")]
+    ReadOnly,
+    /// The book's declarations name functions of the app that this program lacks, so it was not
+    /// opened to write. The file is unchanged. The app itself can write the book.
+    #[error("the book needs rules of its app that this program lacks: {}", listed(.hooks))]
+    LacksRules {
+        /// The functions.
+        hooks: Vec<Hook>,
+    },
+    /// The signer of a checkpoint did not sign. Nothing was written.
+    #[error("the head of the log was not signed")]
+    NotSigned(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The call is a fault of the app's code, in every state of the book. The text names the fault.
     #[error("{0}")]
     Misuse(&'static str),
     /// The thread that committed this write together with its own panicked. Open the book anew.
     #[error("the commit of this write did not end: open the book again")]
     Interrupted,
+}
+
+fn listed(hooks: &[Hook]) -> String {
+    hooks.iter().map(Hook::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl From<StoreError> for Error {

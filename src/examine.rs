@@ -18,8 +18,8 @@ use std::path::Path;
 
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::log::{
-    Damage, DamageKind, Store, StoreError, StoreOptions, Verified, entries, guarded, read_entry,
-    survey,
+    Damage, DamageKind, Store, StoreError, StoreOptions, Verified, catch_storage_panic, entries,
+    read_entry, survey,
 };
 use fieldbook_core::{Hash, Seq};
 use fieldbook_projections::{Snapshot, TableFault, TableFaultKind, examine_tables};
@@ -56,12 +56,16 @@ pub enum Finding {
     Table(#[from] TableFault),
     /// An entry of the log differs from the anchor in the file.
     #[error(
-        "entry {seq} differs from the one that the server knows according to this file: the log was rewritten or cut"
+        "entry {seq} differs from the one that the receipt in this file is for: the log was rewritten or cut"
     )]
     NotAnchored {
         /// The entry.
         seq: Seq,
     },
+    /// A signed note contradicts the log.
+    #[cfg(feature = "sign")]
+    #[error(transparent)]
+    Note(#[from] fieldbook_core::note::NoteFault),
     /// The last entry has another hash than expected.
     #[error("the log does not end as expected: its head is {head}, not {expected}")]
     OtherHead {
@@ -105,6 +109,8 @@ impl Finding {
         match self {
             Self::Entry(damage) => Some(damage.seq),
             Self::NotAnchored { seq } => Some(*seq),
+            #[cfg(feature = "sign")]
+            Self::Note(fault) => Some(fault.noted()),
             _ => None,
         }
     }
@@ -120,6 +126,15 @@ impl Finding {
         ) || self.is_cut()
     }
 
+    /// Returns whether a signed note contradicts the log: every hash can be right all the same.
+    pub const fn is_of_a_note(&self) -> bool {
+        #[cfg(feature = "sign")]
+        let is_of_a_note = matches!(self, Self::Note(_));
+        #[cfg(not(feature = "sign"))]
+        let is_of_a_note = false;
+        is_of_a_note
+    }
+
     /// Returns whether the end of the log is missing.
     pub const fn is_cut(&self) -> bool {
         matches!(self, Self::Table(TableFault { what: TableFaultKind::BehindTheLog { .. }, .. }))
@@ -130,6 +145,18 @@ impl Examination {
     /// Returns whether the list of findings is empty.
     pub const fn is_sound(&self) -> bool {
         self.findings.is_empty()
+    }
+
+    /// Returns whether the log is as it was sealed, so that the tables can be folded anew from it.
+    pub fn log_is_sound(&self) -> bool {
+        self.log.head.is_some()
+            && !self.findings.iter().any(|finding| {
+                matches!(
+                    finding,
+                    Finding::Entry(_) | Finding::NotAnchored { .. } | Finding::OtherHead { .. }
+                ) || finding.is_cut()
+                    || finding.is_of_a_note()
+            })
     }
 
     /// Adds a finding.
@@ -175,10 +202,10 @@ pub fn examine_book(
     if let Err(source) = with_store(path, |store| Ok(store.check_pages()?)) {
         found.find(Finding::Pages { source });
     }
-    match guarded(|| Book::open(path, options.look_only())) {
+    match catch_storage_panic(|| Book::open(path, options.read_only())) {
         Err(source) => found.find(Finding::Unopened { source }),
         Ok(book) if fold => {
-            match guarded(|| book.audit().differing_tables(true)) {
+            match catch_storage_panic(|| book.audit().differing_tables(true)) {
                 Ok(tables) => {
                     tables.into_iter().for_each(|table| found.find(Finding::Differs { table }))
                 }
@@ -197,7 +224,7 @@ fn look_at_log(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<(), Error> {
     let entries = entries(&store.begin_read()?)?;
-    let total = guarded(|| {
+    let total = catch_storage_panic(|| {
         redb::ReadableTableMetadata::len(&entries)
             .map_err(StoreError::during("counting the entries"))
     })?;
@@ -224,11 +251,11 @@ fn look_at_tables(path: &Path, found: &mut Examination) {
     let mut opened: Vec<Store> = Vec::new();
     let begin = || {
         let store = Store::open(path, &looking())?;
-        let transaction = guarded(|| store.begin_read());
+        let transaction = catch_storage_panic(|| store.begin_read());
         opened.push(store);
         transaction
     };
-    let looked = guarded(|| examine_tables(begin, last, |fault| found.find(fault)));
+    let looked = catch_storage_panic(|| examine_tables(begin, last, |fault| found.find(fault)));
     if let Err(error) = looked {
         found.find(Finding::Unopened { source: error.into() });
     }
@@ -237,7 +264,9 @@ fn look_at_tables(path: &Path, found: &mut Examination) {
 
 fn look_at_anchor(store: &Store, found: &mut Examination) -> Result<(), Error> {
     // A state row that cannot be read was reported with its table.
-    let Ok(state) = guarded(|| Snapshot::new(store.begin_read()?).state()) else { return Ok(()) };
+    let Ok(state) = catch_storage_panic(|| Snapshot::new(store.begin_read()?).state()) else {
+        return Ok(());
+    };
     let Some(anchor) = state.anchor else { return Ok(()) };
     let entries = entries(&store.begin_read()?)?;
     match read_entry(&entries, anchor.seq) {
@@ -255,21 +284,21 @@ fn with_store<T>(
     look: impl FnOnce(&mut Store) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut store = Store::open(path, &looking())?;
-    let looked = guarded(|| look(&mut store));
+    let looked = catch_storage_panic(|| look(&mut store));
     dropped(store);
     looked
 }
 
 /// Drops a value that may be read in part. The drop may panic.
 fn dropped<T>(what: T) {
-    drop(guarded(|| {
+    drop(catch_storage_panic(|| {
         drop(what);
         Ok::<_, StoreError>(())
     }));
 }
 
 fn looking() -> StoreOptions {
-    StoreOptions { look_only: true, ..StoreOptions::default() }
+    StoreOptions { read_only: true, ..StoreOptions::default() }
 }
 
 fn is_damage(error: &Error) -> bool {

@@ -7,9 +7,18 @@ struct Readme;
 struct Start;
 #[doc = include_str!("../docs/guide/schema.md")]
 struct Schema;
+#[doc = include_str!("../docs/guide/lists.md")]
+struct Lists;
+#[cfg(feature = "search")]
+#[doc = include_str!("../docs/guide/search.md")]
+struct Search;
 #[doc = include_str!("../docs/guide/conflicts.md")]
 struct Conflicts;
+#[doc = include_str!("../docs/guide/users.md")]
+struct Users;
 #[doc = include_str!("../docs/guide/sync-and-status.md")]
 struct SyncAndStatus;
+#[doc = include_str!("../docs/guide/screens.md")]
+struct Screens;
 #[doc = include_str!("../docs/guide/projections.md")]
 struct Projections;

@@ -1,7 +1,9 @@
 //! The book's environment: the time, randomness, and whether the network is metered.
 //!
 //! An app replaces it with [`BookOptions`](crate::BookOptions). On a phone it reports the kind of
-//! network. In its tests it stops the clock and makes the randomness repeatable.
+//! network, its own version and the system's. In its tests it stops the clock and makes the
+//! randomness repeatable. A clock may know the device's zone ([`Clock::utc_offset`]), which the log
+//! records with each opening.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -35,7 +37,7 @@
 //!
 //! What it is not: the disk. A book's storage is a file.
 
-pub use fieldbook_core::system::SystemClock;
+pub use fieldbook_core::system::{SystemClock, randomness as system_randomness};
 pub use fieldbook_core::{Clock, MonotonicTime, Now, Randomness, SeededRandomness, WallTime};
 
 pub use crate::options::{Connectivity, Unmetered};

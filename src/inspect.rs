@@ -17,7 +17,7 @@ use fieldbook_core::rules::inspect::{Inspect, NoInspection, is_gone, refers, ref
 use fieldbook_core::rules::plan::{Hold, Plan};
 use fieldbook_core::rules::size::excess;
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{RecordKey, Schema};
+use fieldbook_core::{EntityType, RecordKey, Schema};
 use fieldbook_projections::{Snapshot, SnapshotView};
 
 use crate::book::Shared;
@@ -173,14 +173,14 @@ impl Shared {
     pub(crate) fn review_all(&self) {
         let keys: BTreeSet<_> = {
             let tail = self.tail();
+            let concerns = |entity: &EntityType, form: u32| {
+                let rules = self.schema.rules(entity);
+                rules.is_some_and(|rules| rules.is_inspected() || rules.schema_version != form)
+            };
             let mut rows = BTreeSet::new();
-            for (_, row) in tail.ops() {
-                let rules = self.schema.rules(&row.key.entity);
-                if rules
-                    .is_some_and(|rules| rules.is_inspected() || rules.schema_version != row.form())
-                {
-                    rows.insert(row.key.clone());
-                }
+            if tail.sum().forms().any(|(entity, form)| concerns(entity, form)) {
+                let concerned = tail.ops().filter(|(_, row)| concerns(&row.key.entity, row.form()));
+                rows.extend(concerned.map(|(_, row)| row.key.clone()));
             }
             // Units that did not get through before the book was closed.
             let isolated = tail.units().filter(|(_, unit)| unit.isolated().is_some());
@@ -241,7 +241,6 @@ impl Shared {
         let tail = self.tail();
         let held: Vec<_> =
             held.filter_map(|(place, hold)| Some((tail.op(*place)?.key.clone(), hold))).collect();
-        drop(tail);
         let mut attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
         held.into_iter().for_each(|(key, hold)| attention.note(&key, std::iter::once(hold)));
         drop(attention);

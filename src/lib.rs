@@ -12,10 +12,10 @@
 //! # let folder = tempfile::tempdir()?;
 //! let book = Book::open_or_create(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
 //! let key: RecordKey = "lead/42".parse()?;
-//! book.create(key.clone(), Fields::from_value(json!({"name": "Ann", "stage": "new"}))?)?;
-//! book.update(key.clone(), Fields::from_value(json!({"stage": "hot"}))?)?;
+//! book.records().create(key.clone(), Fields::from_value(json!({"name": "Ann", "stage": "new"}))?)?;
+//! book.records().update(key.clone(), Fields::from_value(json!({"stage": "hot"}))?)?;
 //!
-//! let lead = book.get_record(&key)?.expect("it was just written");
+//! let lead = book.records().get(&key)?.expect("it was just written");
 //! assert_eq!(lead.json.as_str(), r#"{"name":"Ann","stage":"hot"}"#);
 //! assert_eq!(book.status().pending, 2, "both ops are pending");
 //! # Ok(())
@@ -27,7 +27,9 @@
 //!
 //! | module | for |
 //! |---|---|
-//! | [`record`] | keys, fields, mutations, results of writes, reads by an index |
+//! | [`record`] | keys, fields, mutations, results of writes |
+//! | [`query`] | lists by an index, counts, several reads of one instant |
+//! | `search` | records by words, with mistakes in them; behind the feature of this name |
 //! | [`schema`] | declarations of entity types: policies, references, indexes, versions |
 //! | [`sync`] | servers, credentials, runs, workers, status, the queue |
 //! | [`conflict`] | conflicts, dead letters, undo: a person's decisions |
@@ -39,22 +41,34 @@
 //!
 //! What it is not: a server (`fieldbook-server`), a query language, or an encryption layer.
 
+mod at;
+mod authors;
 mod background;
 mod book;
 mod decisions;
+mod declared;
 mod entity;
+mod evidence;
 mod examine;
 mod exchange;
 mod explain;
+mod failed;
 #[cfg(all(doctest, feature = "http"))]
 mod guide;
+mod indexes;
 mod inspect;
 mod latest;
+mod live;
 mod maintain;
 mod options;
+mod overwritten;
 mod read;
 mod ready;
+mod records;
+mod salvage;
+mod sign_out;
 mod status;
+mod walk;
 mod write;
 mod writer;
 
@@ -63,8 +77,11 @@ pub mod conflict;
 pub mod error;
 pub mod host;
 pub mod projection;
+pub mod query;
 pub mod record;
 pub mod schema;
+#[cfg(feature = "search")]
+pub mod search;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
@@ -75,12 +92,11 @@ pub use entity::Entity;
 pub use error::Error;
 pub use fieldbook_core::limits;
 pub use options::BookOptions;
-pub use read::Page;
 pub use record::{
-    Actor, EntityType, Fields, Mutation, MutationFields, Record, RecordId, RecordKey, RecordRef,
-    Records, Written,
+    Actor, EntityType, Fields, Mutation, MutationFields, Record, RecordId, RecordKey, Written,
 };
 pub use schema::{EntityRules, Schema};
+pub use sign_out::SignOut;
 #[cfg(feature = "http")]
 pub use sync::{HttpOptions, HttpRemote};
 pub use sync::{

@@ -1,25 +1,29 @@
 //! Maintenance of a book: it verifies the chain, rebuilds the tables, and adapts records and ops to
 //! a new schema.
 
+use std::io::Read;
 use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta};
 use fieldbook_core::log::{
-    Head, PART_ENTRIES, Store, StoreError, commit, entries, guarded, read_head, verify_in_parts,
+    Head, PART_ENTRIES, Store, StoreError, catch_storage_panic, commit, entries, import, read_head,
+    verify_in_parts,
 };
 use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::upcast::{is_due, upcast};
-use fieldbook_core::{Hlc, OpPlace, RecordKey, Schema, Seq};
+use fieldbook_core::{EntityType, Hlc, OpPlace, RecordKey, Schema, Seq};
 use fieldbook_projections::{Projections, Snapshot, TableDump, Tables, rebuild};
 
 use crate::audit::{Audit, TableCheck, Verification};
-use crate::book::{Book, write};
+use crate::book::{Book, WriterState, write};
 use crate::error::Error;
+use crate::indexes::on_record;
 use crate::options::BookOptions;
+use crate::projection::sound_projections;
 use crate::writer::Session;
 
-/// The number of records kept aside that one entry adds.
-const TAKEN_IN_AT_ONCE: usize = 10_000;
+/// The number of undeclared records that one entry adopts.
+const ADOPTED_AT_ONCE: usize = 10_000;
 /// The number of ops that one entry upcasts: also the largest ops fit into it.
 const UPCAST_AT_ONCE: usize = 48;
 /// The number of ops that one commit upcasts.
@@ -72,14 +76,23 @@ impl Audit<'_> {
     }
 
     /// Returns the tables that differ from the log, and folds them anew. A program that does not
-    /// know the app's declarations can leave out the tables that depend on them.
+    /// know the app's declarations can leave out the tables that depend on them. No other write
+    /// comes between the two states that are compared.
     pub(crate) fn differing_tables(
         &self,
         leave_out_declared: bool,
     ) -> Result<Vec<&'static str>, Error> {
         self.fold_lazy()?;
+        let mut writer = self.book.shared.writer.lock().map_err(|_| Error::Interrupted)?;
+        self.fold_rest(&mut writer)?;
         let dump = |snapshot: &Snapshot| -> Result<Vec<TableDump>, StoreError> {
-            let all = snapshot.dump()?;
+            let mut all = snapshot.dump()?;
+            let indexes = &self.book.shared.indexes;
+            if !snapshot.index_shapes()?.are(indexes) || !indexes.can_be_followed() {
+                // The book was opened read-only, and another version of the program built them, or
+                // they need upcasters that this program lacks.
+                all.retain(|table| !table.is_of_indexes());
+            }
             if leave_out_declared {
                 all.into_iter().map(TableDump::without_declared).collect()
             } else {
@@ -88,15 +101,16 @@ impl Audit<'_> {
         };
         let (before, projected) = {
             let snapshot = self.book.shared.snapshot()?;
-            (dump(&snapshot)?, self.book.sound_projections(&snapshot)?)
+            (dump(&snapshot)?, sound_projections(&writer, &snapshot)?)
         };
-        self.rebuild(|_| {})?;
-        self.fold_lazy()?;
+        self.rebuild_with(&mut writer, |_| {})?;
+        self.fold_rest(&mut writer)?;
         let snapshot = self.book.shared.snapshot()?;
         let after = dump(&snapshot)?;
         let pairs = before.iter().zip(&after).filter(|(before, after)| before != after);
         let mut differing: Vec<_> = pairs.map(|(before, _)| before.name).collect();
-        let folded = self.book.sound_projections(&snapshot)?;
+        let folded = sound_projections(&writer, &snapshot)?;
+        drop(writer);
         if !projected.iter().all(|(name, table)| folded.get(name) == Some(table)) {
             differing.push("app projections");
         }
@@ -109,17 +123,26 @@ impl Audit<'_> {
     /// # Errors
     /// [`Error::Store`] if the log cannot be read or the disk fails. The tables are unchanged then.
     pub fn rebuild(&self, progress: impl FnMut(Seq)) -> Result<Seq, Error> {
-        self.book.shared.check_alive()?;
         // The writer's lock keeps every round out while the tables are replaced.
         let mut writer = self.book.shared.writer.lock().map_err(|_| Error::Interrupted)?;
+        self.rebuild_with(&mut writer, progress)
+    }
+
+    fn rebuild_with(
+        &self,
+        writer: &mut WriterState,
+        progress: impl FnMut(Seq),
+    ) -> Result<Seq, Error> {
+        self.book.shared.check_alive()?;
         let entries = self.book.shared.snapshot()?.entries()?;
         let transaction = self.book.shared.store.begin_write()?;
-        let (state, rebuilt) =
-            rebuild(&transaction, &entries, &self.book.shared.schema, writer.head, progress)?;
+        let (schema, indexes) = (&self.book.shared.schema, &self.book.shared.indexes);
+        let (state, _) = rebuild(&transaction, &entries, schema, indexes, writer.head, progress)?;
         drop(entries);
-        let mut tail = rebuilt.into_tail();
-        tail.follow(writer.head.map_or(Seq::ZERO, |head| head.seq));
         writer.projections.fold_anew(&transaction)?;
+        writer.at_rest = false;
+        #[cfg(feature = "search")]
+        fieldbook_projections::search::drop_search(&transaction)?;
         let committed = commit(transaction);
         self.book.shared.latest.forget();
         if let Err(error) = committed {
@@ -127,7 +150,8 @@ impl Audit<'_> {
             return Err(error.into());
         }
         *write(&self.book.shared.state) = state;
-        self.book.shared.put_tail(tail);
+        self.book.shared.put_tail().inspect_err(|_| self.book.shared.fail())?;
+        self.book.shared.live.all_changed();
         Ok(writer.head.map_or(Seq::ZERO, |head| head.seq))
     }
 
@@ -138,11 +162,7 @@ impl Audit<'_> {
     /// [`Error::Store`] if the disk fails.
     pub fn fold_lazy(&self) -> Result<(), Error> {
         let head = self.head()?.map_or(Seq::ZERO, |head| head.seq);
-        let folded = || {
-            let state = self.book.shared.state();
-            state.history_folded.min(state.tail_folded)
-        };
-        while folded() < head {
+        while self.folded() < head {
             self.book.shared.write_in_turn(|session| {
                 session.want_history();
                 Ok(())
@@ -150,24 +170,39 @@ impl Audit<'_> {
         }
         Ok(())
     }
+
+    /// Folds the tables that lag behind up to the head of the log, without other writes in between.
+    fn fold_rest(&self, writer: &mut WriterState) -> Result<(), Error> {
+        while self.folded() < writer.head.map_or(Seq::ZERO, |head| head.seq) {
+            self.book.shared.fold_next_part(writer)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the entry up to which every table is folded.
+    fn folded(&self) -> Seq {
+        let state = self.book.shared.state();
+        state.history_folded.min(state.tail_folded)
+    }
 }
 
 impl Book {
-    /// Adds records that were kept aside and whose entity type is declared now.
-    pub(crate) fn take_in_what_is_declared_now(&self) -> Result<(), Error> {
-        let aside = self.shared.snapshot()?.aside()?;
-        let known =
-            aside.into_iter().filter(|(key, ..)| self.shared.schema.rules(&key.entity).is_some());
+    /// Adopts undeclared records whose entity type is declared now.
+    pub(crate) fn adopt_what_is_declared_now(&self) -> Result<(), Error> {
+        let undeclared = self.shared.snapshot()?.undeclared()?;
+        let known = undeclared
+            .into_iter()
+            .filter(|(key, ..)| self.shared.schema.rules(&key.entity).is_some());
         // The order is that of the server, so a record's versions ascend.
         let mut known: Vec<_> = known.collect();
         known.sort_by_key(|(_, seq, number)| (*seq, *number));
-        for part in known.chunks(TAKEN_IN_AT_ONCE) {
-            let taken = part.iter().map(|(key, seq, number)| Decision::TakenIn {
+        for part in known.chunks(ADOPTED_AT_ONCE) {
+            let adopted = part.iter().map(|(key, seq, number)| Decision::Adopted {
                 key: key.clone(),
                 seq: *seq,
                 number: *number,
             });
-            self.shared.decide(taken.collect())?;
+            self.shared.decide(adopted.collect())?;
         }
         Ok(())
     }
@@ -177,6 +212,12 @@ impl Book {
     pub(crate) fn upcast_what_waits(&self) -> Result<(), Error> {
         let due: Vec<_> = {
             let tail = self.shared.tail();
+            let outgrown = |(entity, form): (&EntityType, u32)| {
+                self.shared.schema.rules(entity).is_some_and(|rules| rules.schema_version != form)
+            };
+            if !tail.sum().forms().any(outgrown) {
+                return Ok(());
+            }
             let due = tail.ops().filter(|(place, _)| is_due(&self.shared.schema, &tail, *place));
             due.map(|(place, row)| (row.key.clone(), place)).collect()
         };
@@ -201,25 +242,60 @@ pub fn rebuild_book(
     mut progress: impl FnMut(Seq, Seq),
 ) -> Result<Seq, Error> {
     let store = Store::open(path.as_ref(), &options.store)?;
-    let head = read_head(&entries(&store.begin_read()?)?)?;
+    let log = entries(&store.begin_read()?)?;
+    let (head, schema) = (read_head(&log)?, options.schema.to_fold(&log)?);
+    drop(log);
     let last = head.map_or(Seq::ZERO, |head| head.seq);
-    refold(&store, &options.schema, head, |seq| progress(seq, last))?;
+    refold(&store, &schema, head, |seq| progress(seq, last))?;
     store.close()?;
     Ok(last)
 }
 
-/// Folds the tables of a store anew, in one commit.
+/// Opens an exported log ([`Audit::export`]) as a read-only book in memory: its entries are
+/// verified and stored, and its tables are folded. The log is in memory twice meanwhile.
+///
+/// # Errors
+/// [`Error::Store`] if the log was altered after it was sealed, or the stream is no exported log.
+///
+/// ```
+/// # use fieldbook::{Book, BookOptions, Fields, RecordKey};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
+/// let lead: RecordKey = "lead/42".parse()?;
+/// book.records().create(lead.clone(), Fields::parse(r#"{"name":"Ann"}"#)?)?;
+/// let mut exported = Vec::new();
+/// book.audit().export(&mut exported)?;
+///
+/// let read = fieldbook::audit::read_export(&mut exported.as_slice(), BookOptions::new("support")?)?;
+/// assert_eq!(read.records().get(&lead)?, book.records().get(&lead)?);
+/// # Ok(())
+/// # }
+/// ```
+pub fn read_export(reader: &mut impl Read, options: BookOptions) -> Result<Book, Error> {
+    let options = options.read_only();
+    let store = Store::with_backend(redb::backends::InMemoryBackend::new(), &options.store)?;
+    let verified = import(reader, &store)?;
+    if verified.head.is_none() {
+        return Err(Error::Misuse("the exported log has no entry"));
+    }
+    Book::start(store, options)
+}
+
+/// Folds the tables of a store anew, with the indexes that it has on record, in one commit.
 pub(crate) fn refold(
     store: &Store,
     schema: &Schema,
     head: Option<Head>,
     progress: impl FnMut(Seq),
 ) -> Result<(), Error> {
+    let indexes = on_record(store, schema);
     let entries = entries(&store.begin_read()?)?;
     let transaction = store.begin_write()?;
-    rebuild(&transaction, &entries, schema, head, progress)?;
+    rebuild(&transaction, &entries, schema, &indexes, head, progress)?;
+    catch_storage_panic(|| indexes.put_on_file(&transaction))?;
     drop(entries);
     // The app's own projections are removed: opening the book with them folds them again.
-    guarded(|| Projections::default().fold_anew(&transaction))?;
+    catch_storage_panic(|| Projections::default().fold_anew(&transaction))?;
     Ok(commit(transaction)?)
 }

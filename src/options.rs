@@ -2,20 +2,40 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "search")]
+use fieldbook_core::EntityType;
+use fieldbook_core::entry::AppVersion;
 use fieldbook_core::log::StoreOptions;
-use fieldbook_core::system::SystemClock;
+#[cfg(feature = "search")]
+use fieldbook_core::search::SearchRule;
+use fieldbook_core::system::{self, SystemClock};
 use fieldbook_core::{Actor, Clock, EntityRules, InvalidName, Randomness, Schema};
-use fieldbook_projections::{InvalidProjection, Projection, Projections};
+#[cfg(feature = "search")]
+use fieldbook_projections::search::Searches;
+use fieldbook_projections::{Indexes, InvalidProjection, Projection, Projections};
+
+use crate::declared::Source;
+use crate::error::Error;
+
+/// What hears the progress of building indexes.
+pub(crate) type OnIndexBuild = Box<dyn FnMut(u64, u64) + Send>;
 
 /// The options of a book: its user, the app's schema, and the parts that tests replace.
 pub struct BookOptions {
     pub(crate) actor: Actor,
-    pub(crate) schema: Schema,
+    pub(crate) schema: Source,
+    pub(crate) app: Option<AppVersion>,
+    pub(crate) system: String,
+    /// Whether the app declared a schema. Without one the book keeps the indexes that it has.
+    pub(crate) declares: bool,
+    pub(crate) on_index_build: OnIndexBuild,
     pub(crate) store: StoreOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) randomness: Option<Box<dyn Randomness>>,
     pub(crate) connectivity: Arc<dyn Connectivity>,
     pub(crate) projections: Projections,
+    #[cfg(feature = "search")]
+    pub(crate) searches: Searches,
 }
 
 impl BookOptions {
@@ -29,19 +49,96 @@ impl BookOptions {
     pub fn new(actor: &str) -> Result<Self, InvalidName> {
         Ok(Self {
             actor: Actor::parse(actor)?,
-            schema: Schema::open(EntityRules::default()),
+            schema: Source::App(Box::new(Schema::open(EntityRules::default()))),
+            app: None,
+            system: system::name().to_owned(),
+            declares: false,
+            on_index_build: Box::new(|_, _| {}),
             store: StoreOptions::default(),
             clock: Arc::new(SystemClock::new()),
             randomness: None,
             connectivity: Arc::new(Unmetered),
             projections: Projections::default(),
+            #[cfg(feature = "search")]
+            searches: Searches::new(),
         })
     }
 
-    /// Declares the app's entity types.
+    /// Declares the app's entity types, with their indexes. An index that is new or has another
+    /// shape than in the book is built when the book is opened, and an index that is not declared
+    /// any more is dropped. Without a schema the book keeps the indexes that it has, and follows
+    /// them.
     #[must_use]
     pub fn schema(mut self, schema: Schema) -> Self {
-        self.schema = schema;
+        self.schema = Source::App(Box::new(schema));
+        self.declares = true;
+        self
+    }
+
+    /// Opens the book by the declarations that it has recorded, instead of those of the program:
+    /// for a support program, which does not have the app's code. References, policies, undo
+    /// windows, priorities, networks and indexes hold then as in the app. The app's functions are
+    /// missing: [`Audit::lacking`](crate::audit::Audit::lacking) names them. If there are any, the
+    /// book opens read-only only, else with [`Error::LacksRules`](crate::Error::LacksRules).
+    ///
+    /// A book without recorded declarations accepts every entity type with the default rules.
+    #[must_use]
+    pub fn recorded_schema(mut self) -> Self {
+        self.schema = Source::Book { without_hooks: false };
+
+        self
+    }
+
+    /// Opens the book by its recorded declarations, also to write, and without the functions of the
+    /// app that the program lacks. What may go wrong: a change that a validator refuses is sent;
+    /// conflicts of a missing function are resolved by the declared policy, or by the later edit;
+    /// ops of an older schema version wait for the app.
+    #[must_use]
+    pub fn without_app_rules(mut self) -> Self {
+        self.schema = Source::Book { without_hooks: true };
+
+        self
+    }
+
+    /// Names the app and its version. The log records them with the first write of an opening.
+    #[must_use]
+    pub fn app(mut self, name: &str, version: &str) -> Self {
+        self.app = Some(AppVersion { name: name.to_owned(), version: version.to_owned() });
+        self
+    }
+
+    /// Sets the name of the operating system that the log records, for example with its version.
+    /// The default is a short name such as `linux`.
+    #[must_use]
+    pub fn system(mut self, name: &str) -> Self {
+        self.system = name.to_owned();
+        self
+    }
+
+    /// Returns the declared indexes, if the app has a schema.
+    fn declared_indexes(&self) -> Result<Option<Indexes>, Error> {
+        let declared = match &self.schema {
+            Source::App(schema) if self.declares => Some(Indexes::declared(schema)),
+            _ => None,
+        };
+        declared.transpose().map_err(|fault| Error::Misuse(fault.as_str()))
+    }
+
+    /// Checks what can be declared wrongly, and returns the declared indexes.
+    pub(crate) fn check(&self) -> Result<Option<Indexes>, Error> {
+        #[cfg(feature = "search")]
+        for rule in self.searches.values() {
+            rule.check().map_err(|fault| Error::Misuse(fault.as_str()))?;
+        }
+        self.declared_indexes()
+    }
+
+    /// Sets a function that hears the progress while indexes are built: the number of records read
+    /// so far, and the number of all records of the book, of which not all need to be read. It is
+    /// called by the thread that opens the book, after every thousand records. It must not panic.
+    #[must_use]
+    pub fn on_index_build(mut self, hear: impl FnMut(u64, u64) + Send + 'static) -> Self {
+        self.on_index_build = Box::new(hear);
         self
     }
 
@@ -58,6 +155,17 @@ impl BookOptions {
         Ok(self)
     }
 
+    /// Declares the fields in which records of an entity type are searched: [`Book::search`]. The
+    /// words are folded when the app searches, and anew when the declaration changes.
+    ///
+    /// [`Book::search`]: crate::Book::search
+    #[cfg(feature = "search")]
+    #[must_use]
+    pub fn search(mut self, entity: EntityType, rule: SearchRule) -> Self {
+        self.searches.insert(entity, rule);
+        self
+    }
+
     /// Sets the memory for pages of the file, in bytes. The default is 16 MiB. More memory makes
     /// random reads faster.
     #[must_use]
@@ -67,10 +175,10 @@ impl BookOptions {
     }
 
     /// Opens the book read-only: no byte of the file changes, and every write fails with
-    /// [`Error::LookOnly`](crate::Error::LookOnly). For support, and for damaged books.
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly). For support, and for damaged books.
     #[must_use]
-    pub const fn look_only(mut self) -> Self {
-        self.store.look_only = true;
+    pub const fn read_only(mut self) -> Self {
+        self.store.read_only = true;
         self
     }
 

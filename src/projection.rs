@@ -42,9 +42,9 @@
 //! # let folder = tempfile::tempdir()?;
 //! let options = BookOptions::new("user-7")?.projection(MinutesByLead)?;
 //! let book = Book::create_new(folder.path().join("crm.book"), options)?;
-//! book.create("call/1".parse()?, Fields::parse(r#"{"lead":"42","minutes":12}"#)?)?;
-//! book.create("call/2".parse()?, Fields::parse(r#"{"lead":"42","minutes":5}"#)?)?;
-//! book.delete("call/1".parse()?)?;
+//! book.records().create("call/1".parse()?, Fields::parse(r#"{"lead":"42","minutes":12}"#)?)?;
+//! book.records().create("call/2".parse()?, Fields::parse(r#"{"lead":"42","minutes":5}"#)?)?;
+//! book.records().delete("call/1".parse()?)?;
 //!
 //! let minutes = book.projection("minutes_by_lead").get(b"42")?;
 //! assert_eq!(minutes, Some(5_i64.to_be_bytes().to_vec()));
@@ -57,14 +57,14 @@
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 
-use fieldbook_core::log::commit;
+use fieldbook_core::log::{StoreError, commit};
 pub use fieldbook_projections::{
     Broken, InvalidProjection, KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projection,
     ProjectionError, ProjectionTable, RecordChange,
 };
 use fieldbook_projections::{ProjectionRow, Snapshot};
 
-use crate::book::{Book, Shared};
+use crate::book::{Book, Shared, WriterState};
 use crate::error::Error;
 
 /// The state of one of the app's projections.
@@ -84,25 +84,21 @@ impl Book {
     pub const fn projection<'b>(&'b self, name: &'b str) -> Projected<'b> {
         Projected { book: self, name }
     }
+}
 
-    /// Returns the tables of those registered projections that are not broken.
-    pub(crate) fn sound_projections(
-        &self,
-        snapshot: &Snapshot,
-    ) -> Result<BTreeMap<String, Vec<KeyValue>>, Error> {
-        let names: Vec<String> = {
-            let writer = self.shared.writer.lock().map_err(|_| Error::Interrupted)?;
-            writer.projections.names().map(ToOwned::to_owned).collect()
-        };
-        let mut sound = BTreeMap::new();
-        for name in names {
-            if snapshot.projection(&name)?.is_some_and(|row| row.broken.is_none()) {
-                let table = snapshot.projected_range(&name, .., usize::MAX)?;
-                sound.insert(name, table);
-            }
+/// Returns the tables of those projections of the writer that are not broken.
+pub(crate) fn sound_projections(
+    writer: &WriterState,
+    snapshot: &Snapshot,
+) -> Result<BTreeMap<String, Vec<KeyValue>>, StoreError> {
+    let mut sound = BTreeMap::new();
+    for name in writer.projections.names() {
+        if snapshot.projection(name)?.is_some_and(|row| row.broken.is_none()) {
+            let table = snapshot.projected_range(name, .., usize::MAX)?;
+            sound.insert(name.to_owned(), table);
         }
-        Ok(sound)
     }
+    Ok(sound)
 }
 
 /// One of the app's projections, to read.

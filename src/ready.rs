@@ -1,24 +1,43 @@
-//! The tail in memory and its queue of ready records, updated with each commit.
+//! The tail and its queue of ready records, updated with each commit.
 //!
 //! Invariants:
-//! 1. The queue changes together with the tail, under its lock: a reader of both finds them in the
-//!    same state.
+//! 1. The tail changes only under the queue's lock, together with the queue: a holder of that lock
+//!    finds them in the same state.
 //! 2. The cost of a commit is that of the records that it changed, and of those that waited for
 //!    them.
+//! 3. A question takes the tail and holds no lock of it. So a commit waits for a plan of an
+//!    exchange only, and for no other question.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use fieldbook_core::locks::{MutexGuard, RwLockReadGuard};
-use fieldbook_core::rows::TailRow;
+use fieldbook_core::locks::MutexGuard;
+use fieldbook_core::log::StoreError;
+use fieldbook_core::rows::{StateRow, TailRow};
 use fieldbook_core::rules::plan::{Plan, PlanInput, ReadyQueue, plan_next};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{RecordKey, Seq};
-use fieldbook_projections::{Effects, Snapshot, TailEffect};
-use fieldbook_transport::Ask;
+use fieldbook_core::{RecordKey, Schema, Seq};
+use fieldbook_projections::{Effects, Snapshot, TailEffect, TailOnDisk, sound};
+use fieldbook_transport::ExchangeParams;
 
-use crate::book::{Shared, write};
+use crate::book::Shared;
 use crate::error::Error;
+
+/// The tail, with the snapshot of its moment.
+pub(crate) struct Following {
+    tail: Tail,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Following {
+    /// Reads the tail of a snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn of(snapshot: Arc<Snapshot>, schema: &Schema) -> Result<Self, StoreError> {
+        Ok(Self { tail: snapshot.tail(schema)?, snapshot })
+    }
+}
 
 /// The changes of a record in a commit that matter to the queue.
 #[derive(Default)]
@@ -32,8 +51,15 @@ struct Touched {
 }
 
 impl Shared {
-    /// Updates the tail and the queue after a commit. Returns the records that the commit changed.
-    pub(crate) fn follow_tail(&self, effects: Effects, head: Seq) -> Vec<RecordKey> {
+    /// Updates the tail and the queue after a commit, whose snapshot and state these are. Returns
+    /// the records that the commit changed.
+    pub(crate) fn follow_tail(
+        &self,
+        effects: Effects,
+        snapshot: Arc<Snapshot>,
+        state: &StateRow,
+        head: Seq,
+    ) -> Vec<RecordKey> {
         let mut touched: HashMap<RecordKey, Touched> = HashMap::new();
         for key in &effects.records {
             match touched.get_mut(key) {
@@ -44,16 +70,22 @@ impl Shared {
             }
         }
         let mut ended = Vec::new();
-        let mut tail = write(&self.tail);
-        for effect in effects.tail {
-            note(&tail, &effect, &mut touched);
-            if let TailEffect::Remove(place) = &effect {
-                ended.push(*place);
-            }
-            effect.apply_to(&mut tail);
-        }
-        tail.follow(head);
         let mut ready = self.ready();
+        let tail = {
+            let mut following = self.following();
+            let tail = &mut following.tail;
+            for effect in effects.tail {
+                note(tail, &effect, &mut touched);
+                if let TailEffect::Remove(place) = &effect {
+                    ended.push(*place);
+                }
+                effect.apply_to(tail);
+            }
+            let stored = Arc::new(TailOnDisk::new(Arc::clone(&snapshot)));
+            tail.follow(stored, state.tail_folded, &state.tail, head);
+            following.snapshot = snapshot;
+            following.tail.clone()
+        };
         for (key, Touched { written, appended, changed }) in touched {
             if changed || written > appended.len() {
                 ready.changed(&tail, &self.schema, &key);
@@ -61,37 +93,54 @@ impl Shared {
             appended.iter().for_each(|row| ready.appended(&tail, &self.schema, row));
         }
         ended.into_iter().for_each(|place| ready.ended(&tail, &self.schema, place));
+        if tail.fault().is_some() {
+            // A record that could not be read is not in the queue. The next plan reads it again.
+            *ready = ReadyQueue::default();
+        }
         effects.records
     }
 
+    /// Returns the tail, for one question.
+    pub(crate) fn tail(&self) -> Tail {
+        self.following().tail.clone()
+    }
+
     /// Returns the tail and a snapshot of the same instant. A commit is in the file a moment before
-    /// it is in the tail.
-    pub(crate) fn tail_and_snapshot(&self) -> Result<(RwLockReadGuard<'_, Tail>, Snapshot), Error> {
-        loop {
-            let tail = self.tail();
-            let snapshot = Snapshot::new(self.store.begin_read()?);
-            if snapshot.last_seq()? == tail.followed() || self.check_alive().is_err() {
-                return Ok((tail, snapshot));
-            }
-            drop(tail);
-            std::thread::yield_now();
-        }
+    /// it is in both.
+    pub(crate) fn tail_and_snapshot(&self) -> (Tail, Arc<Snapshot>) {
+        let following = self.following();
+        (following.tail.clone(), Arc::clone(&following.snapshot))
     }
 
     /// Plans the next exchange.
-    pub(crate) fn plan_next(&self, ask: &Ask) -> Plan {
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the tail cannot be read.
+    pub(crate) fn plan_next(&self, ask: &ExchangeParams) -> Result<Plan, Error> {
+        let mut ready = self.ready();
         let tail = self.tail();
-        self.planning(&tail, |input| {
+        let plan = self.planning(&tail, |input| {
             let (batch_ops, batch_bytes) = (ask.batch_ops, ask.batch_bytes);
-            plan_next(&PlanInput { batch_ops, batch_bytes, ..input }, &mut self.ready())
-        })
+            plan_next(&PlanInput { batch_ops, batch_bytes, ..input }, &mut ready)
+        });
+        sound(&tail).inspect_err(|_| *ready = ReadyQueue::default())?;
+        Ok(plan)
     }
 
-    /// Replaces the tail by one that was built anew, and builds the queue anew.
-    pub(crate) fn put_tail(&self, tail: Tail) {
-        let mut known = write(&self.tail);
-        *self.ready() = ReadyQueue::of(&tail, &self.schema);
-        *known = tail;
+    /// Replaces the tail by that of tables that were folded anew, and forgets the queue.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it cannot be read.
+    pub(crate) fn put_tail(&self) -> Result<(), Error> {
+        let following = Following::of(Arc::new(self.snapshot()?), &self.schema)?;
+        let mut ready = self.ready();
+        *ready = ReadyQueue::default();
+        *self.following() = following;
+        Ok(())
+    }
+
+    fn following(&self) -> MutexGuard<'_, Following> {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ready(&self) -> MutexGuard<'_, ReadyQueue> {
@@ -99,7 +148,8 @@ impl Shared {
     }
 }
 
-/// Records the effect on the tail that is about to happen.
+/// Records the effect on the tail that is about to happen. The rows of ops that end or become dead
+/// letters are not read: each writes its record's row.
 fn note(tail: &Tail, effect: &TailEffect, touched: &mut HashMap<RecordKey, Touched>) {
     let mut change = |key: &RecordKey| touched.entry(key.clone()).or_default().changed = true;
     match effect {
@@ -107,9 +157,7 @@ fn note(tail: &Tail, effect: &TailEffect, touched: &mut HashMap<RecordKey, Touch
             touched.entry(row.key.clone()).or_default().appended.push(row.clone())
         }
         TailEffect::Replace(_, row) => change(&row.key),
-        TailEffect::Remove(place) | TailEffect::Dead(place, _) => {
-            tail.op(*place).into_iter().for_each(|row| change(&row.key));
-        }
+        TailEffect::Remove(_) | TailEffect::Dead(..) => {}
         TailEffect::Parked(op, _) => {
             let row = tail.place_of(op).and_then(|place| tail.op(place));
             row.into_iter().for_each(|row| change(&row.key));

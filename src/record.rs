@@ -18,28 +18,36 @@
 //!     Mutation::create(call, FieldsJson::parse(r#"{"minutes":12}"#)?),
 //! ])?;
 //! // A null removes a field.
-//! book.update(ann.clone(), Fields::from_value(json!({"stage": null}))?)?;
+//! book.records().update(ann.clone(), Fields::from_value(json!({"stage": null}))?)?;
 //!
-//! let record = book.get_record(&ann)?.expect("it was just written");
+//! let record = book.records().get(&ann)?.expect("it was just written");
 //! assert_eq!((record.json.as_str(), record.pending), (r#"{"name":"Ann"}"#, 2));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What it is not: typed. [`Entity`] converts an app's own types.
+//! [`Records`] has the calls that take keys and fields.
+//!
+//! What it is not: typed. [`Entity`] converts an app's own types, and [`Book`](crate::Book) has the
+//! calls for them.
 
-use fieldbook_core::WallTime;
+use std::borrow::Cow;
+
+use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{RecordRow, RecordView};
 pub use fieldbook_core::{
     Actor, EntityType, Fields, FieldsJson, Mutation, MutationFields, OpContent, OpId, OpKind,
     OpPlace, RecordId, RecordKey, UnitId, Version,
 };
+use fieldbook_core::{Schema, WallTime};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::book::Shared;
 pub use crate::entity::Entity;
 use crate::error::Error;
-pub use crate::read::{Index, IndexPlace, Page};
+pub use crate::read::Page;
+pub use crate::records::Records;
 pub use crate::write::Written;
 
 /// A record that the app reads: the confirmed record with the tail joined.
@@ -47,7 +55,7 @@ pub use crate::write::Written;
 pub struct Record {
     /// The key of the record.
     pub key: RecordKey,
-    /// Its fields, as JSON text.
+    /// The fields of the record, as JSON text.
     pub json: FieldsJson,
     /// The version that the server confirmed; `None` if the server does not have the record yet.
     pub version: Option<Version>,
@@ -77,10 +85,29 @@ impl Record {
         })
     }
 
-    pub(crate) fn from_row(key: RecordKey, row: &RecordRow) -> Option<Self> {
-        let json = row.image()?.clone();
-        let version = row.version();
-        Some(Self { key, json, version, pending: row.tail.len(), synced_at: row.synced_at })
+    /// Lends the record.
+    pub(crate) fn lent(&self) -> RecordRef<'_> {
+        let Self { key, json, version, pending, synced_at } = self;
+        RecordRef {
+            entity: &key.entity,
+            id: key.id.as_str(),
+            json: json.as_str(),
+            version: *version,
+            pending: *pending,
+            synced_at: *synced_at,
+        }
+    }
+
+    /// Returns the record of a row as the app reads it, if there is one.
+    pub(crate) fn from_row(
+        schema: &Schema,
+        key: RecordKey,
+        row: &RecordRow,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(image) = row.image() else { return Ok(None) };
+        let json = FieldsJson::from_stored_text(&as_read(schema, &key.entity, image.as_str())?);
+        let (version, pending, synced_at) = (row.version(), row.tail.len(), row.synced_at);
+        Ok(Some(Self { key, json, version, pending, synced_at }))
     }
 }
 
@@ -88,11 +115,11 @@ impl Record {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct RecordRef<'a> {
-    /// Its entity type.
+    /// The entity type of the record.
     pub entity: &'a EntityType,
-    /// Its id.
+    /// The id of the record.
     pub id: &'a str,
-    /// Its fields, as JSON text.
+    /// The fields of the record, as JSON text.
     pub json: &'a str,
     /// The version that the server confirmed; `None` if the server does not have the record yet.
     pub version: Option<Version>,
@@ -121,10 +148,17 @@ impl<'a> RecordRef<'a> {
         })
     }
 
-    /// Returns the record that the app reads, if there is one.
-    pub(crate) fn of(entity: &'a EntityType, id: &'a str, view: &RecordView<'a>) -> Option<Self> {
+    /// Lends the record that the app reads, if there is one.
+    pub(crate) fn lend<T>(
+        schema: &Schema,
+        (entity, id): (&EntityType, &str),
+        view: &RecordView<'_>,
+        read: impl FnOnce(RecordRef<'_>) -> T,
+    ) -> Result<Option<T>, StoreError> {
         let RecordView { image, version, pending, synced_at } = *view;
-        Some(Self { entity, id, json: image?, version, pending, synced_at })
+        let Some(image) = image else { return Ok(None) };
+        let json = &*as_read(schema, entity, image)?;
+        Ok(Some(read(RecordRef { entity, id, json, version, pending, synced_at })))
     }
 
     /// Copies the record, to outlive the call.
@@ -139,9 +173,32 @@ impl<'a> RecordRef<'a> {
     }
 }
 
-/// Records of one entity type, copied into one piece of memory.
+impl Shared {
+    /// Returns the values of a stored image as the app reads it.
+    pub(crate) fn as_read(&self, key: &RecordKey, image: &FieldsJson) -> Result<Fields, Error> {
+        let read = as_read(&self.schema, &key.entity, image.as_str())?;
+        FieldsJson::from_stored_text(&read).to_fields().map_err(Error::damaged)
+    }
+}
+
+/// Returns the text of an image as the app reads it. Only a type that is declared by name can have
+/// upcasters.
+fn as_read<'s>(
+    schema: &Schema,
+    entity: &EntityType,
+    image: &'s str,
+) -> Result<Cow<'s, str>, StoreError> {
+    match schema.declared_rules(entity) {
+        Some(rules) if rules.schema_version > 1 => rules
+            .read_text(image)
+            .map_err(|fault| StoreError::corrupt("stored fields", None, fault)),
+        _ => Ok(Cow::Borrowed(image)),
+    }
+}
+
+/// Records of one entity type, copied into one piece of memory: [`Records::list`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Records {
+pub struct RecordList {
     /// Pass this to get the next part; `None` at the end.
     pub next: Option<RecordId>,
     entity: EntityType,
@@ -161,7 +218,7 @@ struct Place {
     synced_at: Option<WallTime>,
 }
 
-impl Records {
+impl RecordList {
     /// Reserves memory for this many records of common size, up to a bound.
     pub(crate) fn with_room(entity: EntityType, records: usize) -> Self {
         let room = records.min(128);

@@ -16,7 +16,7 @@
 //! };
 //! let leads = EntityRules {
 //!     policy: Policy::Manual,            // a person chooses where both sides changed a field
-//!     indexes: vec!["stage".to_owned()], // leads can be listed by their stage
+//!     indexes: vec!["stage".into()],     // leads can be listed by their stage
 //!     undo_window: Duration::ZERO,       // changes may leave at once: the default
 //!     ..EntityRules::default()
 //! };
@@ -30,10 +30,15 @@
 //! # }
 //! ```
 //!
-//! What it is not: stored. An app declares a schema each time it opens a book, and each version of
-//! an app may declare another schema.
+//! The book records the declarations with the first write after they changed, and the names of the
+//! functions. So a support program applies them too
+//! ([`BookOptions::recorded_schema`](crate::BookOptions::recorded_schema)).
+//!
+//! What it is not: taken from the book by an app. An app declares a schema each time it opens a
+//! book, and each version of an app may declare another schema.
 
+pub use fieldbook_core::index::{IndexPart, IndexRule, InvalidIndex};
 pub use fieldbook_core::{
-    ConflictFunction, EntityRules, Granularity, MergeDecision, MergeInput, NetworkClass, Outgoing,
-    Policy, Priorities, Reference, Schema, Upcaster, Validator,
+    ConflictFunction, EntityRules, Granularity, Hook, HookKind, MergeDecision, MergeInput,
+    NetworkClass, Outgoing, Policy, Priorities, Reference, Schema, Upcaster, Validator,
 };

@@ -3,10 +3,14 @@
 //! The feature `simulation` is for the programs of this repository only. It has types of the
 //! storage engine and of the stored rows, so any release may change it.
 
-use fieldbook_core::Schema;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use fieldbook_core::log::Store;
+use fieldbook_core::{RecordKey, Schema, Seq};
 pub use fieldbook_projections::Snapshot;
 
+use crate::at::{At, Moment};
 use crate::book::Book;
 use crate::error::Error;
 use crate::options::BookOptions;
@@ -29,8 +33,81 @@ impl Book {
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
-    pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.shared.snapshot()
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+        self.shared.snapshot().map(Arc::new)
+    }
+
+    /// Compares every read of the book as it was after an entry with the same read of a fold of the
+    /// whole log up to the entry. Returns the first that differs, with both results.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the log cannot be read.
+    pub fn past_differs(&self, seq: Seq) -> Result<Option<String>, Error> {
+        let (at, folded) = (self.at(Moment::Entry(seq))?, self.audit().replay_at(seq)?);
+        let mut keys: BTreeSet<RecordKey> = BTreeSet::new();
+        for entity in self.audit().entity_types()?.into_iter().chain(folded.entity_types()?) {
+            for records in [
+                self.records().list(&entity, None, usize::MAX)?,
+                folded.list(&entity, None, usize::MAX)?,
+            ] {
+                keys.extend(records.iter().map(|record| record.key()));
+            }
+        }
+        keys.extend(folded.queue()?.into_iter().map(|op| op.key));
+        keys.extend(self.queue().list()?.into_iter().map(|op| op.key));
+        let of_records = |at: &At<'_>| -> Result<Vec<(String, String)>, Error> {
+            let mut reads = Vec::new();
+            for key in &keys {
+                reads.push((format!("the record {key}"), format!("{:?}", at.get_record(key)?)));
+                reads.push((
+                    format!("the status of {key}"),
+                    format!("{:?}", at.record_status(key)?),
+                ));
+                reads.push((
+                    format!("the explanation of {key}"),
+                    format!("{:#?}", at.explain(key)?),
+                ));
+            }
+            Ok(reads)
+        };
+        let of_tables = |at: &At<'_>| -> Result<Vec<(String, String)>, Error> {
+            let mut reads = vec![
+                ("the state".to_owned(), format!("{:#?}", at.status()?)),
+                ("the server".to_owned(), format!("{:#?}", at.server_state()?)),
+                ("the cursors".to_owned(), format!("{:?}", at.synced_at()?)),
+                ("the queue".to_owned(), format!("{:#?}", at.queue()?)),
+                ("the plan".to_owned(), format!("{:#?}", at.plan()?)),
+                ("the parked ops".to_owned(), format!("{:?}", at.parked()?)),
+                ("the dead letters".to_owned(), format!("{:#?}", at.dead_letters()?)),
+                ("the conflicts".to_owned(), format!("{:#?}", at.conflicts()?)),
+                ("the entity types".to_owned(), format!("{:?}", at.entity_types()?)),
+            ];
+            for entity in folded.entity_types()? {
+                let listed = at.list(&entity, None, usize::MAX)?;
+                reads.push((format!("the records of {entity}"), format!("{listed:?}")));
+                let (mut paged, mut after) = (Vec::new(), None);
+                loop {
+                    let page = at.list(&entity, after.as_ref(), 3)?;
+                    paged.extend(page.iter().map(|record| record.key()));
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                reads.push((format!("the pages of {entity}"), format!("{paged:?}")));
+            }
+            Ok(reads)
+        };
+        // The records first: afterwards, they are read from the tables of all.
+        let read = |at: &At<'_>| {
+            Ok::<_, Error>([of_records(at)?, of_tables(at)?, of_records(at)?].concat())
+        };
+        let pairs = read(&at)?.into_iter().zip(read(&folded)?);
+        let differs =
+            pairs.map(|(now, then)| (now.0, now.1, then.1)).find(|(_, now, then)| now != then);
+        Ok(differs.map(|(what, now, then)| {
+            format!("{what} at entry {seq} is\n{now}\nand the whole log folds to\n{then}")
+        }))
     }
 
     /// Returns the app's schema.

@@ -10,8 +10,8 @@
 //!    news.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use fieldbook_core::entry::ParkScope;
 use fieldbook_core::locks::MutexGuard;
@@ -27,7 +27,7 @@ use fieldbook_core::tail::{Tail, TailUnit};
 use fieldbook_core::{
     ConflictId, EntityType, OpContent, OpId, OpPlace, RecordKey, UnitId, WallTime,
 };
-use fieldbook_projections::{LogView, Snapshot};
+use fieldbook_projections::{LogView, Rows, Snapshot, sound};
 use fieldbook_transport::{Activity, Stopped};
 use tokio::sync::watch;
 
@@ -106,26 +106,10 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
     pub fn record_status(&self, key: &RecordKey) -> Result<RecordStatus, Error> {
-        let (tail, snapshot) = self.shared.tail_and_snapshot()?;
-        if !tail.has(key) {
-            let known = snapshot.record(key)?.is_some_and(|row| row.confirmed.is_some());
-            return Ok(if known { RecordStatus::Synced } else { RecordStatus::Unknown });
-        }
-        let dead = tail
-            .ops_of(key)
-            .filter(|place| tail.is_dead(*place))
-            .filter_map(|place| tail.op(place));
-        let dead = dead_letters_of(&snapshot, dead.map(|row| row.op))?;
-        let holds = self.shared.plan_record(&tail, key).holds;
-        let known = Known {
-            tail: &tail,
-            holds: &holds,
-            dead: &dead,
-            open: &open_conflicts(&snapshot, &tail, &holds)?,
-            sending: &self.shared.sending(),
-            written_at: &BTreeMap::new(),
-        };
-        Ok(known.record(key, true).status)
+        let (tail, snapshot) = self.shared.tail_and_snapshot();
+        let status = self.shared.status_of(&tail, &snapshot, key)?;
+        sound(&tail)?;
+        Ok(status)
     }
 }
 
@@ -136,7 +120,7 @@ impl Book {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-/// book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+/// book.records().create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
 /// for pending in book.queue().list()? {
 ///     println!("{}: {}", pending.key, pending.op.in_words());
 /// }
@@ -158,7 +142,7 @@ impl Queue<'_> {
     /// # Errors
     /// [`Error::Store`] if the book cannot be read.
     pub fn list(&self) -> Result<Vec<QueuedOp>, Error> {
-        let snapshot = self.book.shared.snapshot()?;
+        let snapshot = Arc::new(self.book.shared.snapshot()?);
         let tail = snapshot.tail(&self.book.shared.schema)?;
         let dead =
             snapshot.dead_letters()?.into_iter().map(|letter| (letter.op.id, letter)).collect();
@@ -167,24 +151,13 @@ impl Queue<'_> {
             tail: &tail,
             holds: &holds,
             dead: &dead,
-            open: &open_conflicts(&snapshot, &tail, &holds)?,
+            open: &open_conflicts(&*snapshot, &tail, &holds)?,
             sending: &self.book.shared.sending(),
             written_at: &BTreeMap::new(),
         };
-        let queued = |(place, row): (OpPlace, &TailRow)| {
-            let unit = tail.unit_of(place);
-            QueuedOp {
-                key: row.key.clone(),
-                op: op(&known, place, row),
-                hold: holds.get(&place).cloned(),
-                unit,
-                tries: unit.and_then(|unit| tail.unit(&unit)).map_or(0, |unit| unit.tries),
-                bytes: row.bytes,
-                transaction_ops: row.transaction_ops,
-                references: row.targets().cloned().collect(),
-            }
-        };
-        Ok(tail.ops().map(queued).collect())
+        let queued = queued(&known);
+        sound(&tail)?;
+        Ok(queued)
     }
 
     /// Returns what the next sync would send without a limit of its batch, and what is held.
@@ -196,17 +169,19 @@ impl Queue<'_> {
 
     /// Returns the numbers of ops that are parked one by one, by reason.
     pub fn parked(&self) -> BTreeMap<ParkReason, u64> {
-        let mut parked = BTreeMap::new();
-        for (code, ops) in self.book.shared.tail().parked_by_code() {
-            *parked.entry(ParkReason::of_op(code)).or_default() += ops;
-        }
-        parked
+        parked_by_reason(&self.book.shared.tail())
     }
 
     /// Finds an op by its id, after a write whose outcome is unknown. `None` means that the op was
     /// not written, or has ended already and is no longer in the tail.
-    pub fn find(&self, op: OpId) -> Option<OpPlace> {
-        self.book.shared.tail().place_of(&op)
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the book cannot be read.
+    pub fn find(&self, op: OpId) -> Result<Option<OpPlace>, Error> {
+        let tail = self.book.shared.tail();
+        let place = tail.place_of(&op);
+        sound(&tail)?;
+        Ok(place)
     }
 
     /// Returns the content of an op in the log.
@@ -219,9 +194,37 @@ impl Queue<'_> {
     }
 }
 
+/// Returns the ops of a tail, oldest first, each with its state.
+pub(crate) fn queued(known: &Known<'_>) -> Vec<QueuedOp> {
+    let tail = known.tail;
+    let queued = |(place, row): (OpPlace, &TailRow)| {
+        let unit = tail.unit_of(place);
+        QueuedOp {
+            key: row.key.clone(),
+            op: op(known, place, row),
+            hold: known.holds.get(&place).cloned(),
+            unit,
+            tries: unit.and_then(|unit| tail.unit(&unit)).map_or(0, |unit| unit.tries),
+            bytes: row.bytes,
+            transaction_ops: row.transaction_ops,
+            references: row.targets().cloned().collect(),
+        }
+    };
+    tail.ops().map(queued).collect()
+}
+
+/// Returns the numbers of ops of a tail that are parked one by one, by reason.
+pub(crate) fn parked_by_reason(tail: &Tail) -> BTreeMap<ParkReason, u64> {
+    let mut parked = BTreeMap::new();
+    for (code, ops) in tail.parked_by_code() {
+        *parked.entry(ParkReason::of_op(code)).or_default() += ops;
+    }
+    parked
+}
+
 /// Reads the open conflicts of the ops that a plan holds behind a parked op.
 pub(crate) fn open_conflicts(
-    snapshot: &Snapshot,
+    rows: &impl Rows,
     tail: &Tail,
     holds: &BTreeMap<OpPlace, Hold>,
 ) -> Result<BTreeMap<OpId, ConflictId>, Error> {
@@ -232,13 +235,61 @@ pub(crate) fn open_conflicts(
     let keys: BTreeSet<_> = parked.map(|row| &row.key).collect();
     let mut open = BTreeMap::new();
     for key in keys {
-        let conflicts = snapshot.conflicts_of(key)?.into_iter().filter(|(_, row)| row.open);
+        let conflicts = rows.conflicts_of(key)?.into_iter().filter(|(_, row)| row.open);
         open.extend(conflicts.map(|(id, row)| (row.op.id, id)));
     }
     Ok(open)
 }
 
+/// Returns the status of a record. The rows and the tail are of one instant. `plan` plans the
+/// record alone; it is called if the record has pending ops.
+pub(crate) fn status_of(
+    rows: &impl Rows,
+    tail: &Tail,
+    sending: &BTreeSet<UnitId>,
+    key: &RecordKey,
+    plan: impl FnOnce() -> Plan,
+) -> Result<RecordStatus, Error> {
+    if !tail.has(key) {
+        let known = rows.record(key)?.is_some_and(|row| row.confirmed.is_some());
+        return Ok(if known { RecordStatus::Synced } else { RecordStatus::Unknown });
+    }
+    with_known(rows, tail, sending, key, &plan().holds, |known| known.record(key, true).status)
+}
+
+/// Lends what is known of a record, given the holds of a plan of it alone. The rows and the tail
+/// are of one instant.
+pub(crate) fn with_known<T>(
+    rows: &impl Rows,
+    tail: &Tail,
+    sending: &BTreeSet<UnitId>,
+    key: &RecordKey,
+    holds: &BTreeMap<OpPlace, Hold>,
+    use_it: impl FnOnce(&Known<'_>) -> T,
+) -> Result<T, Error> {
+    let dead = tail.ops_of(key).filter(|place| tail.is_dead(*place));
+    let dead = dead.filter_map(|place| tail.op(place)).map(|row| row.op);
+    Ok(use_it(&Known {
+        tail,
+        holds,
+        dead: &dead_letters_of(rows, dead)?,
+        open: &open_conflicts(rows, tail, holds)?,
+        sending,
+        written_at: &BTreeMap::new(),
+    }))
+}
+
 impl Shared {
+    /// Returns the status of a record. The tail and the snapshot are of one instant.
+    pub(crate) fn status_of(
+        &self,
+        tail: &Tail,
+        snapshot: &Snapshot,
+        key: &RecordKey,
+    ) -> Result<RecordStatus, Error> {
+        status_of(snapshot, tail, &self.sending(), key, || self.plan_record(tail, key))
+    }
+
     pub(crate) fn plan(&self, tail: &Tail, batch_ops: usize, batch_bytes: usize) -> Plan {
         self.planning(tail, |input| plan(&PlanInput { batch_ops, batch_bytes, ..input }))
     }
@@ -270,11 +321,21 @@ impl Shared {
         *self.lock_sending() = request.units.iter().map(|unit| unit.id).collect();
         let first = request.units.first().and_then(|unit| unit.changes.first());
         self.engine().current = first.map(|change| change.key.clone());
+        self.live.statuses_changed();
     }
 
     /// Records that a request was answered or failed.
     pub(crate) fn has_sent(&self, request: &ExchangeRequest) {
         self.lock_sending().retain(|sent| !request.units.iter().any(|unit| unit.id == *sent));
+        self.live.statuses_changed();
+    }
+
+    /// Records that no unit is in flight.
+    fn send_nothing(&self) {
+        let sent = std::mem::take(&mut *self.lock_sending());
+        if !sent.is_empty() {
+            self.live.statuses_changed();
+        }
     }
 
     fn lock_sending(&self) -> MutexGuard<'_, BTreeSet<UnitId>> {
@@ -297,6 +358,13 @@ impl Shared {
         self.tell(&mut self.engine());
     }
 
+    /// Returns the number of pending ops, and whether something waits for somebody.
+    pub(crate) fn unfinished(&self) -> (u64, bool) {
+        let mut engine = self.engine();
+        self.tell(&mut engine);
+        (self.status.borrow().pending, engine.needed_someone)
+    }
+
     /// Forgets the request of the last run for credentials of the former actor.
     pub(crate) fn forget_reason(&self) {
         let mut engine = self.engine();
@@ -315,12 +383,10 @@ impl Shared {
     fn tell(&self, engine: &mut Engine) {
         let actor = read(&self.actor).clone();
         let tail = self.tail();
-        let leaves =
-            |entity: &EntityType| self.schema.rules(entity).is_none_or(|rules| !rules.local_only);
-        let (pending, dead_letters) = (tail.pending(leaves), tail.dead_letters() as u64);
+        let leaves = |entity: &EntityType| self.schema.leaves(entity);
+        let (pending, dead_letters) = (tail.pending(leaves), tail.dead_letters());
         let others = tail.others(&actor, leaves);
         let parked_ops = tail.parked_by_code().clone();
-        drop(tail);
         let (state, waiting) = (self.state(), self.waiting());
         let attention = Attention {
             storage_failed: self.failed.load(Ordering::SeqCst),
@@ -355,7 +421,7 @@ impl Shared {
             activity,
             Activity::Started | Activity::Exchanging { .. } | Activity::Progress(_)
         ) {
-            self.lock_sending().clear();
+            self.send_nothing();
         }
         let mut engine = self.engine();
         let doing = match activity {
@@ -387,7 +453,7 @@ impl Shared {
 
     /// Records that nobody waits for the present run any more, however it ended.
     pub(crate) fn run_is_over(&self) {
-        self.lock_sending().clear();
+        self.send_nothing();
         let mut engine = self.engine();
         if matches!(engine.doing, SyncState::Syncing { .. }) {
             engine.doing = self.resting();
@@ -399,7 +465,7 @@ impl Shared {
     fn syncing(&self, engine: &mut Engine) -> SyncState {
         let waiting = {
             let tail = self.tail();
-            (tail.len() as u64).saturating_sub(tail.dead_letters() as u64)
+            tail.len().saturating_sub(tail.dead_letters())
         };
         engine.progress =
             engine.progress.moved(engine.settled, waiting.saturating_sub(engine.held));
@@ -430,12 +496,12 @@ fn ended(stopped: &Stopped) -> Option<SyncState> {
 
 /// Reads the dead letters of ops.
 pub(crate) fn dead_letters_of(
-    snapshot: &Snapshot,
+    rows: &impl Rows,
     ops: impl Iterator<Item = OpId>,
 ) -> Result<BTreeMap<OpId, DeadLetterRow>, Error> {
     let mut dead = BTreeMap::new();
     for op in ops {
-        dead.extend(snapshot.dead_letter(&op)?.map(|letter| (op, letter)));
+        dead.extend(rows.dead_letter(&op)?.map(|letter| (op, letter)));
     }
     Ok(dead)
 }

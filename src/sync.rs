@@ -15,7 +15,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-//! book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+//! book.records().create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
 //!
 //! // A server that cannot be reached. Unanswered units are sent again under the same ids.
 //! let nobody = FnRemote::new(|_: &ExchangeRequest| Err(Failure::Unreachable { code: "no_route" }.into()));
@@ -46,18 +46,20 @@ pub use fieldbook_core::rules::plan::{Hold, Plan};
 pub use fieldbook_core::rules::status::{
     Awaited, Held, OpState, ParkReason, RecordState, RecordStatus, SyncState, UserAction,
 };
+pub use fieldbook_core::rules::unsent::Unsent;
 pub use fieldbook_core::{
     Cursor, DeviceKey, InvalidCursor, RequestId, ServerEpoch, ServerId, TenantId,
 };
 pub use fieldbook_transport::{
-    Ask, BoxFuture, Budget, Credentials, FnRemote, Limit, MOST_EXCHANGES, Next, NoCredentials,
-    Received, Remote, RemoteError, RunOptions, Secret, StaticToken, Stopped, SyncReport, Taken,
-    WorkerError, WorkerOptions,
+    BoxFuture, Budget, Credentials, ExchangeCounts, ExchangeParams, FnRemote, Left, Limit,
+    MOST_EXCHANGES, NextStep, NoCredentials, Received, Remote, RemoteError, RunOptions, Secret,
+    StaticToken, Stopped, SyncReport, WorkerError, WorkerOptions,
 };
 #[cfg(feature = "http")]
 pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, SetUpError};
 
 pub use crate::background::SyncHandle;
-pub use crate::decisions::{Park, ServerState, Servers};
+pub use crate::decisions::{Park, Resume, ServerState, Servers};
 pub use crate::exchange::Exchange;
+pub use crate::failed::{Dependant, Failed, FailedOp};
 pub use crate::status::{Queue, QueuedOp, SyncStatus};

@@ -10,7 +10,7 @@ use fieldbook_core::rows::RecordRow;
 use fieldbook_core::rules::admit::{AdmittedOp, SeenRecord, admit_transaction};
 use fieldbook_core::rules::restore::Offer;
 use fieldbook_core::rules::save::save;
-use fieldbook_core::{Fields, Hlc, Mutation, MutationFields, OpId, OpPlace, RecordId, RecordKey};
+use fieldbook_core::{Fields, FieldsJson, Hlc, Mutation, OpId, OpPlace, RecordId, RecordKey};
 use foldhash::HashMap;
 
 use crate::book::Book;
@@ -57,80 +57,11 @@ impl Book {
         RecordId::new(now, &mut *self.shared.ids())
     }
 
-    /// Creates a record from values, or from JSON text. Text is checked in one pass and stored
-    /// unchanged, at a fraction of the cost of values.
-    ///
-    /// ```
-    /// use fieldbook::{Book, BookOptions, Mutation, RecordKey};
-    /// use fieldbook::record::FieldsJson;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let book = Book::open_or_create(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-    /// let text = r#"{"name":"Ann","stage":"new"}"#; // from a form, a file or the network
-    /// book.create("lead/42".parse()?, FieldsJson::parse(text)?)?;
-    /// // An update's text is compared with the record's text. The op has the fields that differ.
-    /// book.update("lead/42".parse()?, FieldsJson::parse(r#"{"name":"Ann","stage":"hot"}"#)?)?;
-    ///
-    /// // Many ops in one durable commit, each sent by itself.
-    /// let lines = [r#"{"name":"Bela"}"#, r#"{"name":"Chidi"}"#];
-    /// let creates: Result<Vec<Mutation>, fieldbook::error::InvalidFields> = lines
-    ///     .into_iter()
-    ///     .map(|line| Ok(Mutation::create(RecordKey::new(lead(), book.new_id()), FieldsJson::parse(line)?)))
-    ///     .collect();
-    /// book.import(creates?)?;
-    /// # Ok(())
-    /// # }
-    /// # fn lead() -> fieldbook::EntityType { fieldbook::EntityType::parse("lead").expect("it is a name") }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] if it exists or a limit is exceeded; [`Error::Store`] or
-    /// [`Error::Unknown`] if the disk fails.
-    pub fn create(
-        &self,
-        key: RecordKey,
-        fields: impl Into<MutationFields>,
-    ) -> Result<Written, Error> {
-        self.write(Mutation::create(key, fields))
-    }
-
-    /// Changes some fields of a record. A null removes a field.
-    ///
-    /// # Errors
-    /// As for [`Self::create`], and [`Error::Rejected`] if it does not exist.
-    pub fn update(
-        &self,
-        key: RecordKey,
-        patch: impl Into<MutationFields>,
-    ) -> Result<Written, Error> {
-        self.write(Mutation::update(key, patch))
-    }
-
-    /// Replaces all fields of a record.
-    ///
-    /// # Errors
-    /// As for [`Self::update`].
-    pub fn replace(
-        &self,
-        key: RecordKey,
-        fields: impl Into<MutationFields>,
-    ) -> Result<Written, Error> {
-        self.write(Mutation::replace(key, fields))
-    }
-
-    /// Deletes a record.
-    ///
-    /// # Errors
-    /// As for [`Self::update`].
-    pub fn delete(&self, key: RecordKey) -> Result<Written, Error> {
-        self.write(Mutation::delete(key))
-    }
-
     /// Writes one mutation.
     ///
     /// # Errors
-    /// As for [`Self::update`].
+    /// [`Error::Rejected`] if it does not fit the record or a limit is exceeded; [`Error::Store`]
+    /// or [`Error::Unknown`] if the disk fails.
     pub fn write(&self, mutation: Mutation) -> Result<Written, Error> {
         self.shared.write_in_turn(move |session| write_in(session, mutation))
     }
@@ -145,7 +76,9 @@ impl Book {
     ) -> Result<Written, Error> {
         self.shared.write_in_turn(move |session| {
             let mut images = Images::default();
-            let mutation = match images.look(session, &key)?.fields().map_err(Error::damaged)? {
+            let rules = session.schema.declared_rules(&key.entity);
+            let before = images.look(session, &key)?.fields(rules).map_err(Error::damaged)?;
+            let mutation = match before {
                 Some(before) => Mutation::update(key, save(&before, &fields, &round_trip)),
                 None => Mutation::create(key, fields.into_image()),
             };
@@ -154,11 +87,29 @@ impl Book {
         })
     }
 
+    /// Updates a record if its stored image is still `seen`; else returns `None`.
+    pub(crate) fn update_seen(
+        &self,
+        key: RecordKey,
+        seen: FieldsJson,
+        patch: Fields,
+    ) -> Result<Option<Written>, Error> {
+        self.shared.write_in_turn(move |session| {
+            let mut images = Images::default();
+            if images.look(session, &key)?.image.as_ref() != Some(&seen) {
+                return Ok(None);
+            }
+            let op = images.admit(session, Mutation::update(key, patch))?;
+            let places = op.map(|op| append(session, vec![op])).transpose()?;
+            Ok(Some(written(places.as_deref().unwrap_or_default())))
+        })
+    }
+
     /// Writes several mutations as one transaction: all or none, here and at the server. Each
     /// mutation applies to the result of those before it. At most 1,000 ops and 4 MiB.
     ///
     /// # Errors
-    /// As for [`Self::update`]. If any mutation is not valid, nothing is written.
+    /// As for [`Self::write`]. If any mutation is not valid, nothing is written.
     pub fn transaction(&self, mutations: Vec<Mutation>) -> Result<Vec<Written>, Error> {
         self.shared.write_in_turn(move |session| {
             let mut images = Images::default();
@@ -183,7 +134,7 @@ impl Book {
     /// mutation applies to the result of those before it.
     ///
     /// # Errors
-    /// As for [`Self::update`]. If any mutation is not valid, nothing is written.
+    /// As for [`Self::write`]. If any mutation is not valid, nothing is written.
     pub fn import(&self, mutations: Vec<Mutation>) -> Result<Vec<Written>, Error> {
         self.shared.write_in_turn(move |session| {
             let mut images = Images::default();

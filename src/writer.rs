@@ -16,26 +16,32 @@
 //!    [`Error::Unknown`], and the book takes no more writes.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use fieldbook_core::entry::{Checked, Entry, FieldsSource, Meta};
-use fieldbook_core::locks::Mutex;
+use fieldbook_core::entry::{Checked, Control, Draft, Entry, FieldsSource, Meta, Silence};
+use fieldbook_core::index::Turn;
+use fieldbook_core::locks::{Mutex, MutexGuard};
 use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError};
 use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
+use fieldbook_core::rules::silence::Silences;
 use fieldbook_core::rules::{OpContent, View};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{
     Actor, Epoch, FieldsJson, Hlc, Now, OpId, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId,
     Version,
 };
+#[cfg(feature = "search")]
+use fieldbook_projections::search::{Searches, fold_search};
 use fieldbook_projections::{
-    Appended, CachedLog, DiskTables, Effects, LogView, Projections, Tables, TailEffect, apply,
-    fold_history, fold_tail, tail_is_due,
+    Appended, CachedLog, DiskTables, Effects, Indexes, LogView, Projections, Tables, TailEffect,
+    Wanted, apply, fold_history, fold_tail, sound, tail_is_due,
 };
 use foldhash::HashMap;
 
 use crate::book::{Shared, WriterState, read, write};
+use crate::declared::{Opening, digest_of};
 use crate::error::Error;
 
 /// The work of a caller within a round.
@@ -45,12 +51,22 @@ pub(crate) type Job = Box<dyn FnOnce(&mut Session<'_>) -> Result<(), Error> + Se
 pub(crate) struct Session<'t> {
     pub(crate) tables: DiskTables<'t>,
     pub(crate) schema: &'t Schema,
+    indexes: &'t Indexes,
     pub(crate) tail: &'t Tail,
     pub(crate) actor: Actor,
     pub(crate) now: Now,
     pub(crate) epoch: Epoch,
     pub(crate) randomness: &'t mut dyn Randomness,
+    /// What the first entry of this opening is preceded by; none if the log has it.
+    opening: Option<&'t Opening>,
+    silences: &'t Mutex<Silences>,
+    /// The silences that precede the first entry of this round, once they are settled.
+    to_tell: Option<Vec<Silence>>,
     projections: &'t mut Projections,
+    /// Whether there are live lists.
+    is_live: bool,
+    /// The new keys in the indexes, for the live lists.
+    new_keys: Option<Vec<Vec<u8>>>,
     appender: Appender<'t>,
     server_time: Option<ServerTime>,
     last_stamp: Hlc,
@@ -61,7 +77,12 @@ pub(crate) struct Session<'t> {
     ops: Vec<OpId>,
     fold_tail: bool,
     fold_history: bool,
-    look_only: bool,
+    #[cfg(feature = "search")]
+    searches: &'t Searches,
+    /// Whether the next part of the words for search is to be folded.
+    #[cfg(feature = "search")]
+    fold_search: bool,
+    read_only: bool,
 }
 
 impl<'t> Session<'t> {
@@ -86,12 +107,46 @@ impl<'t> Session<'t> {
         self.ops.reserve(ops);
     }
 
-    /// Appends an entry and applies it. Its clock is at least `hlc`.
+    /// Appends an entry and applies it. Its clock is at least `hlc`. The first entry of an opening
+    /// is preceded by what the opening records, and the first of a round by the silences before it.
     pub(crate) fn append(&mut self, draft: impl Into<Checked>, hlc: Hlc) -> Result<Entry, Error> {
-        let draft = draft.into();
-        if self.look_only {
-            return Err(Error::LookOnly);
+        if self.read_only {
+            return Err(Error::ReadOnly);
         }
+        if self.appender.head().is_some() {
+            self.introduce()?;
+        }
+        self.append_one(draft.into(), hlc)
+    }
+
+    /// Appends what the opening records and the silences, unless the log has them. [`Self::append`]
+    /// does so before its entry; a new epoch calls it first, so that it is in the former epoch.
+    pub(crate) fn introduce(&mut self) -> Result<(), Error> {
+        if let Some(opening) = self.opening.take() {
+            let declared = self.tables.state()?.declared;
+            // If the entry is damaged, the declarations are recorded again.
+            let known = declared.and_then(|seq| self.appender.read(seq, None).ok().flatten());
+            let known = known.as_ref().and_then(digest_of);
+            let offset = opening.clock.utc_offset(self.now.wall);
+            let draft = opening.draft(known, offset, self.randomness);
+            self.append_one(draft.into(), Hlc::ZERO)?;
+        }
+        let silences = std::mem::take(self.due_silences());
+        if !silences.is_empty() {
+            self.append_one(Draft::control(Control::Silence(silences)).into(), Hlc::ZERO)?;
+        }
+        Ok(())
+    }
+
+    /// Settles which silences precede the first entry of this round.
+    fn due_silences(&mut self) -> &mut Vec<Silence> {
+        self.to_tell.get_or_insert_with(|| {
+            let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+            if silences.is_empty() { Vec::new() } else { silences.record() }
+        })
+    }
+
+    fn append_one(&mut self, draft: Checked, hlc: Hlc) -> Result<Entry, Error> {
         let head = self.appender.head().map_or(Hlc::ZERO, |head| head.hlc);
         let hlc = if hlc > head { hlc } else { entry_stamp(head, self.now, self.server_time) };
         if let Meta::Intent(intent) = draft.meta() {
@@ -113,9 +168,13 @@ impl<'t> Session<'t> {
         Ok(entry)
     }
 
-    /// Returns the place of the next entry.
-    pub(crate) fn next_seq(&self) -> Seq {
-        self.appender.head().map_or(Seq::ZERO, |head| head.seq).next()
+    /// Returns the place of the next entry, after those that precede it.
+    pub(crate) fn next_seq(&mut self) -> Seq {
+        let mut next = self.appender.head().map_or(Seq::ZERO, |head| head.seq).next();
+        if self.opening.is_some() {
+            next = next.next();
+        }
+        if self.due_silences().is_empty() { next } else { next.next() }
     }
 
     /// Returns the last entry, with those of this session.
@@ -163,6 +222,21 @@ impl<'t> Session<'t> {
         self.fold_history = true;
     }
 
+    /// Asks for the next part of the words for search to be folded in this round.
+    #[cfg(feature = "search")]
+    pub(crate) const fn want_search(&mut self) {
+        self.fold_search = true;
+    }
+
+    /// Returns whether there is something to commit.
+    const fn has_work(&self) -> bool {
+        #[cfg(feature = "search")]
+        if self.fold_search {
+            return true;
+        }
+        self.appended > 0 || self.fold_history
+    }
+
     /// Lends the view for the rules, with the randomness.
     pub(crate) fn view(&mut self) -> (SessionView<'_, 't>, &mut (dyn Randomness + 't)) {
         let log = CachedLog::new(Appended(&self.appender));
@@ -173,13 +247,24 @@ impl<'t> Session<'t> {
 
     fn finish(&mut self) -> Result<(), Error> {
         self.appender.flush()?;
-        let changed = self.tables.flush(self.schema, self.projections.follows())?;
-        self.projections.follow(&mut self.tables, &changed)?;
+        let wanted = Wanted { effects: self.projections.follows(), new_keys: self.is_live };
+        let flushed = self.tables.flush(self.indexes, wanted)?;
+        self.new_keys = flushed.new_keys;
+        self.projections.follow(&mut self.tables, &flushed.effects)?;
         let head = self.appender.head().map_or(Seq::ZERO, |head| head.seq);
         if self.fold_history {
             fold_history(&mut self.tables, &CachedLog::new(Appended(&self.appender)), head)?;
         }
-        if self.fold_tail || self.fold_history || tail_is_due(&self.tables.state()?, head) {
+        #[cfg(feature = "search")]
+        if self.fold_search {
+            let log = CachedLog::new(Appended(&self.appender));
+            fold_search(&mut self.tables, &log, self.searches, head)?;
+        }
+        let in_memory = self.tail.in_memory().len().saturating_add(self.effects.tail.len());
+        if self.fold_tail
+            || self.fold_history
+            || tail_is_due(&self.tables.state()?, head, in_memory)
+        {
             fold_tail(&mut self.tables, self.tail, &self.effects.tail, head)?;
         }
         Ok(())
@@ -206,8 +291,12 @@ impl View for SessionView<'_, '_> {
     }
 
     fn may_need_rebase(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
-        // The tail in memory does not have this round's ops, so after an append every row is read.
-        Ok(self.judge_all || self.tail.has(key))
+        // The row without this round's ops may have no tail, so after an append every row is
+        // judged.
+        if self.judge_all || self.tail.is_empty() {
+            return Ok(self.judge_all);
+        }
+        Ok(self.tables.look(key)?.is_some_and(|row| !row.tail.is_empty()))
     }
 
     fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {
@@ -215,7 +304,7 @@ impl View for SessionView<'_, '_> {
     }
 
     fn unit_of(&mut self, op: &OpId) -> Result<Option<UnitId>, StoreError> {
-        Ok(self.tail.place_of(op).and_then(|place| self.tail.unit_of(place)))
+        Ok(self.tail.unit_of_op(op))
     }
 
     fn op(&mut self, place: OpPlace) -> Result<OpContent, StoreError> {
@@ -235,6 +324,10 @@ struct Done {
     head: Option<Head>,
     state: StateRow,
     effects: Effects,
+    /// The new keys in the indexes; `None` if they are not known.
+    new_keys: Option<Vec<Vec<u8>>>,
+    /// Whether the log has what this opening records.
+    introduced: bool,
 }
 
 impl Shared {
@@ -258,6 +351,10 @@ impl Shared {
         slot.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(Error::Interrupted)
     }
 
+    pub(crate) fn silences(&self) -> MutexGuard<'_, Silences> {
+        self.silences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn round(&self, jobs: Vec<(Job, Reply<Result<(), Error>>)>) {
         let _span = tracing::debug_span!("append", jobs = jobs.len()).entered();
         let Ok(mut writer) = self.writer.lock() else {
@@ -265,30 +362,68 @@ impl Shared {
             return;
         };
         let mut answers = Vec::with_capacity(jobs.len());
-        let done = self.work(&mut writer, jobs, &mut answers);
-        if !matches!(done, Ok(None)) {
-            self.latest.forget();
-        }
-        match done {
-            Ok(Some(done)) => self.follow_commit(&mut writer, done),
-            Ok(None) => {}
-            Err(failure) => {
-                self.note_failure(&failure);
-                for (_, answer, ops) in &mut answers {
-                    if answer.is_ok() {
-                        *answer = Err(match &failure {
-                            Failed::Before(error) => error.clone(),
-                            Failed::During(source) => Error::Unknown {
-                                ops: std::mem::take(ops),
-                                source: Arc::clone(source),
-                            },
-                        });
-                    }
+        if let Err(failure) = self.work_and_commit(&mut writer, jobs, false, &mut answers) {
+            for (_, answer, ops) in &mut answers {
+                if answer.is_ok() {
+                    *answer = Err(failure.told(std::mem::take(ops)));
                 }
             }
         }
         drop(writer);
         answers.into_iter().for_each(|(reply, answer, _)| reply.send(answer));
+    }
+
+    /// Folds the next part of the tables that lag behind, for a caller that holds the writer's
+    /// lock.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub(crate) fn fold_next_part(&self, writer: &mut WriterState) -> Result<(), Error> {
+        self.work_and_commit(writer, Vec::new(), true, &mut Vec::new())
+            .map_err(|failure| failure.told(Vec::new()))
+    }
+
+    /// Brings the book to rest: commits once more without a change, unless nothing was committed
+    /// since the last time. A kill before the next write then needs no repair at the next opening.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if the disk fails. The book takes no more writes then.
+    pub(crate) fn rest(&self) -> Result<(), Error> {
+        let mut writer = self.writer.lock().map_err(|_| StoreError::Poisoned)?;
+        self.check_alive()?;
+        if self.store.is_read_only() || writer.at_rest {
+            return Ok(());
+        }
+        if let Err(error) = self.store.rest() {
+            let failure = Failed::During(Arc::new(error));
+            self.note_failure(&failure);
+            return Err(failure.told(Vec::new()));
+        }
+        writer.at_rest = true;
+        Ok(())
+    }
+
+    fn work_and_commit(
+        &self,
+        writer: &mut WriterState,
+        jobs: Vec<(Job, Reply<Result<(), Error>>)>,
+        fold_history: bool,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), Failed> {
+        let done = self.work(writer, jobs, fold_history, answers);
+        self.silences().written(matches!(done, Ok(Some(_))));
+        if !matches!(done, Ok(None)) {
+            self.latest.forget();
+        }
+        match done {
+            Ok(Some(done)) => self.follow_commit(writer, done),
+            Ok(None) => {}
+            Err(failure) => {
+                self.note_failure(&failure);
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     /// After a failure of the store the book takes no more writes. If a job met damaged bytes, its
@@ -314,6 +449,7 @@ impl Shared {
         &self,
         writer: &mut WriterState,
         jobs: Vec<(Job, Reply<Result<(), Error>>)>,
+        fold_history: bool,
         answers: &mut Vec<Answer>,
     ) -> Result<Option<Done>, Failed> {
         // A round that cannot begin answers all its callers with the error.
@@ -337,6 +473,7 @@ impl Shared {
                 return Err(Failed::Before(error));
             }
         };
+        session.fold_history = fold_history;
         let mut torn = None;
         for (job, reply) in jobs {
             if let Some(error) = &torn {
@@ -355,19 +492,23 @@ impl Shared {
         if let Some(error) = torn {
             return Err(Failed::Before(error));
         }
-        if session.appended == 0 && !session.fold_history {
+        sound(&tail).map_err(|error| Failed::Before(error.into()))?;
+        if !session.has_work() {
             return Ok(None);
         }
+        let introduced = session.opening.is_none();
         session.finish().map_err(Failed::Before)?;
         let head = session.head();
         let state = session.tables.state().map_err(|error| Failed::Before(error.into()))?;
         let effects = std::mem::take(&mut session.effects);
+        let new_keys = session.new_keys.take();
         drop(session);
         drop(tail);
         let Ok(transaction) = begun else { return Ok(None) };
+        writer.at_rest = false;
         self.latest.commit_begins();
         self.store.commit(transaction).map_err(|error| Failed::During(Arc::new(error)))?;
-        Ok(Some(Done { head, state, effects }))
+        Ok(Some(Done { head, state, effects, new_keys, introduced }))
     }
 
     fn session<'t>(
@@ -383,12 +524,18 @@ impl Shared {
             appender: Appender::open(transaction, head)?,
             tables: DiskTables::with_state(transaction, state),
             schema: &self.schema,
+            indexes: &self.indexes,
             tail,
             actor: read(&self.actor).clone(),
             now: self.clock.now(),
             epoch,
             randomness: writer.randomness.as_mut(),
+            opening: writer.opening.as_deref(),
+            silences: &self.silences,
+            to_tell: None,
             projections: &mut writer.projections,
+            is_live: self.live.has_any(),
+            new_keys: None,
             server_time: self.server_time(),
             last_stamp: head.map_or(Hlc::ZERO, |head| head.hlc),
             beyond: HashMap::default(),
@@ -397,14 +544,33 @@ impl Shared {
             ops: Vec::new(),
             fold_tail: false,
             fold_history: false,
-            look_only: self.store.is_look_only(),
+            #[cfg(feature = "search")]
+            searches: &self.searches,
+            #[cfg(feature = "search")]
+            fold_search: false,
+            read_only: self.store.is_read_only(),
         })
     }
 
     fn follow_commit(&self, writer: &mut WriterState, done: Done) {
         writer.head = done.head;
-        *write(&self.state) = done.state;
-        let mut keys = self.follow_tail(done.effects, done.head.map_or(Seq::ZERO, |head| head.seq));
+        if done.introduced {
+            writer.opening = None;
+        }
+        // The parks come first: no plan may find an op that waits again and not what stops it.
+        *write(&self.state) = done.state.clone();
+        let head = done.head.map_or(Seq::ZERO, |head| head.seq);
+        let all_records = done.effects.all_records;
+        let mut keys = match self.snapshot() {
+            Ok(snapshot) => self.follow_tail(done.effects, Arc::new(snapshot), &done.state, head),
+            Err(_) => {
+                // The commit is in the file, but nothing that is read from now on would be right.
+                self.failed.store(true, Ordering::SeqCst);
+                done.effects.records
+            }
+        };
+        let turn = Turn { records: &keys, new_keys: done.new_keys.as_deref() };
+        self.live.committed(&turn, all_records);
         self.review(&keys);
         if self.changes.receiver_count() > 0 && !keys.is_empty() {
             keys.sort_unstable();
@@ -422,4 +588,14 @@ enum Failed {
     Before(Error),
     /// It may be committed.
     During(Arc<StoreError>),
+}
+
+impl Failed {
+    /// Returns the error for a caller whose job appended these ops.
+    fn told(&self, ops: Vec<OpId>) -> Error {
+        match self {
+            Self::Before(error) => error.clone(),
+            Self::During(source) => Error::Unknown { ops, source: Arc::clone(source) },
+        }
+    }
 }

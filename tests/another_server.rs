@@ -13,19 +13,19 @@ fn what_a_restored_server_has_lost_is_offered_again_by_whoever_has_it() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let (ann, ben) = (book("ann", &clock), book("ben", &clock));
-    ann.create(key("lead/1"), fields(json!({"n": 1}))).unwrap();
-    ann.create(key("lead/2"), fields(json!({"n": 1}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"n": 1}))).unwrap();
+    ann.records().create(key("lead/2"), fields(json!({"n": 1}))).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
     let backup = server.authority.lock().unwrap().clone();
     clock.advance(1_000);
-    ben.update(key("lead/1"), fields(json!({"n": 2}))).unwrap();
-    ben.create(key("lead/3"), fields(json!({"n": 3}))).unwrap();
-    ben.delete(key("lead/2")).unwrap();
+    ben.records().update(key("lead/1"), fields(json!({"n": 2}))).unwrap();
+    ben.records().create(key("lead/3"), fields(json!({"n": 3}))).unwrap();
+    ben.records().delete(key("lead/2")).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     clock.advance(1_000);
-    ben.update(key("lead/1"), fields(json!({"n": 4}))).unwrap();
+    ben.records().update(key("lead/1"), fields(json!({"n": 4}))).unwrap();
     sync(&ben, &server);
 
     server.restore(&backup, 99);
@@ -67,10 +67,10 @@ fn an_edit_that_waits_when_the_server_changes_reaches_the_new_one_with_its_whole
     let server = Server::new(&clock);
     let empty = server.authority.lock().unwrap().clone();
     let ann = book("ann", &clock);
-    ann.create(key("lead/1"), fields(json!({"name": "Ann", "n": 1}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann", "n": 1}))).unwrap();
     sync(&ann, &server);
     clock.advance(1_000);
-    ann.update(key("lead/1"), fields(json!({"n": 2}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"n": 2}))).unwrap();
     server.restore(&empty, 99);
     sync(&ann, &server);
     ann.servers().accept_only().unwrap();
@@ -90,20 +90,20 @@ fn a_server_that_was_restored_twice_from_one_backup_does_not_take_an_edit_for_on
     let backup = server.authority.lock().unwrap().clone();
     let (ann, ben) = (book("ann", &clock), book("ben", &clock));
     server.restore(&backup, 98);
-    ann.create(key("lead/1"), fields(json!({"by": "ann"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"by": "ann"}))).unwrap();
     sync(&ann, &server);
     clock.advance(1_000);
-    ann.update(key("lead/1"), fields(json!({"by": "ann again"}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"by": "ann again"}))).unwrap();
     // In the second epoch the record gets the same version as in the first.
     server.restore(&backup, 99);
-    ben.create(key("lead/1"), fields(json!({"by": "ben"}))).unwrap();
+    ben.records().create(key("lead/1"), fields(json!({"by": "ben"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
     assert_eq!(
         server.record("lead/1"),
         Some(json!({"by": "ben"})),
-        "nothing of the former life was applied"
+        "nothing of the former epoch was applied"
     );
     ann.servers().accept_only().unwrap();
     for _ in 0..3 {

@@ -33,11 +33,11 @@ fn what_an_apps_own_rule_decided_is_folded_again_without_it() {
     let path = folder.path().join("a.book");
     let ann = Book::create_new(&path, options("ann", &clock).schema(schema.clone())).unwrap();
     let ben = common::book("ben", &clock);
-    ann.create(key("item/1"), fields(json!({"stock": 10}))).unwrap();
+    ann.records().create(key("item/1"), fields(json!({"stock": 10}))).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
-    ann.update(key("item/1"), fields(json!({"stock": 7}))).unwrap();
-    ben.update(key("item/1"), fields(json!({"stock": 15}))).unwrap();
+    ann.records().update(key("item/1"), fields(json!({"stock": 7}))).unwrap();
+    ben.records().update(key("item/1"), fields(json!({"stock": 15}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     assert_eq!(server.record("item/1"), Some(json!({"stock": 12})));

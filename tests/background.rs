@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{Server, TestClock, assert_sound, fields, key, options};
 use fieldbook::host::{Clock, MonotonicTime, Now, WallTime};
 use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::sync::{FnRemote, Received, RemoteError, WorkerError};
+use fieldbook::sync::{FnRemote, Received, RemoteError, Resume, WorkerError};
 use fieldbook::{
     Book, BookOptions, EntityRules, Error, Remote, RunOptions, Schema, SyncHandle, SyncState,
     WorkerOptions,
@@ -116,7 +116,7 @@ fn start(book: &Book, world: &World) -> SyncHandle {
 }
 
 fn create(book: &Book, record: &str) {
-    book.create(key(record), fields(json!({"name": "x"}))).unwrap();
+    book.records().create(key(record), fields(json!({"name": "x"}))).unwrap();
 }
 
 fn transient(retry_after: u64) -> Failure {
@@ -241,7 +241,7 @@ async fn new_credentials_are_used_at_once() {
     assert_eq!(book.status().state, SyncState::NeedsAuth { code: "expired".to_owned() });
     assert_eq!(world.asked(), 1, "the server is not hammered meanwhile");
     world.fails(None);
-    book.servers().credentials_renewed().unwrap();
+    book.servers().resume(Resume::Authenticated).unwrap();
     shortly().await;
     assert_eq!((book.status().state, book.status().pending), (SyncState::Idle, 0));
     sync.shutdown().await.unwrap();

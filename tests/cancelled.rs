@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -93,7 +94,7 @@ impl Stage {
     }
 
     fn create(&self, record: &str) {
-        self.book.create(key(record), fields(json!({"name": record}))).unwrap();
+        self.book.records().create(key(record), fields(json!({"name": record}))).unwrap();
     }
 
     /// Checks that, without failures, the book comes to rest: every op has ended, and the book
@@ -120,13 +121,16 @@ impl Stage {
         assert_eq!((status.pending, status.state), (0, SyncState::Idle), "dropped at poll {at}");
         let authority = self.server.authority.lock().unwrap();
         for (key, row) in authority.records() {
-            let ours = self.book.get_record(key).unwrap().map(|record| record.json);
+            let ours = self.book.records().get(key).unwrap().map(|record| record.json);
             assert_eq!(ours.as_ref(), row.fields.as_ref(), "{key}, dropped at poll {at}");
         }
+        // A unit that takes effect makes one commit, and a record's version is that of its commit.
+        let commits = authority.records().map(|(_, row)| row.version.number()).max();
         drop(authority);
-        // The server received at least one request.
         let requests = self.server.requests.lock().unwrap();
-        assert!(!requests.is_empty());
+        let units: BTreeSet<_> =
+            requests.iter().flat_map(|request| &request.units).map(|unit| unit.id).collect();
+        assert!(commits <= Some(units.len() as u64), "a unit took effect twice, {at}: {commits:?}");
     }
 }
 
@@ -198,7 +202,10 @@ fn a_dropped_pull_goes_on_where_it_stopped() {
         let stage = Stage::new(Trouble::None);
         let other = book("ben", &stage.clock);
         for number in 0..6 {
-            other.create(key(&format!("lead/{number}")), fields(json!({"n": number}))).unwrap();
+            other
+                .records()
+                .create(key(&format!("lead/{number}")), fields(json!({"n": number})))
+                .unwrap();
         }
         sync(&other, &stage.server);
         stage
@@ -207,16 +214,16 @@ fn a_dropped_pull_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_dropped_sync_amid_a_conflict_settles_it_once() {
+fn a_dropped_sync_amid_a_conflict_resolves_it_once() {
     let stage = || {
         let stage = Stage::new(Trouble::None);
         stage.create("lead/1");
         sync(&stage.book, &stage.server);
         let other = book("ben", &stage.clock);
         sync(&other, &stage.server);
-        stage.book.update(key("lead/1"), fields(json!({"name": "ours"}))).unwrap();
+        stage.book.records().update(key("lead/1"), fields(json!({"name": "ours"}))).unwrap();
         stage.clock.advance(1_000);
-        other.update(key("lead/1"), fields(json!({"name": "theirs"}))).unwrap();
+        other.records().update(key("lead/1"), fields(json!({"name": "theirs"}))).unwrap();
         sync(&other, &stage.server);
         stage
     };
@@ -297,7 +304,7 @@ fn what_was_written_while_a_sync_was_dropped_is_there() {
         drop(polled(&runtime, stage.book.sync(&slow, &RunOptions::default()), polls));
         stage.create(&format!("lead/during-{polls}"));
     }
-    let there = stage.book.list(&key("lead/1").entity, None, 100).unwrap().len();
+    let there = stage.book.records().list(&key("lead/1").entity, None, 100).unwrap().len();
     assert_eq!(there, 13);
     drop(options("ann", &stage.clock));
     stage.check(12);

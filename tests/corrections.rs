@@ -1,4 +1,4 @@
-//! The decisions of a person on earlier ops: undo, flip, choose, correct, give up. Each decision is
+//! The decisions of a person on earlier ops: undo, flip, choose, correct, discard. Each decision is
 //! recorded, and nothing is lost.
 
 mod common;
@@ -9,8 +9,8 @@ use fieldbook::conflict::{Choice, ConflictId, Undone};
 use fieldbook::error::NotPossible;
 use fieldbook::record::OpPlace;
 use fieldbook::schema::Policy;
-use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::sync::{Ask, FnRemote, Next, RecordStatus};
+use fieldbook::sync::protocol::Failure;
+use fieldbook::sync::{ExchangeParams, NextStep, RecordStatus};
 use fieldbook::{Book, BookOptions, EntityRules, EntityType, Error, Schema, SyncState, Written};
 use serde_json::json;
 
@@ -23,20 +23,7 @@ fn place(written: Written) -> OpPlace {
 
 /// Returns a remote whose server refuses all units for good.
 fn refusing(server: &Server) -> impl fieldbook::Remote + use<> {
-    let server = server.clone();
-    FnRemote::new(move |request: &ExchangeRequest| {
-        let mut without = request.clone();
-        let units = std::mem::take(&mut without.units);
-        let mut answer = server.answer(&without);
-        answer.outcomes.extend(units.iter().map(|unit| UnitOutcome {
-            unit: unit.id,
-            outcome: Outcome::Rejected {
-                code: "23514".into(),
-                message: "phone must be a number".into(),
-            },
-        }));
-        Ok(answer)
-    })
+    server.refusing("23514", "phone must be a number")
 }
 
 #[test]
@@ -44,9 +31,10 @@ fn an_unsent_op_is_undone_without_a_trace_at_the_server() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
-    let update = place(book.update(key("lead/1"), fields(json!({"name": "Oops"}))).unwrap());
-    assert_eq!(book.queue().undo(update).unwrap(), Undone::Annulled);
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    let update =
+        place(book.records().update(key("lead/1"), fields(json!({"name": "Oops"}))).unwrap());
+    assert_eq!(book.queue().undo(update).unwrap(), Undone::Cancelled);
     assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann"})));
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann"})));
@@ -58,15 +46,18 @@ fn an_op_that_has_left_is_undone_by_one_that_takes_it_back() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann", "town": "x"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann", "town": "x"}))).unwrap();
     sync(&book, &server);
-    let update =
-        place(book.update(key("lead/1"), fields(json!({"name": "Oops", "town": null}))).unwrap());
+    let update = place(
+        book.records()
+            .update(key("lead/1"), fields(json!({"name": "Oops", "town": null})))
+            .unwrap(),
+    );
     sync(&book, &server);
     assert!(matches!(book.queue().undo(update).unwrap(), Undone::Compensated(_)));
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "town": "x"})));
-    let delete = place(book.delete(key("lead/1")).unwrap());
+    let delete = place(book.records().delete(key("lead/1")).unwrap());
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), None);
     assert!(matches!(book.queue().undo(delete).unwrap(), Undone::Compensated(_)));
@@ -80,13 +71,13 @@ fn a_lost_conflict_can_be_flipped_by_a_person() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let (ann, ben) = (book("ann", &clock), book("ben", &clock));
-    ann.create(key("lead/1"), fields(json!({"name": "x"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "x"}))).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
     clock.advance(1_000);
-    ann.update(key("lead/1"), fields(json!({"name": "by ann"}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"name": "by ann"}))).unwrap();
     clock.advance(1_000);
-    ben.update(key("lead/1"), fields(json!({"name": "by ben"}))).unwrap();
+    ben.records().update(key("lead/1"), fields(json!({"name": "by ben"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     assert_eq!(view(&ann, "lead/1"), Some(json!({"name": "by ben"})));
@@ -117,11 +108,11 @@ fn an_open_conflict_waits_until_a_person_chooses() {
         let on_memory =
             |options| Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap();
         let (ann, ben) = (on_memory(manual("ann")), on_memory(manual("ben")));
-        ann.create(key("lead/1"), fields(json!({"name": "x"}))).unwrap();
+        ann.records().create(key("lead/1"), fields(json!({"name": "x"}))).unwrap();
         sync(&ann, &server);
         sync(&ben, &server);
-        ann.update(key("lead/1"), fields(json!({"name": "by ann"}))).unwrap();
-        ben.update(key("lead/1"), fields(json!({"name": "by ben"}))).unwrap();
+        ann.records().update(key("lead/1"), fields(json!({"name": "by ann"}))).unwrap();
+        ben.records().update(key("lead/1"), fields(json!({"name": "by ben"}))).unwrap();
         sync(&ben, &server);
         sync(&ann, &server);
         let id = ann.conflicts().all().unwrap().pop().unwrap().id;
@@ -160,7 +151,7 @@ fn a_refused_op_stays_on_the_screen_until_it_is_corrected() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann", "phone": "x"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann", "phone": "x"}))).unwrap();
     common::sync_with(&book, &refusing(&server));
     assert_eq!(view(&book, "lead/1"), Some(json!({"name": "Ann", "phone": "x"})));
     let status = book.record_status(&key("lead/1")).unwrap();
@@ -171,7 +162,7 @@ fn a_refused_op_stays_on_the_screen_until_it_is_corrected() {
             message: "phone must be a number".into()
         }
     );
-    book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     sync(&book, &server);
     assert_eq!(
         server.record("lead/1"),
@@ -179,7 +170,7 @@ fn a_refused_op_stays_on_the_screen_until_it_is_corrected() {
         "an edit of a record whose creation is dead waits for it"
     );
     let letter = book.dead_letters().all().unwrap().remove(0);
-    book.dead_letters().edit_and_retry(letter.op, fields(json!({"phone": "5"}))).unwrap();
+    book.dead_letters().correct(letter.op, fields(json!({"phone": "5"}))).unwrap();
     sync(&book, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "phone": "5", "stage": "hot"})));
     assert_eq!((book.status().pending, book.dead_letters().all().unwrap().len()), (0, 0));
@@ -191,12 +182,12 @@ fn a_refused_deletion_cannot_be_corrected_and_stays_as_it_is() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     sync(&book, &server);
-    book.delete(key("lead/1")).unwrap();
+    book.records().delete(key("lead/1")).unwrap();
     common::sync_with(&book, &refusing(&server));
     let letter = book.dead_letters().all().unwrap().remove(0);
-    let corrected = book.dead_letters().edit_and_retry(letter.op, fields(json!({"name": "Anne"})));
+    let corrected = book.dead_letters().correct(letter.op, fields(json!({"name": "Anne"})));
     assert!(
         matches!(corrected, Err(Error::NotPossible(NotPossible::NothingToCorrect(op))) if op == letter.op),
         "{corrected:?}"
@@ -206,14 +197,14 @@ fn a_refused_deletion_cannot_be_corrected_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_refused_op_can_be_sent_again_or_given_up() {
+fn a_refused_op_can_be_sent_again_or_discarded() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     sync(&book, &server);
     for n in 1..=2 {
-        book.update(key("lead/1"), fields(json!({"n": n}))).unwrap();
+        book.records().update(key("lead/1"), fields(json!({"n": n}))).unwrap();
         common::sync_with(&book, &refusing(&server));
     }
     let letters: Vec<_> =
@@ -242,11 +233,11 @@ fn what_was_typed_after_a_refused_replacement_stays_when_that_is_sent_again() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann", "town": "Graz"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann", "town": "Graz"}))).unwrap();
     sync(&book, &server);
-    book.replace(key("lead/1"), fields(json!({"name": "Anna"}))).unwrap();
+    book.records().replace(key("lead/1"), fields(json!({"name": "Anna"}))).unwrap();
     common::sync_with(&book, &refusing(&server));
-    book.update(key("lead/1"), fields(json!({"note": "call back"}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"note": "call back"}))).unwrap();
     sync(&book, &server);
     let noted = Some(json!({"name": "Ann", "town": "Graz", "note": "call back"}));
     assert_eq!(server.record("lead/1"), noted);
@@ -269,19 +260,21 @@ fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
         let clock = TestClock::starting();
         let server = Server::new(&clock);
         let (ann, ben) = (book("ann", &clock), book("ben", &clock));
-        ann.create(key("lead/1"), fields(json!({"phone": "1", "town": "t"}))).unwrap();
+        ann.records().create(key("lead/1"), fields(json!({"phone": "1", "town": "t"}))).unwrap();
         sync(&ann, &server);
         sync(&ben, &server);
         let write = |name: &str| {
             clock.advance(1_000);
             let book = if name == "ann" { &ann } else { &ben };
-            book.update(key("lead/1"), fields(json!({"phone": format!("by {name}")}))).unwrap();
+            book.records()
+                .update(key("lead/1"), fields(json!({"phone": format!("by {name}")})))
+                .unwrap();
         };
         let earlier = if later == "ann" { "ben" } else { "ann" };
         write(earlier);
         write(later);
         common::sync_with(&ann, &refusing(&server));
-        ben.update(key("lead/1"), fields(json!({"town": "u"}))).unwrap();
+        ben.records().update(key("lead/1"), fields(json!({"town": "u"}))).unwrap();
         sync(&ben, &server);
         sync(&ann, &server);
         assert_eq!(
@@ -293,9 +286,7 @@ fn a_dead_letter_that_is_sent_again_meets_what_others_changed_meanwhile() {
 
         let letter = ann.dead_letters().all().unwrap().remove(0);
         if corrected {
-            ann.dead_letters()
-                .edit_and_retry(letter.op, fields(json!({"note": "called"})))
-                .unwrap();
+            ann.dead_letters().correct(letter.op, fields(json!({"note": "called"}))).unwrap();
         } else {
             ann.dead_letters().retry(vec![letter.op]).unwrap();
         }
@@ -324,12 +315,12 @@ fn a_dead_letter_that_meets_only_edits_of_other_fields_is_taken_at_once() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let (ann, ben) = (book("ann", &clock), book("ben", &clock));
-    ann.create(key("lead/1"), fields(json!({"phone": "1"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"phone": "1"}))).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
-    ann.update(key("lead/1"), fields(json!({"phone": "2"}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"phone": "2"}))).unwrap();
     common::sync_with(&ann, &refusing(&server));
-    ben.update(key("lead/1"), fields(json!({"town": "u"}))).unwrap();
+    ben.records().update(key("lead/1"), fields(json!({"town": "u"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     ann.dead_letters().retry(vec![ann.dead_letters().all().unwrap().remove(0).op]).unwrap();
@@ -341,12 +332,12 @@ fn a_dead_letter_that_meets_only_edits_of_other_fields_is_taken_at_once() {
 }
 
 #[test]
-fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
+fn records_of_an_undeclared_type_are_kept_and_adopted_by_an_upgrade() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let ann = book("ann", &clock);
-    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
-    ann.create(key("task/1"), fields(json!({"title": "call"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    ann.records().create(key("task/1"), fields(json!({"title": "call"}))).unwrap();
     sync(&ann, &server);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("b.book");
@@ -357,7 +348,7 @@ fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
     assert_eq!((view(&ben, "lead/1").is_some(), view(&ben, "task/1")), (true, None));
     assert_sound(&ben);
     let head = ben.audit().head().unwrap();
-    assert_eq!(sync(&ben, &server).changes, 0, "the cursor moved past what is kept aside");
+    assert_eq!(sync(&ben, &server).changes, 0, "the cursor moved past what is undeclared");
     assert_eq!(ben.audit().head().unwrap(), head);
     ben.close().unwrap();
     let new = old.declare(EntityType::parse("task").unwrap(), EntityRules::default());
@@ -369,12 +360,12 @@ fn records_of_an_undeclared_type_are_kept_aside_and_taken_in_by_an_upgrade() {
 /// The base of the later edit lacked a unit that had taken effect without an answer, and the op of
 /// that unit was not pending any more.
 #[test]
-fn what_had_arrived_though_nobody_said_so_is_no_conflict_with_a_later_edit_under_way() {
+fn what_had_arrived_though_nobody_said_so_is_no_conflict_with_a_later_unanswered_edit() {
     let clock = TestClock::starting();
     let (server, book) = (Server::new(&clock), book("ann", &clock));
-    book.create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
     sync(&book, &server);
-    let ask = |push| Ask {
+    let ask = |push| ExchangeParams {
         first: true,
         push,
         pull: true,
@@ -383,14 +374,14 @@ fn what_had_arrived_though_nobody_said_so_is_no_conflict_with_a_later_edit_under
         page_limit: 9,
     };
     let next = |push| match book.exchange().prepare(&ask(push)).unwrap() {
-        Next::Exchange(request) => request,
+        NextStep::Exchange(request) => request,
         other => panic!("nothing to send: {other:?}"),
     };
-    book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     let first = next(true);
     drop(server.answer(&first));
     book.exchange().fail(&first, &Failure::TooLarge).unwrap();
-    book.update(key("lead/1"), fields(json!({"stage": "won"}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"stage": "won"}))).unwrap();
     let (page, second) = (next(false), next(true));
     book.exchange().apply_answer(&page, server.answer(&page)).unwrap();
     assert_eq!(book.status().dead_letters, 0, "the first one arrived");
@@ -405,7 +396,7 @@ fn what_had_arrived_though_nobody_said_so_is_no_conflict_with_a_later_edit_under
 fn a_place_without_an_op_and_an_id_without_a_conflict_are_said_to_be_none() {
     let clock = TestClock::starting();
     let ann = book("ann", &clock);
-    let made = place(ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap());
+    let made = place(ann.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap());
     assert_eq!(ann.queue().op(made).unwrap().fields, fields(json!({"name": "Ann"})));
     for nowhere in [
         OpPlace { index: 1, ..made },
@@ -431,15 +422,16 @@ fn a_place_without_an_op_and_an_id_without_a_conflict_are_said_to_be_none() {
 /// A later edit brought a deleted record back. Its fields counted as read by the author of the
 /// earlier edit, so the loss of the earlier edit was not recorded.
 #[test]
-fn what_was_given_up_below_a_deletion_is_on_record_though_a_later_edit_brought_the_record_back() {
+fn what_was_discarded_below_a_deletion_is_on_record_though_a_later_edit_brought_the_record_back() {
     let clock = TestClock::starting();
     let (server, ann, ben) = (Server::new(&clock), book("ann", &clock), book("ben", &clock));
-    ann.create(key("lead/1"), fields(json!({"stage": "new", "town": "x"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"stage": "new", "town": "x"}))).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
     clock.advance(1_000);
-    let first = place(ann.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap());
-    let ask = Ask {
+    let first =
+        place(ann.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap());
+    let ask = ExchangeParams {
         first: true,
         push: true,
         pull: false,
@@ -448,14 +440,16 @@ fn what_was_given_up_below_a_deletion_is_on_record_though_a_later_edit_brought_t
         page_limit: 9,
     };
     match ann.exchange().prepare(&ask).unwrap() {
-        Next::Exchange(request) => drop(ann.exchange().fail(&request, &Failure::TooLarge).unwrap()),
+        NextStep::Exchange(request) => {
+            ann.exchange().fail(&request, &Failure::TooLarge).unwrap();
+        }
         other => panic!("nothing to send: {other:?}"),
     }
     clock.advance(1_000);
-    ben.delete(key("lead/1")).unwrap();
+    ben.records().delete(key("lead/1")).unwrap();
     sync(&ben, &server);
     clock.advance(1_000);
-    ann.update(key("lead/1"), fields(json!({"town": "y"}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"town": "y"}))).unwrap();
     sync(&ann, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"stage": "new", "town": "y"})));
     ann.dead_letters().retry(vec![ann.queue().op(first).unwrap().id]).unwrap();

@@ -140,8 +140,8 @@ fn expected(counts: &[(&str, i64)]) -> Vec<(String, i64)> {
 fn a_projection_follows_each_write_at_once_and_reads_by_key_and_range() {
     let clock = TestClock::starting();
     let book = in_memory(options("ann", &clock).projection(count_by("stage", 1)).unwrap());
-    book.create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
-    book.create(key("lead/2"), fields(json!({"stage": "new"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
+    book.records().create(key("lead/2"), fields(json!({"stage": "new"}))).unwrap();
     assert_eq!(counts(&book), expected(&[("new", 2)]));
     book.transaction(vec![
         Mutation::update(key("lead/1"), fields(json!({"stage": "hot"}))),
@@ -150,7 +150,7 @@ fn a_projection_follows_each_write_at_once_and_reads_by_key_and_range() {
     ])
     .unwrap();
     assert_eq!(counts(&book), expected(&[("new", 1), ("won", 2)]));
-    book.delete(key("lead/2")).unwrap();
+    book.records().delete(key("lead/2")).unwrap();
     assert_eq!(counts(&book), expected(&[("won", 2)]));
     let projection = book.projection("count");
     assert_eq!(projection.get(b"won").unwrap().map(|bytes| number(&bytes)), Some(2));
@@ -165,11 +165,11 @@ fn a_fold_is_told_of_visible_images_and_only_when_they_differ() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = in_memory(options("ann", &clock).projection(Calls(1)).unwrap());
-    book.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
-    book.update(key("lead/1"), fields(json!({"b": 2}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"b": 2}))).unwrap();
     sync(&book, &server);
     sync(&book, &server);
-    book.delete(key("lead/1")).unwrap();
+    book.records().delete(key("lead/1")).unwrap();
     assert_eq!(
         told(&book),
         [
@@ -188,7 +188,9 @@ fn folding_anew_comes_to_the_same_after_conflicts_rebases_refusals_and_discards(
     let with = |name| in_memory(options(name, &clock).projection(count_by("stage", 1)).unwrap());
     let (ann, ben) = (with("ann"), with("ben"));
     for n in 0..6 {
-        ann.create(key(&format!("lead/{n}")), fields(json!({"stage": "new", "n": n}))).unwrap();
+        ann.records()
+            .create(key(&format!("lead/{n}")), fields(json!({"stage": "new", "n": n})))
+            .unwrap();
     }
     sync(&ann, &server);
     sync(&ben, &server);
@@ -196,14 +198,14 @@ fn folding_anew_comes_to_the_same_after_conflicts_rebases_refusals_and_discards(
     clock.advance(1_000);
     // Both devices change one field, one deletes a record that the other updates, and both make
     // changes that merge.
-    ann.update(key("lead/0"), fields(json!({"stage": "by ann"}))).unwrap();
-    ann.delete(key("lead/1")).unwrap();
-    ann.update(key("lead/2"), fields(json!({"n": 20}))).unwrap();
+    ann.records().update(key("lead/0"), fields(json!({"stage": "by ann"}))).unwrap();
+    ann.records().delete(key("lead/1")).unwrap();
+    ann.records().update(key("lead/2"), fields(json!({"n": 20}))).unwrap();
     clock.advance(1_000);
-    ben.update(key("lead/0"), fields(json!({"stage": "by ben"}))).unwrap();
-    ben.update(key("lead/1"), fields(json!({"stage": "kept"}))).unwrap();
-    ben.update(key("lead/2"), fields(json!({"stage": "hot"}))).unwrap();
-    ben.update(key("lead/3"), fields(json!({"stage": "refused"}))).unwrap();
+    ben.records().update(key("lead/0"), fields(json!({"stage": "by ben"}))).unwrap();
+    ben.records().update(key("lead/1"), fields(json!({"stage": "kept"}))).unwrap();
+    ben.records().update(key("lead/2"), fields(json!({"stage": "hot"}))).unwrap();
+    ben.records().update(key("lead/3"), fields(json!({"stage": "refused"}))).unwrap();
     sync(&ann, &server);
     let refuses_lead_3 = {
         let server = server.clone();
@@ -255,14 +257,14 @@ fn however_devices_write_and_sync_a_projection_is_what_its_book_comes_to() {
         let record = key(&format!("lead/{}", random.below(8)));
         let stage = ["new", "hot", "won"][usize::try_from(random.below(3)).unwrap()];
         let stage = fields(json!({"stage": stage}));
-        let exists = device.get_record(&record).unwrap().is_some();
+        let exists = device.records().get(&record).unwrap().is_some();
         clock.advance(1);
         match (random.below(8), exists) {
             (0, _) => drop(sync(device, &server)),
-            (1, true) => drop(device.delete(record).unwrap()),
-            (2, true) => drop(device.replace(record, stage).unwrap()),
-            (_, true) => drop(device.update(record, stage).unwrap()),
-            (_, false) => drop(device.create(record, stage).unwrap()),
+            (1, true) => drop(device.records().delete(record).unwrap()),
+            (2, true) => drop(device.records().replace(record, stage).unwrap()),
+            (_, true) => drop(device.records().update(record, stage).unwrap()),
+            (_, false) => drop(device.records().create(record, stage).unwrap()),
         }
     }
     for device in devices.iter().chain(&devices) {
@@ -279,9 +281,9 @@ fn however_devices_write_and_sync_a_projection_is_what_its_book_comes_to() {
 fn a_fold_of_more_than_differences_is_found_by_the_check() {
     let clock = TestClock::starting();
     let book = in_memory(options("ann", &clock).projection(Calls(1)).unwrap());
-    book.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     assert!(book.audit().check_tables().unwrap().is_sound());
-    book.update(key("lead/1"), fields(json!({"a": 2}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"a": 2}))).unwrap();
     assert_eq!(book.audit().check_tables().unwrap().differing, ["app projections"]);
 }
 
@@ -291,9 +293,9 @@ fn a_new_projection_and_a_new_version_are_folded_when_the_book_is_opened_and_a_k
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.book");
     let first = Book::create_new(&path, options("ann", &clock)).unwrap();
-    first.create(key("lead/1"), fields(json!({"stage": "new", "town": "x"}))).unwrap();
-    first.create(key("lead/2"), fields(json!({"stage": "hot", "town": "x"}))).unwrap();
-    first.delete(key("lead/2")).unwrap();
+    first.records().create(key("lead/1"), fields(json!({"stage": "new", "town": "x"}))).unwrap();
+    first.records().create(key("lead/2"), fields(json!({"stage": "hot", "town": "x"}))).unwrap();
+    first.records().delete(key("lead/2")).unwrap();
     first.close().unwrap();
     let open = |projection: CountBy, calls: u32| {
         Book::open(
@@ -309,7 +311,7 @@ fn a_new_projection_and_a_new_version_are_folded_when_the_book_is_opened_and_a_k
 
     let second = open(count_by("stage", 1), 1);
     assert_eq!(counts(&second), expected(&[("new", 1)]));
-    second.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    second.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     assert_eq!(told(&second).len(), 2);
     second.close().unwrap();
 
@@ -333,8 +335,8 @@ fn whoever_writes_without_a_projection_takes_it_away_and_whoever_only_reads_does
     let path = folder.path().join("a.book");
     let with = || options("ann", &clock).projection(Calls(1)).unwrap();
     let app = Book::create_new(&path, with()).unwrap();
-    app.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
-    app.update(key("lead/1"), fields(json!({"a": 2}))).unwrap();
+    app.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    app.records().update(key("lead/1"), fields(json!({"a": 2}))).unwrap();
     app.close().unwrap();
 
     let reader = Book::open(&path, options("ann", &clock)).unwrap();
@@ -345,7 +347,7 @@ fn whoever_writes_without_a_projection_takes_it_away_and_whoever_only_reads_does
     app.close().unwrap();
 
     let stranger = Book::open(&path, options("ann", &clock)).unwrap();
-    stranger.update(key("lead/1"), fields(json!({"a": 3}))).unwrap();
+    stranger.records().update(key("lead/1"), fields(json!({"a": 3}))).unwrap();
     assert!(matches!(stranger.projection("calls").get(b"x"), Err(Error::NoSuchProjection(_))));
     assert_eq!(stranger.audit().projections().unwrap(), []);
     stranger.close().unwrap();
@@ -366,10 +368,12 @@ fn a_projection_that_breaks_takes_neither_the_write_nor_its_neighbours_down() {
                 .projection(count_by("stage", 1))
                 .unwrap(),
         );
-        book.create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
+        book.records().create(key("lead/1"), fields(json!({"stage": "new"}))).unwrap();
         assert!(book.projection("brittle").get(b"1").unwrap().is_some());
-        book.create(key("lead/2"), fields(json!({"stage": "new", "breaks": breaks}))).unwrap();
-        book.create(key("lead/3"), fields(json!({"stage": "new"}))).unwrap();
+        book.records()
+            .create(key("lead/2"), fields(json!({"stage": "new", "breaks": breaks})))
+            .unwrap();
+        book.records().create(key("lead/3"), fields(json!({"stage": "new"}))).unwrap();
         assert_eq!(common::view(&book, "lead/2"), Some(json!({"stage": "new", "breaks": breaks})));
         assert_eq!(counts(&book), expected(&[("new", 3)]));
 
@@ -393,13 +397,13 @@ fn a_broken_projection_stays_so_until_its_version_changes_or_the_book_is_rebuilt
         book.audit().projections().unwrap().iter().any(|status| status.broken.is_some())
     };
     let first = Book::create_new(&path, with()).unwrap();
-    first.create(key("lead/1"), fields(json!({"breaks": "panic"}))).unwrap();
+    first.records().create(key("lead/1"), fields(json!({"breaks": "panic"}))).unwrap();
     first.close().unwrap();
     let second = Book::open(&path, with()).unwrap();
     assert!(is_broken(&second), "the same version would break again");
     second.audit().rebuild(|_| {}).unwrap();
     assert!(is_broken(&second), "the record at fault is still there");
-    second.update(key("lead/1"), fields(json!({"breaks": null}))).unwrap();
+    second.records().update(key("lead/1"), fields(json!({"breaks": null}))).unwrap();
     assert!(is_broken(&second));
     second.audit().rebuild(|_| {}).unwrap();
     assert!(!is_broken(&second));
@@ -500,8 +504,8 @@ fn a_disk_that_fails_under_a_fold_fails_the_write_whatever_the_fold_makes_of_it(
         Book::on_backend(disk.clone(), with).unwrap()
     };
     let book = open();
-    book.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
-    let failed = book.create(key("lead/2"), fields(json!({"a": 1})));
+    book.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    let failed = book.records().create(key("lead/2"), fields(json!({"a": 1})));
     assert!(matches!(failed, Err(Error::Store(_))), "{failed:?}");
     drop(book);
     let book = open();

@@ -28,7 +28,7 @@ fn explain(book: &Book, record: &str) -> Explanation {
 }
 
 fn written(book: &Book, record: &str) {
-    book.create(key(record), fields(json!({"name": SECRET, "stage": "new"}))).unwrap();
+    book.records().create(key(record), fields(json!({"name": SECRET, "stage": "new"}))).unwrap();
 }
 
 /// Returns a remote that gives every unit the same outcome.
@@ -67,7 +67,7 @@ fn only_op(explanation: &Explanation) -> &OpState {
 fn a_record_that_nobody_knows() {
     let clock = TestClock::starting();
     let explanation = explain(&book("ann", &clock), "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (RecordState::Unknown, Seen::Nothing));
+    assert_eq!((explanation.state, explanation.seen), (RecordState::Unknown, Seen::Nothing));
     assert_eq!(
         explanation.sentences,
         ["This device knows no record lead/1.", "The server has never answered this device."]
@@ -81,7 +81,7 @@ fn a_change_that_waits_for_its_turn() {
     written(&book, "lead/1");
     let explanation = explain(&book, "lead/1");
     assert_eq!(
-        (explanation.standing, only_op(&explanation)),
+        (explanation.state, only_op(&explanation)),
         (RecordState::Pending, &OpState::Pending { tries: 0 })
     );
     assert_eq!(
@@ -89,7 +89,7 @@ fn a_change_that_waits_for_its_turn() {
         [
             "The user sees lead/1 with 1 change of this device that the server has not confirmed.",
             "The server has not confirmed any version of it yet.",
-            "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, waits for its turn: the next sync sends it.",
+            "Change 3, a creation by ann at 2023-11-14T22:13:20.000Z, waits for its turn: the next sync sends it.",
             "The server has never answered this device.",
         ]
     );
@@ -101,18 +101,18 @@ fn a_change_that_cannot_go_as_one_with_an_earlier_one_names_it() {
     let book = book("ann", &clock);
     let create = |record| Mutation::create(key(record), fields(json!({"name": SECRET})));
     book.transaction(vec![create("lead/1"), create("lead/2")]).unwrap();
-    book.update(key("lead/1"), fields(json!({"stage": SECRET}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"stage": SECRET}))).unwrap();
     let explanation = explain(&book, "lead/1");
     let states: Vec<_> = explanation.ops.iter().map(|op| op.state.clone()).collect();
     let first = explanation.ops.first().unwrap().place;
     assert_eq!(states, [OpState::Pending { tries: 0 }, OpState::Held(Held::After { op: first })]);
-    assert_eq!(explanation.standing, RecordState::Pending);
+    assert_eq!(explanation.state, RecordState::Pending);
     assert_eq!(
         book.record_status(&key("lead/1")).unwrap(),
         RecordStatus::Pending,
         "and so says its status"
     );
-    assert!(explanation.to_string().contains("waits for change 2 of the record, which goes first"));
+    assert!(explanation.to_string().contains("waits for change 3 of the record, which goes first"));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_record_that_is_synced_and_one_that_is_deleted() {
     clock.advance(1_000);
     sync(&book, &server);
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (RecordState::Synced, Seen::AsConfirmed));
+    assert_eq!((explanation.state, explanation.seen), (RecordState::Synced, Seen::AsConfirmed));
     assert_eq!(
         explanation.sentences,
         [
@@ -133,15 +133,12 @@ fn a_record_that_is_synced_and_one_that_is_deleted() {
             "The server last answered this device at 2023-11-14T22:13:21.000Z.",
         ]
     );
-    book.delete(key("lead/1")).unwrap();
+    book.records().delete(key("lead/1")).unwrap();
     let explanation = explain(&book, "lead/1");
-    assert_eq!((explanation.standing, explanation.seen), (RecordState::Pending, Seen::DeletedHere));
+    assert_eq!((explanation.state, explanation.seen), (RecordState::Pending, Seen::DeletedHere));
     sync(&book, &server);
     let explanation = explain(&book, "lead/1");
-    assert_eq!(
-        (explanation.standing, explanation.seen),
-        (RecordState::Synced, Seen::DeletedByServer)
-    );
+    assert_eq!((explanation.state, explanation.seen), (RecordState::Synced, Seen::DeletedByServer));
     assert!(
         explanation.sentences[1].starts_with("The server confirmed its deletion as version r2,")
     );
@@ -155,15 +152,15 @@ fn a_change_that_reached_nobody_waits_for_the_network_and_one_behind_it_names_it
         let book = book("ann", &clock);
         written(&book, "lead/1");
         sync_with(&book, &failing(failure));
-        book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+        book.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
         let explanation = explain(&book, "lead/1");
-        assert_eq!(explanation.standing, RecordState::WaitingForNetwork);
+        assert_eq!(explanation.state, RecordState::WaitingForNetwork);
         assert_eq!(
             explanation.sentences[2..4],
             [
-                "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, waits for the network since entry 3 \
+                "Change 3, a creation by ann at 2023-11-14T22:13:20.000Z, waits for the network since entry 4 \
                  (2023-11-14T22:13:20.000Z): it is not known to have reached the server, and the next sync sends it.",
-                "Change 4, an update by ann at 2023-11-14T22:13:20.000Z, waits behind change 2 of the record.",
+                "Change 6, an update by ann at 2023-11-14T22:13:20.000Z, waits behind change 3 of the record.",
             ]
         );
     }
@@ -179,7 +176,7 @@ fn a_change_is_in_flight_while_an_exchange_with_it_is_running_and_no_longer() {
     let looking = FnRemote::new(move |request: &ExchangeRequest| {
         if !request.units.is_empty() {
             let explanation = explain(&asked, "lead/1");
-            assert_eq!(explanation.standing, RecordState::InFlight);
+            assert_eq!(explanation.state, RecordState::InFlight);
             assert!(
                 explanation.sentences[2].ends_with("and the server has not answered yet."),
                 "{explanation}"
@@ -206,19 +203,19 @@ fn a_change_that_the_server_could_not_take_yet() {
     };
     sync_with(&book, &answering(&server, busy));
     let explanation = explain(&book, "lead/1");
-    assert_eq!(explanation.standing, RecordState::Held);
+    assert_eq!(explanation.state, RecordState::Held);
     let OpState::Held(Held::BackingOff { until, code, tries }) = only_op(&explanation) else {
         panic!("{:?}", explanation.ops)
     };
     assert_eq!((code.as_str(), *tries), ("busy", 1));
     let expected = format!(
-        "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, is held until {until}: the server could not take it \
+        "Change 3, a creation by ann at 2023-11-14T22:13:20.000Z, is held until {until}: the server could not take it \
          (busy), and 1 of 5 tries are used."
     );
     assert_eq!(explanation.sentences[2], expected);
     clock.advance(60_000);
     let explanation = explain(&book, "lead/1");
-    assert_eq!(explanation.standing, RecordState::Pending);
+    assert_eq!(explanation.state, RecordState::Pending);
     assert!(
         explanation.sentences[2]
             .ends_with("was put off 1 time by the server, and the next sync sends it again."),
@@ -245,22 +242,22 @@ fn a_change_that_the_server_refused_and_what_hangs_on_it() {
     let refused =
         Outcome::Rejected { code: "forbidden".to_owned(), message: "not your region".to_owned() };
     sync_with(&book, &answering(&server, refused));
-    book.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
-    book.create(key("task/1"), fields(json!({"lead": "1"}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    book.records().create(key("task/1"), fields(json!({"lead": "1"}))).unwrap();
 
     let explanation = explain(&book, "lead/1");
     assert_eq!(
-        (explanation.standing, explanation.seen),
+        (explanation.state, explanation.seen),
         (RecordState::DeadLettered, Seen::WithOwnChanges)
     );
     assert_eq!(
         explanation.sentences[2..5],
         [
-            "Change 2, a creation by ann at 2023-11-14T22:13:20.000Z, was refused by the server for good at \
+            "Change 3, a creation by ann at 2023-11-14T22:13:20.000Z, was refused by the server for good at \
              2023-11-14T22:13:20.000Z: forbidden, \"not your region\".",
             "It waits for ann, or whoever helps them, to retry it, correct it or discard it; it stays on the screen until \
              then.",
-            "Change 6, an update by ann at 2023-11-14T22:13:20.000Z, waits for the record's creation, which the server \
+            "Change 7, an update by ann at 2023-11-14T22:13:20.000Z, waits for the record's creation, which the server \
              refused: someone has to decide on that first.",
         ]
     );
@@ -273,7 +270,7 @@ fn a_change_that_the_server_refused_and_what_hangs_on_it() {
 }
 
 #[test]
-fn a_conflict_that_was_settled_names_the_fields_and_who_won_and_no_value() {
+fn a_conflict_that_was_resolved_names_the_fields_and_who_won_and_no_value() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let (ann, ben) = (book("ann", &clock), book("ben", &clock));
@@ -281,20 +278,21 @@ fn a_conflict_that_was_settled_names_the_fields_and_who_won_and_no_value() {
     sync(&ann, &server);
     sync(&ben, &server);
     clock.advance(1_000);
-    ann.update(key("lead/1"), fields(json!({"name": "canary-5f3a by ann", "stage": "hot"})))
+    ann.records()
+        .update(key("lead/1"), fields(json!({"name": "canary-5f3a by ann", "stage": "hot"})))
         .unwrap();
     clock.advance(1_000);
-    ben.update(key("lead/1"), fields(json!({"name": "canary-5f3a by ben"}))).unwrap();
+    ben.records().update(key("lead/1"), fields(json!({"name": "canary-5f3a by ben"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     let explanation = explain(&ann, "lead/1");
-    assert_eq!(explanation.standing, RecordState::Synced);
+    assert_eq!(explanation.state, RecordState::Synced);
     let [conflict] = explanation.conflicts.as_slice() else {
         panic!("{:?}", explanation.conflicts)
     };
     let expected = format!(
-        "Conflict {}, found at 2023-11-14T22:13:22.000Z: when change {} (an update) met version r2, both sides had \
-         changed `name`; the server won (last_write_wins).",
+        "Conflict {}, found at 2023-11-14T22:13:22.000Z: when change {} (an update) met version r2 by ben, both sides \
+         had changed `name`; the server won (last_write_wins).",
         conflict.id, conflict.op
     );
     assert_eq!(explanation.sentences[2], expected);
@@ -313,13 +311,13 @@ fn a_conflict_that_waits_for_a_person() {
     written(&ann, "lead/1");
     sync(&ann, &server);
     sync(&ben, &server);
-    ann.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     clock.advance(1_000);
-    ben.update(key("lead/1"), fields(json!({"stage": "won"}))).unwrap();
+    ben.records().update(key("lead/1"), fields(json!({"stage": "won"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     let explanation = explain(&ann, "lead/1");
-    assert_eq!(explanation.standing, RecordState::InConflict);
+    assert_eq!(explanation.state, RecordState::InConflict);
     assert_eq!(
         *only_op(&explanation),
         OpState::InConflict { conflict: explanation.conflicts[0].id }
@@ -365,7 +363,7 @@ fn what_stops_until_something_outside_changes() {
         written(&book, "lead/1");
         sync_with(&book, remote.as_ref());
         let explanation = explain(&book, "lead/1");
-        assert_eq!(explanation.standing, RecordState::Parked, "{reason:?}");
+        assert_eq!(explanation.state, RecordState::Parked, "{reason:?}");
         assert!(
             matches!(only_op(&explanation), OpState::Parked { reason: found, .. } if *found == reason)
         );
@@ -395,7 +393,7 @@ fn what_is_held_by_the_apps_own_rules() {
         let book = with_rules(&clock, rules);
         written(&book, "lead/1");
         let explanation = explain(&book, "lead/1");
-        assert_eq!(explanation.standing, RecordState::Held);
+        assert_eq!(explanation.state, RecordState::Held);
         assert!(explanation.sentences[2].ends_with(words), "{explanation}");
     }
     let book = book("ann", &clock);
@@ -416,12 +414,12 @@ fn the_same_as_data() {
     sync_with(&book, &failing(Failure::Unknown { code: "reset" }));
     let explanation = serde_json::to_value(explain(&book, "lead/1")).unwrap();
     assert_eq!(explanation["key"], "lead/1");
-    assert_eq!(explanation["standing"], "waiting_for_network");
+    assert_eq!(explanation["state"], "waiting_for_network");
     assert_eq!(explanation["seen"], "with_own_changes");
     assert_eq!(explanation["ops"][0]["kind"], "create");
     assert_eq!(
         explanation["ops"][0]["state"],
-        json!({"state": "waiting_for_network", "since": 3, "since_at": 1_700_000_000_000_i64})
+        json!({"state": "waiting_for_network", "since": 4, "since_at": 1_700_000_000_000_i64})
     );
     assert_eq!(explanation["sentences"].as_array().unwrap().len(), 4);
 }

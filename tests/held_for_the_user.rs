@@ -63,8 +63,8 @@ fn a_draft_is_held_with_the_apps_words_until_it_is_complete() {
     let server = Server::new(&clock);
     let path = folder.path().join("a.book");
     let book = open(&path, &clock, Duration::ZERO);
-    book.create(key("lead/1"), fields(json!({"phone": "5"}))).unwrap();
-    book.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"phone": "5"}))).unwrap();
+    book.records().create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
     assert_eq!(book.status().state, attention(1), "at once, before anything is sent");
     sync(&book, &server);
     assert_eq!(
@@ -81,7 +81,7 @@ fn a_draft_is_held_with_the_apps_words_until_it_is_complete() {
 
     let book = open(&path, &clock, Duration::ZERO);
     assert_eq!(book.status().state, attention(1), "also after a restart");
-    book.update(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     assert_eq!(book.status().state, SyncState::Idle);
     let report = sync(&book, &server);
     assert_eq!((report.units_acked, report.ops_acked), (1, 2));
@@ -92,17 +92,17 @@ fn a_draft_is_held_with_the_apps_words_until_it_is_complete() {
 #[test]
 fn a_reference_to_a_deleted_record_is_held_until_that_is_there_again() {
     let Two { server, book, other, .. } = &two();
-    other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
+    other.records().create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
     sync(other, server);
     sync(book, server);
-    book.create(key("lead/1"), fields(json!({"name": "Ann", "company": "1"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann", "company": "1"}))).unwrap();
     assert_eq!(book.status().state, SyncState::Idle);
-    other.delete(key("company/1")).unwrap();
+    other.records().delete(key("company/1")).unwrap();
     sync(other, server);
     pull(book, server);
     assert_eq!(
         book.record_status(&key("lead/1")).unwrap(),
-        RecordStatus::Held(Hold::Gone(key("company/1")))
+        RecordStatus::Held(Hold::TargetDeleted(key("company/1")))
     );
     assert_eq!(book.status().state, attention(1));
     sync(book, server);
@@ -110,7 +110,7 @@ fn a_reference_to_a_deleted_record_is_held_until_that_is_there_again() {
     let said = book.explain(&key("lead/1")).unwrap().to_string();
     assert!(said.contains("company/1, which was deleted"), "{said}");
 
-    other.create(key("company/1"), fields(json!({"name": "Acme again"}))).unwrap();
+    other.records().create(key("company/1"), fields(json!({"name": "Acme again"}))).unwrap();
     sync(other, server);
     sync(book, server);
     sync(book, server);
@@ -124,7 +124,7 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
     let (clock, folder) = (TestClock::starting(), tempfile::tempdir().unwrap());
     let server = Server::new(&clock);
     let book = open(&folder.path().join("a.book"), &clock, Duration::from_secs(5));
-    book.create(key("lead/1"), fields(json!({"phone": "5"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"phone": "5"}))).unwrap();
     assert_eq!(book.status().state, SyncState::Idle);
     clock.advance(6_000);
     sync(&book, &server);
@@ -133,7 +133,7 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
     assert!(book.dead_letters().retry(vec![op]).is_err(), "it is no dead letter");
     book.dead_letters().discard(vec![op], "not needed").unwrap();
     assert_eq!((view(&book, "lead/1"), book.status().state), (None, SyncState::Idle));
-    book.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
+    book.records().create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
     let op = book.snapshot().unwrap().tail(book.schema()).unwrap().ops().next().unwrap().1.op;
     assert!(book.dead_letters().discard(vec![op], "no").is_err(), "nothing is wrong with it");
     assert_sound(&book);
@@ -144,15 +144,15 @@ fn what_can_still_be_undone_is_looked_at_when_it_would_leave() {
 #[test]
 fn what_a_conflict_took_from_an_edit_does_not_hold_the_rest_of_it() {
     let Two { clock, server, book, other, .. } = &two();
-    other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
-    other.create(key("company/2"), fields(json!({"name": "Beta"}))).unwrap();
-    other.create(key("lead/1"), fields(json!({"name": "Ann", "company": null}))).unwrap();
+    other.records().create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
+    other.records().create(key("company/2"), fields(json!({"name": "Beta"}))).unwrap();
+    other.records().create(key("lead/1"), fields(json!({"name": "Ann", "company": null}))).unwrap();
     sync(other, server);
     sync(book, server);
-    book.update(key("lead/1"), fields(json!({"company": "2", "phone": "5"}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"company": "2", "phone": "5"}))).unwrap();
     clock.advance(1_000);
-    other.update(key("lead/1"), fields(json!({"company": "1"}))).unwrap();
-    other.delete(key("company/2")).unwrap();
+    other.records().update(key("lead/1"), fields(json!({"company": "1"}))).unwrap();
+    other.records().delete(key("company/2")).unwrap();
     sync(other, server);
     pull(book, server);
     assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending);
@@ -166,20 +166,20 @@ fn what_a_conflict_took_from_an_edit_does_not_hold_the_rest_of_it() {
 /// of its creation has no effect, and no edit can be coalesced with it across the transaction. So
 /// with undo alone the creation waited for ever.
 #[test]
-fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_given_up() {
+fn what_is_held_behind_a_transaction_and_cannot_be_undone_can_be_discarded() {
     let Two { server, book, other, .. } = &two();
-    other.create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
+    other.records().create(key("company/1"), fields(json!({"name": "Acme"}))).unwrap();
     sync(other, server);
-    other.delete(key("company/1")).unwrap();
+    other.records().delete(key("company/1")).unwrap();
     sync(other, server);
     sync(book, server);
-    book.create(key("lead/1"), fields(json!({"name": "Ann", "company": "1"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann", "company": "1"}))).unwrap();
     let also = Mutation::create(key("lead/2"), fields(json!({"name": "Ben"})));
     book.transaction(vec![Mutation::delete(key("lead/1")), also]).unwrap();
     sync(book, server);
     let tail = book.snapshot().unwrap().tail(book.schema()).unwrap();
     let (place, held) = tail.ops().next().map(|(place, row)| (place, row.op)).unwrap();
-    assert_eq!(book.queue().plan().holds[&place], Hold::Gone(key("company/1")));
+    assert_eq!(book.queue().plan().holds[&place], Hold::TargetDeleted(key("company/1")));
     assert_eq!(book.queue().undo(place).unwrap(), Undone::Nothing);
     assert_eq!(book.status().state, attention(1), "and says so");
 

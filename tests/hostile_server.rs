@@ -98,6 +98,7 @@ fn change(record: &str, version: u64) -> Change {
         version: Version::new(version),
         edited_at: Hlc::from_bits(1 << 40),
         op: OpId::from_bytes([9; 16]),
+        by: None,
         older: Vec::new(),
         floor: None,
         deleted: false,
@@ -393,10 +394,10 @@ fn identities() -> Vec<Row> {
         row("another server each time", |_, a, number| {
             a.server = ServerId::from_bytes([u8::try_from(number % 200).unwrap() + 10; 16]);
         }),
-        row("another life of the server", |_, a, _| {
+        row("another epoch of the server", |_, a, _| {
             a.server_epoch = ServerEpoch::from_bytes([1; 16])
         }),
-        row("another life of the server each time", |_, a, number| {
+        row("another epoch of the server each time", |_, a, number| {
             a.server_epoch =
                 ServerEpoch::from_bytes([u8::try_from(number % 200).unwrap() + 10; 16]);
         }),
@@ -434,14 +435,14 @@ fn treat(row: Row) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ann.book");
     let ann = open(&path, &clock);
-    ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ann, &server);
     let ben = common::book("ben", &clock);
-    ben.create(key("lead/2"), fields(json!({"b": 1}))).unwrap();
+    ben.records().create(key("lead/2"), fields(json!({"b": 1}))).unwrap();
     sync(&ben, &server);
     clock.advance(1_000);
-    ann.update(key("lead/1"), fields(json!({"a": 2}))).unwrap();
-    ann.create(key("lead/3"), fields(json!({"c": 1}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"a": 2}))).unwrap();
+    ann.records().create(key("lead/3"), fields(json!({"c": 1}))).unwrap();
 
     let before = ann.audit().head().unwrap().unwrap().seq;
     let (lies, sound) = (Arc::new(AtomicU32::new(0)), server.clone());
@@ -460,7 +461,8 @@ fn treat(row: Row) {
     let entries = ann.audit().head().unwrap().unwrap().seq.since(before);
     assert!(entries <= ENTRIES, "{name}: {entries} entries");
     clock.advance(60_000);
-    ann.update(key("lead/1"), fields(json!({"d": 1})))
+    ann.records()
+        .update(key("lead/1"), fields(json!({"d": 1})))
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_sound(&ann);
     ann.close().unwrap();
@@ -537,10 +539,10 @@ fn an_hour_after_the_end_of_time_the_log_still_grows() {
     });
     let report = sync_with(&ann, &hostile);
     assert_eq!(report.stopped, Stopped::Failed(Failure::Misbehaved { code: "server_time" }));
-    ann.create(key("lead/2"), fields(json!({"minute": null}))).unwrap();
+    ann.records().create(key("lead/2"), fields(json!({"minute": null}))).unwrap();
     for minute in 0..60 {
         clock.advance(60_000);
-        ann.replace(key("lead/2"), fields(json!({"minute": minute}))).unwrap();
+        ann.records().replace(key("lead/2"), fields(json!({"minute": minute}))).unwrap();
     }
     assert!(ann.audit().head().unwrap().unwrap().hlc.is_plausible());
     assert_sound(&ann);
@@ -553,7 +555,7 @@ fn what_cannot_be_held_is_set_aside_once_and_named() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let ben = common::book("ben", &clock);
-    ben.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    ben.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ben, &server);
     let ann = common::book("ann", &clock);
     let sound = server.clone();

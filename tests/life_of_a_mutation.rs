@@ -15,8 +15,8 @@ fn what_one_device_writes_another_one_reads() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let (ann, ben) = (book("ann", &clock), book("ben", &clock));
-    ann.create(key("lead/1"), fields(json!({"name": "Ann", "stage": "new"}))).unwrap();
-    ann.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann", "stage": "new"}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     assert_eq!(ann.status().pending, 2);
     assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Pending);
 
@@ -45,12 +45,13 @@ fn an_app_that_has_text_writes_the_log_that_one_with_values_writes() {
             let fields = fields(value);
             if as_text { MutationFields::from(fields.to_json()) } else { fields.into() }
         };
-        book.create(key("lead/1"), given(json!({"name": "Ann", "n": 1.5, "old": [null, {}]})))
+        book.records()
+            .create(key("lead/1"), given(json!({"name": "Ann", "n": 1.5, "old": [null, {}]})))
             .unwrap();
         let update = given(json!({"name": "Ann", "stage": "hot", "old": null, "gone": null}));
-        book.update(key("lead/1"), update.clone()).unwrap();
-        assert_eq!(book.update(key("lead/1"), update).unwrap(), Written::Unchanged);
-        book.replace(key("lead/1"), given(json!({"a\n": "é", "none": null}))).unwrap();
+        book.records().update(key("lead/1"), update.clone()).unwrap();
+        assert_eq!(book.records().update(key("lead/1"), update).unwrap(), Written::Unchanged);
+        book.records().replace(key("lead/1"), given(json!({"a\n": "é", "none": null}))).unwrap();
         let many = vec![
             Mutation::create(key("lead/2"), given(json!({"a\n": 1}))),
             Mutation::update(key("lead/2"), given(json!({"a\n": 2, "b": 0.0}))),
@@ -73,7 +74,7 @@ fn an_exchange_with_nothing_new_is_one_small_request_and_writes_nothing() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     sync(&book, &server);
     let head = book.audit().head().unwrap();
     let report = sync(&book, &server);
@@ -87,15 +88,15 @@ fn a_record_created_and_deleted_before_it_left_is_never_sent_and_on_record() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
-    book.delete(key("lead/1")).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    book.records().delete(key("lead/1")).unwrap();
     sync(&book, &server);
     assert!(server.requests.lock().unwrap().iter().all(|request| request.units.is_empty()));
     assert_eq!(book.status().pending, 0);
-    let annulled = book.audit().entries(fieldbook::audit::Seq::new(1), 100).unwrap().into_iter().any(
-        |entry| matches!(entry.meta, Meta::Control(Control::Planned(planned)) if planned.annulled.len() == 1),
+    let cancelled = book.audit().entries(fieldbook::audit::Seq::new(1), 100).unwrap().into_iter().any(
+        |entry| matches!(entry.meta, Meta::Control(Control::Planned(planned)) if planned.cancelled.len() == 1),
     );
-    assert!(annulled, "the log says that the ops were annulled");
+    assert!(cancelled, "the log says that the ops were cancelled");
     assert_sound(&book);
 }
 
@@ -104,13 +105,15 @@ fn both_sides_of_a_conflict_are_kept_and_the_later_edit_wins_on_every_device() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let (ann, ben) = (book("ann", &clock), book("ben", &clock));
-    ann.create(key("lead/1"), fields(json!({"name": "x", "phone": "1", "town": "t"}))).unwrap();
+    ann.records()
+        .create(key("lead/1"), fields(json!({"name": "x", "phone": "1", "town": "t"})))
+        .unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
     clock.advance(1_000);
-    ann.update(key("lead/1"), fields(json!({"name": "by ann", "phone": "2"}))).unwrap();
+    ann.records().update(key("lead/1"), fields(json!({"name": "by ann", "phone": "2"}))).unwrap();
     clock.advance(1_000);
-    ben.update(key("lead/1"), fields(json!({"name": "by ben", "town": "u"}))).unwrap();
+    ben.records().update(key("lead/1"), fields(json!({"name": "by ben", "town": "u"}))).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     sync(&ben, &server);
@@ -172,7 +175,7 @@ fn a_lost_answer_is_asked_for_again_with_the_same_bytes_and_applied_once() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let book = book("ann", &clock);
-    book.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     let loses_answers = {
         let server = server.clone();
         fieldbook::sync::FnRemote::new(
@@ -184,7 +187,7 @@ fn a_lost_answer_is_asked_for_again_with_the_same_bytes_and_applied_once() {
     };
     common::sync_with(&book, &loses_answers);
     assert_eq!(book.record_status(&key("lead/1")).unwrap(), RecordStatus::WaitingForNetwork);
-    book.update(key("lead/1"), fields(json!({"name": "Anna"}))).unwrap();
+    book.records().update(key("lead/1"), fields(json!({"name": "Anna"}))).unwrap();
     sync(&book, &server);
     let units: Vec<_> =
         server.requests.lock().unwrap().iter().flat_map(|request| request.units.clone()).collect();
@@ -201,13 +204,13 @@ fn a_book_that_is_closed_and_opened_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.book");
     let first = Book::create_new(&path, options("ann", &clock)).unwrap();
-    first.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    first.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     let device = first.audit().device();
     first.close().unwrap();
     let second = Book::open(&path, options("ann", &clock)).unwrap();
     assert_eq!(second.audit().device(), device);
     assert_eq!(second.status().pending, 1);
-    second.update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
+    second.records().update(key("lead/1"), fields(json!({"stage": "hot"}))).unwrap();
     sync(&second, &server);
     assert_eq!(server.record("lead/1"), Some(json!({"name": "Ann", "stage": "hot"})));
     assert_eq!(second.status().state, SyncState::Idle);

@@ -27,7 +27,7 @@ fn upgrade(code: &str) -> Failure {
 fn with_a_note() -> (Arc<TestClock>, Server, Book) {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("note/1"), fields(json!({"t": "fine"}))).unwrap();
+    ann.records().create(key("note/1"), fields(json!({"t": "fine"}))).unwrap();
     clock.advance(3_600_000);
     (clock, server, ann)
 }

@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use fieldbook::RunOptions;
-use fieldbook::audit::{Seq, examine_book, rebuild_book};
+use fieldbook::audit::{Moment, Seq, examine_book, rebuild_book};
 use fieldbook::schema::Reference;
+use fieldbook::sync::ExchangeParams;
 use fieldbook::sync::protocol::Failure;
 use fieldbook::{Book, BookOptions, EntityRules, Error, Fields, Schema, SyncState};
 use redb::{ReadableTable, TableDefinition, TableHandle};
@@ -22,19 +23,19 @@ fn looking_at_a_book_changes_not_a_byte_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ann.book");
     let book = Book::create_new(&path, options()).unwrap();
-    book.create("lead/1".parse().unwrap(), fields()).unwrap();
+    book.records().create("lead/1".parse().unwrap(), fields()).unwrap();
     drop(book);
     let before = std::fs::read(&path).unwrap();
 
-    let book = Book::open(&path, options().look_only()).unwrap();
+    let book = Book::open(&path, options().read_only()).unwrap();
     assert_eq!(
         book.audit().timeline(&"lead/1".parse().unwrap()).unwrap().len(),
         1,
         "what lags behind is folded in memory"
     );
-    assert_eq!(book.audit().entries(Seq::new(1), 10).unwrap().len(), 2);
-    let refused = book.create("lead/2".parse().unwrap(), fields());
-    assert!(matches!(refused, Err(Error::LookOnly)), "{refused:?}");
+    assert_eq!(book.audit().entries(Seq::new(1), 10).unwrap().len(), 3);
+    let refused = book.records().create("lead/2".parse().unwrap(), fields());
+    assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
     assert_eq!(book.status().pending, 1);
     book.close().unwrap();
     assert!(std::fs::read(&path).unwrap() == before);
@@ -42,7 +43,7 @@ fn looking_at_a_book_changes_not_a_byte_of_it() {
     let book = Book::open(&path, options()).unwrap();
     assert_eq!(
         book.audit().entries(Seq::new(1), 10).unwrap().len(),
-        2,
+        3,
         "nothing of what was refused came through"
     );
 }
@@ -51,7 +52,7 @@ fn looking_at_a_book_changes_not_a_byte_of_it() {
 fn who_needs_credentials_is_said_of_the_actor_who_uses_the_book() {
     let folder = tempfile::tempdir().unwrap();
     let book = Book::create_new(folder.path().join("ann.book"), options()).unwrap();
-    book.create("lead/1".parse().unwrap(), fields()).unwrap();
+    book.records().create("lead/1".parse().unwrap(), fields()).unwrap();
     let remote = fieldbook::sync::FnRemote::new(|_: &_| {
         Err(Failure::Unauthorized { code: "expired".into() }.into())
     });
@@ -70,7 +71,7 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ann.book");
     let book = Book::create_new(&path, options()).unwrap();
-    book.create("lead/1".parse().unwrap(), fields()).unwrap();
+    book.records().create("lead/1".parse().unwrap(), fields()).unwrap();
     book.close().unwrap();
     let scramble = |name: &str| {
         let database = redb::Database::open(&path).unwrap();
@@ -93,12 +94,20 @@ fn tables_that_do_not_read_are_folded_anew_from_the_log() {
     };
     scramble("state");
     let book = Book::open(&path, options()).unwrap();
-    assert!(book.get_record(&"lead/1".parse().unwrap()).unwrap().is_some());
+    assert!(book.records().get(&"lead/1".parse().unwrap()).unwrap().is_some());
     book.close().unwrap();
 
     scramble("tail");
-    assert!(Book::open(&path, options()).is_err());
-    assert_eq!(rebuild_book(&path, &options(), |_, _| {}).unwrap(), Seq::new(2));
+    // The tail is read when it is needed, and then nothing is sent.
+    let (push, pull) = (true, false);
+    let ask =
+        ExchangeParams { first: true, push, pull, batch_ops: 9, batch_bytes: 999, page_limit: 0 };
+    let book = Book::open(&path, options()).unwrap();
+    assert!(book.exchange().prepare(&ask).is_err());
+    // Nor is the past told as if nothing had waited.
+    assert!(book.at(Moment::Back(0)).unwrap().queue().is_err());
+    book.close().unwrap();
+    assert_eq!(rebuild_book(&path, &options(), |_, _| {}).unwrap(), Seq::new(3));
     let book = Book::open(&path, options()).unwrap();
     assert_eq!(book.status().pending, 1);
     assert!(book.audit().check_tables().unwrap().is_sound());
@@ -112,18 +121,18 @@ fn a_program_that_does_not_know_what_an_app_declares_finds_no_fault_in_its_table
     let path = folder.path().join("ann.book");
     let to_person = Reference { field: "person".to_owned(), entity: "person".parse().unwrap() };
     let rules = EntityRules {
-        indexes: vec!["name".to_owned()],
+        indexes: vec!["name".into()],
         references: vec![to_person],
         ..EntityRules::default()
     };
     let book = Book::create_new(&path, options().schema(Schema::open(rules))).unwrap();
     let fields = Fields::from_value(json!({"name": "Ann", "person": "7"})).unwrap();
-    book.create("lead/1".parse().unwrap(), fields).unwrap();
-    book.create("person/7".parse().unwrap(), Fields::new()).unwrap();
+    book.records().create("lead/1".parse().unwrap(), fields).unwrap();
+    book.records().create("person/7".parse().unwrap(), Fields::new()).unwrap();
     book.close().unwrap();
     let before = std::fs::read(&path).unwrap();
     let found = examine_book(&path, options(), true, |_, _| {}).unwrap();
     assert!(found.is_sound(), "{:?}", found.findings);
-    assert_eq!((found.log.entries, found.anchor), (3, None));
+    assert_eq!((found.log.entries, found.anchor), (4, None));
     assert!(std::fs::read(&path).unwrap() == before, "not a byte changes");
 }

@@ -67,9 +67,9 @@ fn waiting(book: &Book) -> u64 {
 fn a_record_gets_over_the_limit(batch_bytes: usize) {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
-    ann.update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))).unwrap();
-    ann.create(key("note/1"), fields(json!({"t": "behind"}))).unwrap();
+    ann.records().create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
+    ann.records().update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))).unwrap();
+    ann.records().create(key("note/1"), fields(json!({"t": "behind"}))).unwrap();
     settle(&ann, &server, &clock, batch_bytes);
     assert!(server.record("note/1").is_some(), "what stands behind goes");
     let form = server.record("form/1").unwrap();
@@ -79,7 +79,7 @@ fn a_record_gets_over_the_limit(batch_bytes: usize) {
     assert_eq!(waiting(&ann), 1);
     let explanation = ann.explain(&key("form/1")).unwrap().sentences.join(" ");
     assert!(explanation.contains("of at most 1048576"), "{explanation}");
-    ann.update(key("form/1"), fields(json!({"photo": null}))).unwrap();
+    ann.records().update(key("form/1"), fields(json!({"photo": null}))).unwrap();
     settle(&ann, &server, &clock, batch_bytes);
     assert_eq!(server.record("form/1"), Some(json!({"sign": text("y", 600_000)})));
     assert_eq!(ann.record_status(&key("form/1")).unwrap(), RecordStatus::Synced);
@@ -101,9 +101,11 @@ fn a_change_that_makes_a_record_too_large_waits_in_a_larger_batch_too() {
 fn changes_of_one_field_that_are_over_the_limit_together_go_one_after_the_other() {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
+    ann.records().create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
     for letter in ["y", "z"] {
-        ann.update(key("form/1"), fields(json!({"photo": text(letter, 600_000)}))).unwrap();
+        ann.records()
+            .update(key("form/1"), fields(json!({"photo": text(letter, 600_000)})))
+            .unwrap();
     }
     settle(&ann, &server, &clock, 1 << 20);
     assert_eq!(server.record("form/1"), Some(json!({"photo": text("z", 600_000)})));
@@ -115,9 +117,10 @@ fn changes_of_one_field_that_are_over_the_limit_together_go_one_after_the_other(
 fn characters_that_are_escaped_count_as_they_are_sent() {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("form/1"), fields(json!({"a": text("\u{1}", 100_000)}))).unwrap();
-    ann.update(key("form/1"), fields(json!({"b": text("\"", 300_000)}))).unwrap();
-    let alone = ann.update(key("form/1"), unchecked(json!({"c": text("\u{1}", 200_000)})));
+    ann.records().create(key("form/1"), fields(json!({"a": text("\u{1}", 100_000)}))).unwrap();
+    ann.records().update(key("form/1"), fields(json!({"b": text("\"", 300_000)}))).unwrap();
+    let alone =
+        ann.records().update(key("form/1"), unchecked(json!({"c": text("\u{1}", 200_000)})));
     assert!(matches!(alone, Err(Error::Rejected(_))), "{alone:?}");
     settle(&ann, &server, &clock, 4 << 20);
     assert_eq!(server.record("form/1"), Some(json!({"a": text("\u{1}", 100_000)})));
@@ -128,17 +131,17 @@ fn characters_that_are_escaped_count_as_they_are_sent() {
 fn what_two_people_wrote_does_not_become_a_record_that_is_too_large() {
     let clock = TestClock::starting();
     let (server, ann, bob) = (Server::new(&clock), book("ann", &clock), book("bob", &clock));
-    ann.create(key("form/1"), fields(json!({"t": 1}))).unwrap();
+    ann.records().create(key("form/1"), fields(json!({"t": 1}))).unwrap();
     clock.advance(10_000);
     sync(&ann, &server);
     sync(&bob, &server);
-    ann.update(key("form/1"), fields(json!({"a": text("x", 1_000_000)}))).unwrap();
+    ann.records().update(key("form/1"), fields(json!({"a": text("x", 1_000_000)}))).unwrap();
     clock.advance(10_000);
     sync(&ann, &server);
     // The record has room for one of these updates. Each of them is small.
-    bob.update(key("form/1"), fields(json!({"b": text("y", 30_000)}))).unwrap();
-    bob.update(key("form/1"), fields(json!({"c": text("z", 30_000)}))).unwrap();
-    bob.create(key("note/1"), fields(json!({"t": "behind"}))).unwrap();
+    bob.records().update(key("form/1"), fields(json!({"b": text("y", 30_000)}))).unwrap();
+    bob.records().update(key("form/1"), fields(json!({"c": text("z", 30_000)}))).unwrap();
+    bob.records().create(key("note/1"), fields(json!({"t": "behind"}))).unwrap();
     settle(&bob, &server, &clock, 1 << 20);
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&server.record("form/1").unwrap()), ["a", "b", "t"]);
@@ -146,7 +149,7 @@ fn what_two_people_wrote_does_not_become_a_record_that_is_too_large() {
     assert!(held(&bob, "form/1") > limits::OP_BYTES);
     // Another user makes room, and the held update is sent.
     sync(&ann, &server);
-    ann.update(key("form/1"), fields(json!({"a": "small"}))).unwrap();
+    ann.records().update(key("form/1"), fields(json!({"a": "small"}))).unwrap();
     clock.advance(10_000);
     sync(&ann, &server);
     settle(&bob, &server, &clock, 1 << 20);
@@ -158,13 +161,13 @@ fn what_two_people_wrote_does_not_become_a_record_that_is_too_large() {
 fn a_transaction_with_a_record_that_is_too_large_waits_as_a_whole() {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
+    ann.records().create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
     ann.transaction(vec![
         Mutation::create(key("note/1"), fields(json!({"t": "with it"}))),
         Mutation::update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))),
     ])
     .unwrap();
-    ann.create(key("note/2"), fields(json!({"t": "behind"}))).unwrap();
+    ann.records().create(key("note/2"), fields(json!({"t": "behind"}))).unwrap();
     settle(&ann, &server, &clock, 4 << 20);
     assert!(server.record("note/2").is_some() && server.record("form/1").is_some());
     assert_eq!(server.record("note/1"), None);
@@ -172,11 +175,12 @@ fn a_transaction_with_a_record_that_is_too_large_waits_as_a_whole() {
 }
 
 #[test]
-fn what_is_held_for_its_size_can_be_given_up() {
+fn what_is_held_for_its_size_can_be_discarded() {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
-    let large = ann.update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))).unwrap();
+    ann.records().create(key("form/1"), fields(json!({"photo": text("x", 600_000)}))).unwrap();
+    let large =
+        ann.records().update(key("form/1"), fields(json!({"sign": text("y", 600_000)}))).unwrap();
     settle(&ann, &server, &clock, 1 << 20);
     ann.dead_letters().discard(vec![large.op().unwrap()], "too large").unwrap();
     assert_eq!(ann.record_status(&key("form/1")).unwrap(), RecordStatus::Synced);
@@ -189,7 +193,7 @@ fn a_batch_beyond_all_bounds_goes_in_requests_that_a_server_reads() {
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
     for number in 0..20 {
         let photo = fields(json!({"photo": text("x", 1_000_000)}));
-        ann.create(key(&format!("form/{number}")), photo).unwrap();
+        ann.records().create(key(&format!("form/{number}")), photo).unwrap();
     }
     settle(&ann, &server, &clock, usize::MAX);
     assert!((0..20).all(|number| server.record(&format!("form/{number}")).is_some()));
@@ -212,10 +216,10 @@ fn a_record_of_more_fields_than_a_server_takes_is_refused_when_it_is_written() {
         other => panic!("not refused: {other:?}"),
     };
     let most = limits::RECORD_FIELDS;
-    refused(ann.create(key("form/1"), some(0, most + 1, json!(0))), most + 1);
-    ann.create(key("form/1"), some(0, most - 1, json!(0))).unwrap();
-    ann.update(key("form/1"), some(most - 1, 1, json!(0))).unwrap();
-    refused(ann.update(key("form/1"), some(most, 1, json!(0))), most + 1);
+    refused(ann.records().create(key("form/1"), some(0, most + 1, json!(0))), most + 1);
+    ann.records().create(key("form/1"), some(0, most - 1, json!(0))).unwrap();
+    ann.records().update(key("form/1"), some(most - 1, 1, json!(0))).unwrap();
+    refused(ann.records().update(key("form/1"), some(most, 1, json!(0))), most + 1);
     let both = vec![
         Mutation::update(key("form/1"), some(0, 1, Value::Null)),
         Mutation::update(key("form/1"), some(most, 2, json!(0))),
@@ -225,8 +229,8 @@ fn a_record_of_more_fields_than_a_server_takes_is_refused_when_it_is_written() {
     // replaces one of its fields is sent too.
     settle(&ann, &server, &clock, 1 << 20);
     assert_eq!(server.record("form/1").unwrap().as_object().unwrap().len(), most);
-    ann.update(key("form/1"), unchecked(json!({"00000": null, "another": 1}))).unwrap();
-    refused(ann.update(key("form/1"), fields(json!({"00000": 1}))), most + 1);
+    ann.records().update(key("form/1"), unchecked(json!({"00000": null, "another": 1}))).unwrap();
+    refused(ann.records().update(key("form/1"), fields(json!({"00000": 1}))), most + 1);
     settle(&ann, &server, &clock, 1 << 20);
     let at_server = server.record("form/1").unwrap();
     assert_eq!((at_server.as_object().unwrap().len(), &at_server["another"]), (most, &json!(1)));
@@ -241,12 +245,12 @@ fn a_choice_that_is_too_large_is_refused_when_it_is_made() {
     let ann =
         Book::on_backend(backend, options("ann", &clock).schema(Schema::open(rules))).unwrap();
     let (server, bob) = (Server::new(&clock), book("bob", &clock));
-    ann.create(key("form/1"), fields(json!({"t": 1}))).unwrap();
+    ann.records().create(key("form/1"), fields(json!({"t": 1}))).unwrap();
     clock.advance(10_000);
     sync(&ann, &server);
     sync(&bob, &server);
     for (book, value) in [(&bob, 2), (&ann, 3)] {
-        book.update(key("form/1"), fields(json!({"t": value}))).unwrap();
+        book.records().update(key("form/1"), fields(json!({"t": value}))).unwrap();
     }
     clock.advance(10_000);
     sync(&bob, &server);

@@ -44,9 +44,9 @@ fn written_by_ben(clock: &Arc<TestClock>) -> (Server, Book) {
     let (server, ben) = (Server::new(clock), book("ben", clock));
     for number in 0..40 {
         let text = if number == 25 { "POISON" } else { "fine" };
-        ben.create(key(&format!("note/{number}")), fields(json!({ "t": text }))).unwrap();
+        ben.records().create(key(&format!("note/{number}")), fields(json!({ "t": text }))).unwrap();
     }
-    ben.create(key("lead/1"), fields(json!({"t": "last"}))).unwrap();
+    ben.records().create(key("lead/1"), fields(json!({"t": "last"}))).unwrap();
     clock.advance(HOUR);
     sync(&ben, &server);
     (server, ben)
@@ -64,7 +64,9 @@ fn what_stands_before_it_is_read_and_what_is_sent_arrives() {
         let ann = book("ann", &clock);
         let remote = scanned(&server, "POISON", &failure);
         for number in 0..3 {
-            ann.create(key(&format!("order/{number}")), fields(json!({"n": number}))).unwrap();
+            ann.records()
+                .create(key(&format!("order/{number}")), fields(json!({"n": number})))
+                .unwrap();
         }
         // The first run may end at the first lost answer.
         for _ in 0..2 {
@@ -85,7 +87,7 @@ fn what_stands_before_it_is_read_and_what_is_sent_arrives() {
         assert_eq!((ann.status().dead_letters, report.units_isolated), (0, 0));
         // A later edit of the record by another device removes the cause, without a person at this
         // device.
-        ben.update(key("note/25"), fields(json!({"t": "fine"}))).unwrap();
+        ben.records().update(key("note/25"), fields(json!({"t": "fine"}))).unwrap();
         clock.advance(HOUR);
         sync(&ben, &server);
         let report = sync_with(&ann, &remote);

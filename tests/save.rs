@@ -41,7 +41,7 @@ fn id() -> RecordId {
 /// save.
 fn edited<E: Entity>(before: Value, change: impl FnOnce(&mut E)) -> (Value, Written) {
     let ann = book("ann", &TestClock::starting());
-    ann.create(key("lead/1"), fields(before)).unwrap();
+    ann.records().create(key("lead/1"), fields(before)).unwrap();
     let mut record: E = ann.get(&id()).unwrap().unwrap();
     change(&mut record);
     let written = ann.save(&id(), &record).unwrap();
@@ -51,7 +51,7 @@ fn edited<E: Entity>(before: Value, change: impl FnOnce(&mut E)) -> (Value, Writ
 }
 
 fn image(book: &Book) -> Value {
-    let record = book.get_record(&key("lead/1")).unwrap().unwrap();
+    let record = book.records().get(&key("lead/1")).unwrap().unwrap();
     Value::Object(record.fields().unwrap().into_map())
 }
 
@@ -201,7 +201,7 @@ fn what_a_type_cannot_read_is_not_emptied_by_its_save() {
         const ENTITY: &'static str = "lead";
     }
     let ann = book("ann", &TestClock::starting());
-    ann.create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
     ann.save(&id(), &Strict { name: "Anna".into() }).unwrap();
     assert_eq!(image(&ann), json!({"name": "Anna", "phone": "5"}));
 }
@@ -209,16 +209,91 @@ fn what_a_type_cannot_read_is_not_emptied_by_its_save() {
 #[test]
 fn a_record_that_is_made_anew_has_nothing_of_the_deleted_one() {
     let ann = book("ann", &TestClock::starting());
-    ann.create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
     ann.remove::<Old>(&id()).unwrap();
     ann.save(&id(), &Old { name: "Bob".into() }).unwrap();
     assert_eq!(image(&ann), json!({"name": "Bob"}));
 }
 
 #[test]
-fn taking_away_what_a_type_does_not_know_is_a_verb_of_its_own() {
+fn taking_away_what_a_type_does_not_know_is_a_call_of_its_own() {
     let ann = book("ann", &TestClock::starting());
-    ann.create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
-    ann.replace(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
+    ann.records().replace(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     assert_eq!(image(&ann), json!({"name": "Ann"}));
+}
+
+#[test]
+fn an_edit_sends_what_it_changed_and_keeps_what_came_meanwhile() {
+    let clock = TestClock::starting();
+    let (server, ann, ben) = (Server::new(&clock), book("ann", &clock), book("ben", &clock));
+    ann.save(&id(), &New { name: "Ann".into(), phone: Some("1".into()) }).unwrap();
+    sync(&ann, &server);
+    sync(&ben, &server);
+    ben.edit::<New>(&id(), |lead| lead.name = "Anna".into()).unwrap();
+    sync(&ben, &server);
+    let mut tries = 0;
+    let written = ann.edit::<New>(&id(), |lead| {
+        tries += 1;
+        if tries == 1 {
+            sync(&ann, &server);
+        }
+        lead.phone = Some(format!("{} of {}", lead.phone.as_deref().unwrap(), lead.name));
+    });
+    assert!(written.unwrap().op().is_some());
+    assert_eq!(tries, 2, "it edits what is there when it is written");
+    sync(&ann, &server);
+    assert_eq!(server.record("lead/1"), Some(json!({"name": "Anna", "phone": "1 of Anna"})));
+    let requests = server.requests.lock().unwrap();
+    let sent = requests.iter().flat_map(|request| &request.units).last().unwrap();
+    let sent = sent.changes[0].fields.as_ref().unwrap();
+    assert_eq!(sent.as_str(), r#"{"phone":"1 of Anna"}"#);
+}
+
+#[test]
+fn an_edit_without_a_change_writes_nothing_and_one_of_no_record_is_refused() {
+    let ann = book("ann", &TestClock::starting());
+    let refused = ann.edit::<Old>(&id(), |_| {}).unwrap_err();
+    assert_eq!(refused.to_string(), "lead/1 does not exist: create it first");
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann", "phone": "5"}))).unwrap();
+    assert_eq!(ann.edit::<Old>(&id(), |_| {}).unwrap(), Written::Unchanged);
+    ann.edit::<Old>(&id(), |lead| lead.name = "Anna".into()).unwrap();
+    assert_eq!(image(&ann), json!({"name": "Anna", "phone": "5"}));
+}
+
+#[test]
+fn an_edit_of_a_record_that_never_stands_still_ends() {
+    let ann = book("ann", &TestClock::starting());
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann", "n": 0}))).unwrap();
+    let mut n = 0;
+    let refused = ann.edit::<Old>(&id(), |lead| {
+        n += 1;
+        ann.records().update(key("lead/1"), fields(json!({ "n": n }))).unwrap();
+        lead.name = "Anna".into();
+    });
+    assert!(refused.unwrap_err().to_string().contains("try again"));
+    assert_eq!(image(&ann), json!({"name": "Ann", "n": n}), "nothing of it was written");
+}
+
+#[test]
+fn edits_of_many_threads_lose_nothing() {
+    #[derive(Serialize, Deserialize)]
+    struct Counter {
+        n: u32,
+    }
+    impl Entity for Counter {
+        const ENTITY: &'static str = "counter";
+    }
+    let ann = book("ann", &TestClock::starting());
+    ann.save(&id(), &Counter { n: 0 }).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    ann.edit::<Counter>(&id(), |counter| counter.n += 1).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(ann.get::<Counter>(&id()).unwrap().unwrap().n, 400);
 }

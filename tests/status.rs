@@ -50,7 +50,7 @@ fn stale() -> Outcome {
 fn worn_out(outcome: Outcome) -> (Server, Book) {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     sync_with(&ann, &turning_back(&server, outcome));
     (server, ann)
 }
@@ -63,7 +63,7 @@ fn what_reached_nobody_is_not_counted_as_sent() {
     {
         let clock = TestClock::starting();
         let ann = book("ann", &clock);
-        ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+        ann.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
         let fails = failure.clone();
         let report =
             sync_with(&ann, &FnRemote::new(move |_: &ExchangeRequest| Err(fails.clone().into())));
@@ -78,7 +78,7 @@ fn when_the_server_last_answered_moves_with_every_answer_and_costs_no_write() {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
     assert_eq!(ann.status().synced_at, None);
-    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     sync(&ann, &server);
     sync(&ann, &server);
     let (written, head) = (clock.now().wall, ann.audit().head().unwrap());
@@ -111,7 +111,7 @@ fn after_a_start_the_last_answer_is_the_last_one_that_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.book");
     let ann = Book::create_new(&path, options("ann", &clock)).unwrap();
-    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     sync(&ann, &server);
     sync(&ann, &server);
     let written = ann.status().synced_at;
@@ -183,7 +183,7 @@ impl Remote for Never {
 fn a_run_that_nobody_waits_for_any_more_leaves_nothing_in_flight() {
     let clock = TestClock::starting();
     let ann = book("ann", &clock);
-    ann.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let run = RunOptions::default();
@@ -199,9 +199,9 @@ fn a_run_that_nobody_waits_for_any_more_leaves_nothing_in_flight() {
 fn while_the_change_of_another_user_waits_the_state_says_for_whom() {
     let clock = TestClock::starting();
     let (server, shared) = (Server::new(&clock), book("ann", &clock));
-    shared.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    shared.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     shared.act_as(actor("ben"));
-    shared.create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
+    shared.records().create(key("lead/2"), fields(json!({"name": "Ben"}))).unwrap();
     sync(&shared, &server);
     assert_eq!(
         shared.status().state,
@@ -232,9 +232,9 @@ fn what_never_leaves_the_device_waits_for_nobody() {
         options("ann", &clock).schema(schema),
     )
     .unwrap();
-    shared.create(key("draft/1"), fields(json!({"name": "Ann"}))).unwrap();
+    shared.records().create(key("draft/1"), fields(json!({"name": "Ann"}))).unwrap();
     assert_eq!(shared.status().pending, 0, "no server ever has to know it");
-    shared.create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    shared.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
     assert_eq!(shared.status().pending, 1);
     sync(&shared, &Server::new(&clock));
     assert_eq!(shared.status().pending, 0);
@@ -254,7 +254,7 @@ fn an_op_that_is_worn_out_waits_for_a_person_who_retries_it_or_discards_it() {
         let waits = SyncState::NeedsAttention { dead_letters: 0, conflicts: 0, parked: 1, held: 0 };
         assert_eq!(ann.status().state, waits);
         let explained = ann.explain(&key("lead/1")).unwrap();
-        assert_eq!(explained.standing, RecordState::Parked);
+        assert_eq!(explained.state, RecordState::Parked);
         assert!(
             explained
                 .to_string()

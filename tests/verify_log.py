@@ -1,21 +1,29 @@
 #!/usr/bin/env python3
 """Verifies an exported fieldbook log: a second opinion, written from docs/log-format.md alone.
 
-    python3 tests/verify_log.py FILE.log
+    python3 tests/verify_log.py FILE.log [--key NAME+ID+KEY]...
 
 Prints `N entries, head HASH: ok`, or names the first bad entry and exits with 1. Needs only the standard library; if the
 module `blake3` is installed, it is used for speed (set FIELDBOOK_PURE_BLAKE3=1 to use the one in this file all the same).
 
-It checks what an unkeyed chain can show: the frame, places without gaps, a growing clock, every commitment and hash. It
-does not read the meta part, and it cannot tell a log from one that was forged whole; compare the head with one that
-someone else knows.
+It checks what an unkeyed chain can show: the frame, places without gaps, a growing clock, every commitment and hash. By
+that alone it cannot tell a log from one that was forged whole: compare the head with one that someone else knows, or name
+the public key of the server (--key). Then it reads the signed notes of the log too, and says up to which entry a receipt
+by that key goes (`anchored`), or a checkpoint of the device (`signed`). A note of another entry than the log has is
+damage. It reads no other part of the meta part.
 """
+
+import base64
+import hashlib
+import io
+import json
 
 import os
 import struct
 import sys
 
-MAGIC = b"fieldbook-log 1\n"
+MAGIC_1, MAGIC_2 = b"fieldbook-log 1\n", b"fieldbook-log 2\n"
+ENTRY, END = 1, 255
 ENTRY_BYTES = 64 * 1024 * 1024
 ITEM, CONTENT, LINK = b"fieldbook/1/item\0", b"fieldbook/1/content\0", b"fieldbook/1/link\0"
 
@@ -101,6 +109,61 @@ def choose_blake3():
 
 blake3 = choose_blake3()
 
+# --- Ed25519: checking a signature (RFC 8032) ------------------------------------------------------------------------
+
+P = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+ROOT_OF_MINUS_ONE = pow(2, (P - 1) // 4, P)
+
+
+def point(encoded):
+    """Returns a point in extended coordinates, or None."""
+    number = int.from_bytes(encoded, "little")
+    sign, y = number >> 255, number & ((1 << 255) - 1)
+    if y >= P:
+        return None
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * ROOT_OF_MINUS_ONE % P
+    if (x * x - square) % P or (x == 0 and sign):
+        return None
+    if x & 1 != sign:
+        x = P - x
+    return x, y, 1, x * y % P
+
+
+def plus(one, other):
+    a, b = (one[1] - one[0]) * (other[1] - other[0]) % P, (one[1] + one[0]) * (other[1] + other[0]) % P
+    c, d = 2 * one[3] * other[3] * D % P, 2 * one[2] * other[2] % P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % P, g * h % P, f * g % P, e * h % P
+
+
+def times(number, one):
+    total = (0, 1, 1, 0)
+    while number:
+        if number & 1:
+            total = plus(total, one)
+        one, number = plus(one, one), number >> 1
+    return total
+
+
+BASE = point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
+
+
+def is_signed(key, text, signature):
+    r, a = point(signature[:32]), point(key)
+    s = int.from_bytes(signature[32:], "little")
+    if len(signature) != 64 or r is None or a is None or s >= ORDER:
+        return False
+    h = int.from_bytes(hashlib.sha512(signature[:32] + key + text).digest(), "little") % ORDER
+    left, right = times(s, BASE), plus(r, times(h, a))
+    same = (left[0] * right[2] - right[0] * left[2]) % P, (left[1] * right[2] - right[1] * left[2]) % P
+    return same == (0, 0)
+
+
 # --- The log ---------------------------------------------------------------------------------------------------------
 
 
@@ -134,7 +197,7 @@ def block(data):
 
 
 def read_header(data):
-    """Returns the seq and the clock."""
+    """Returns the seq, the clock and the epoch."""
     reader = Reader(data)
     form, kind = reader.number("B", "the format"), reader.number("B", "the kind")
     if form == 1:
@@ -143,7 +206,7 @@ def read_header(data):
         raise Bad(f"it has format {form}; this program reads format 2")
     if kind not in (1, 2, 3):
         raise Bad(f"its kind is {kind}")
-    reader.take(16, "the epoch")
+    epoch = reader.take(16, "the epoch")
     seq, hlc = reader.number("Q", "the seq"), reader.number("Q", "the clock")
     reader.number("q", "the wall clock")
     actor = reader.take(reader.number("B", "the actor's length"), "the actor")
@@ -152,7 +215,7 @@ def read_header(data):
         actor.decode("utf-8")
     except UnicodeDecodeError:
         raise Bad("its actor is not UTF-8") from None
-    return seq, hlc
+    return seq, hlc, epoch
 
 
 def commitment(reader):
@@ -166,11 +229,11 @@ def commitment(reader):
     return blake3(ITEM + salt + block(reader.block("an item"))), False
 
 
-def check(stored, seq, previous, clock):
+def check(stored, seq, previous, clock, notes):
     """Returns the hash, the clock and the number of erased items of an entry that is what it should be."""
     reader = Reader(stored)
     header, meta = reader.block("the header"), reader.block("the meta part")
-    named, hlc = read_header(header)
+    named, hlc, epoch = read_header(header)
     if named != seq:
         raise Bad(f"it names entry {named} as its place")
     if hlc <= clock:
@@ -184,25 +247,148 @@ def check(stored, seq, previous, clock):
     content = blake3(CONTENT + block(header) + block(meta) + struct.pack("<I", count) + b"".join(c for c, _ in items))
     if blake3(LINK + previous + content) != carried:
         raise Bad("its hash does not follow from its bytes and the entry before")
+    if notes is not None:
+        notes.look(seq, epoch, carried, meta)
     return carried, hlc, sum(erased for _, erased in items)
 
 
-def verify(stream):
+# --- Signed notes ----------------------------------------------------------------------------------------------------
+
+KINDS = {"fieldbook.receipt/v1": "anchored", "fieldbook.checkpoint/v1": "signed"}
+
+
+class Key:
+    """A public key that the caller trusts."""
+
+    def __init__(self, text):
+        self.name, _, rest = text.strip().partition("+")
+        identity, _, encoded = rest.partition("+")
+        try:
+            whole = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            whole = b""
+        self.id = hashlib.sha256(self.name.encode() + b"\n" + whole).digest()[:4]
+        if whole[:1] != b"\x01" or len(whole) != 33 or self.id.hex() != identity:
+            raise ValueError(f"{text} is not an Ed25519 key of the form NAME+ID+KEY")
+        self.bytes = whole[1:]
+
+    def may_prove(self, level):
+        return self.name.startswith("device/") == (level == "signed")
+
+
+class Notes:
+    """The signed notes of a log, and what they prove."""
+
+    def __init__(self, keys):
+        self.keys, self.device, self.entries, self.found = keys, None, {}, []
+
+    def look(self, seq, epoch, carried, meta):
+        self.entries[seq] = (epoch, carried)
+        if seq == 1 and meta[:2] == b"\x02\x00":
+            self.device = meta[2:18]
+        if meta[:2] == b"\x02\x08":
+            try:
+                statement = self.statement(meta[2:])
+            except (ValueError, IndexError):
+                return  # Like a note of a later version, it proves nothing.
+            if statement is not None:
+                self.found.append((seq, *statement))
+
+    @staticmethod
+    def text(data):
+        """Returns the text with which the bytes begin."""
+        first = data[0]
+        size = {0xFB: 2, 0xFC: 4, 0xFD: 8}.get(first, 0)
+        length = int.from_bytes(data[1:1 + size], "little") if size else first
+        return data[1 + size:1 + size + length].decode("utf-8")
+
+    @classmethod
+    def statement(cls, data):
+        """Returns what a note states, its text and its signatures, or None if its kind is not known."""
+        text, _, lines = cls.text(data).rpartition("\n\n")
+        text += "\n"
+        parts = text.splitlines()
+        level = KINDS.get(parts[0])
+        if level is None:
+            return None
+        device, epoch = (bytes.fromhex(part.replace("-", "")) for part in parts[1].split("/"))
+        signatures = [(name, base64.b64decode(blob)) for _, name, blob in (line.split(" ") for line in lines.splitlines())]
+        return level, device, epoch, int(parts[2]), base64.b64decode(parts[3]), text, signatures
+
+    def weigh(self):
+        """Returns the last entry of each level; raises Bad if a note is of another log."""
+        upto = {"anchored": 0, "signed": 0}
+        for seq, level, device, epoch, stated, digest, text, signatures in self.found:
+            if stated >= seq or device != self.device or self.entries.get(stated) != (epoch, digest):
+                raise Bad(f"the note in entry {seq} states another entry {stated} than this log has")
+            for key in (key for key in self.keys if key.may_prove(level)):
+                blobs = [blob[4:] for name, blob in signatures if name == key.name and blob[:4] == key.id]
+                if any(is_signed(key.bytes, text.encode(), blob) for blob in blobs):
+                    upto[level] = max(upto[level], stated)
+                elif blobs:
+                    raise Bad(f"the note in entry {seq} names a key that was given, and is not signed by it")
+        return upto
+
+
+COVER_BYTES = 64 * 1024
+
+
+def read_block(stream, most):
+    prefix = stream.read(4)
+    if len(prefix) < 4:
+        raise Bad("the log is cut off")
+    length = struct.unpack("<I", prefix)[0]
+    if length > most:
+        raise Bad(f"it claims {length} bytes")
+    content = stream.read(length)
+    if len(content) < length:
+        raise Bad("the log is cut off")
+    return content
+
+
+def check_end(before, carried, cover, last, head):
+    """Checks that a stream is the one that was written, and the whole log on its cover."""
+    if blake3(before) != carried:
+        raise Bad("the bytes differ from the sum at the end")
+    try:
+        cover = json.loads(cover)
+        kind, first, to = cover["kind"], cover["from"], cover["to"]
+    except (ValueError, KeyError, TypeError):
+        raise Bad("its cover does not read") from None
+    if kind != "log" or first != 1:
+        raise Bad("this is not a whole log")
+    if to != last or cover.get("head", bytes(32).hex()) != head.hex():
+        raise Bad("it does not end with the entry on its cover")
+
+
+def verify(stream, notes=None):
     """Returns how many entries and erased items the log has, and its head; raises Bad with the entry in the text."""
     seq, previous, clock, erased = 1, bytes(32), -1, 0
+    # The hash at the end is over all bytes before it, so the whole stream is read. (A reader with an incremental BLAKE3
+    # needs one entry at a time.)
+    data = stream.read()
+    stream, cover = io.BytesIO(data), None
     try:
-        if stream.read(len(MAGIC)) != MAGIC:
-            raise Bad("this is not an exported log: it does not begin with `fieldbook-log 1`")
-        while prefix := stream.read(4):
-            if len(prefix) < 4:
-                raise Bad("the log is cut off")
-            length = struct.unpack("<I", prefix)[0]
-            if length > ENTRY_BYTES:
-                raise Bad(f"it claims {length} bytes")
-            stored = stream.read(length)
-            if len(stored) < length:
-                raise Bad("the log is cut off")
-            previous, clock, gone = check(stored, seq, previous, clock)
+        magic = stream.read(len(MAGIC_1))
+        if magic not in (MAGIC_1, MAGIC_2):
+            raise Bad("this is not an exported log: it begins with neither `fieldbook-log 1` nor `fieldbook-log 2`")
+        if magic == MAGIC_2:
+            cover = read_block(stream, COVER_BYTES)
+        while True:
+            before = stream.tell()
+            if cover is None and before == len(data):
+                break
+            stored = read_block(stream, ENTRY_BYTES + (cover is not None))
+            if cover is not None:
+                form, stored = stored[:1], stored[1:]
+                if form == bytes([END]) and len(stored) == 32:
+                    check_end(data[:before], stored, cover, seq - 1, previous)
+                    if stream.read(1):
+                        raise Bad("bytes stand after the end")
+                    break
+                if form != bytes([ENTRY]):
+                    raise Bad("this program does not know this part of it")
+            previous, clock, gone = check(stored, seq, previous, clock, notes)
             seq, erased = seq + 1, erased + gone
     except Bad as bad:
         raise Bad(f"entry {seq} is damaged: {bad}") from None
@@ -210,12 +396,18 @@ def verify(stream):
 
 
 def main(arguments):
-    if len(arguments) != 1:
-        print("usage: verify_log.py FILE.log", file=sys.stderr)
+    files = arguments[:1]
+    try:
+        if len(arguments) % 2 != 1 or any(option != "--key" for option in arguments[1::2]):
+            raise ValueError("usage: verify_log.py FILE.log [--key NAME+ID+KEY]...")
+        notes = Notes([Key(text) for text in arguments[2::2]])
+    except ValueError as error:
+        print(error, file=sys.stderr)
         return 2
     try:
-        with open(arguments[0], "rb") as stream:
-            entries, erased, head = verify(stream)
+        with open(files[0], "rb") as stream:
+            entries, erased, head = verify(stream, notes if notes.keys else None)
+        upto = notes.weigh()
     except OSError as error:
         print(f"{arguments[0]}: {error.strerror}", file=sys.stderr)
         return 2
@@ -224,6 +416,9 @@ def main(arguments):
         return 1
     if erased:
         print(f"{erased} erased items")
+    for level, last in upto.items():
+        if last:
+            print(f"{level} up to entry {last}")
     print(f"{entries} entries, head {head.hex()}: ok")
     return 0
 

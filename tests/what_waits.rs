@@ -11,11 +11,11 @@ use std::alloc::System;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Server, TestClock, fields, key, options, sync, sync_with};
+use common::{Server, TestClock, fields, key, options, sync, sync_by, sync_with};
 use fieldbook::schema::Policy;
 use fieldbook::sync::protocol::{ExchangeRequest, Outcome};
-use fieldbook::sync::{Ask, FnRemote, Next, RecordStatus};
-use fieldbook::{Actor, Book, EntityRules, EntityType, Mutation, Schema};
+use fieldbook::sync::{ExchangeParams, FnRemote, NextStep, RecordStatus};
+use fieldbook::{Actor, Book, EntityRules, EntityType, Mutation, RunOptions, Schema};
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -64,29 +64,37 @@ fn create(book: &Book, entity: &str, count: usize) {
     mutations.chunks(1_000).for_each(|some| drop(book.import(some.to_vec()).unwrap()));
 }
 
-fn ask() -> Ask {
-    Ask { first: true, push: true, pull: true, batch_ops: 20, batch_bytes: 1 << 20, page_limit: 0 }
+fn ask() -> ExchangeParams {
+    ExchangeParams {
+        first: true,
+        push: true,
+        pull: true,
+        batch_ops: 20,
+        batch_bytes: 1 << 20,
+        page_limit: 0,
+    }
 }
 
 fn request(book: &Book) -> ExchangeRequest {
     match book.exchange().prepare(&ask()).unwrap() {
-        Next::Exchange(request) => request,
-        Next::Idle { .. } => panic!("there is something to send"),
+        NextStep::Exchange(request) => request,
+        NextStep::Idle { .. } => panic!("there is something to send"),
     }
 }
 
 /// Returns the costs of a few operations on a record without waiting ops.
 fn everyday(book: &Book, server: &Server) -> Vec<(&'static str, usize)> {
-    book.create(key("lead/z"), fields(json!({"name": "x"}))).unwrap();
+    book.records().create(key("lead/z"), fields(json!({"name": "x"}))).unwrap();
     // An exchange claims at most 1,000 entries of the log. After these exchanges, the claims have
     // caught up with the log.
     for number in 0..16 {
         sync(book, server);
-        book.update(key("lead/z"), fields(json!({"number": number}))).unwrap();
+        book.records().update(key("lead/z"), fields(json!({"number": number}))).unwrap();
     }
     sync(book, server);
-    let (write, _) = work(|| book.update(key("lead/z"), fields(json!({"name": "y"}))).unwrap());
-    let (read, _) = work(|| book.get_record(&key("lead/z")).unwrap());
+    let (write, _) =
+        work(|| book.records().update(key("lead/z"), fields(json!({"name": "y"}))).unwrap());
+    let (read, _) = work(|| book.records().get(&key("lead/z")).unwrap());
     let (status, _) = work(|| book.status());
     let (record, stands) = work(|| book.record_status(&key("lead/z")).unwrap());
     assert_eq!(stands, RecordStatus::Pending);
@@ -138,6 +146,38 @@ fn an_exchange_looks_at_its_batch_however_many_ops_wait_and_whatever_their_prior
     drop(turn);
 }
 
+/// Opening a book once read every op that waits: 1,000,000 of them took 2 s and 445 MiB.
+#[test]
+fn opening_a_book_costs_the_same_however_many_ops_wait() {
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cost = |waiting| {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, clock) = (folder.path().join("ann.book"), TestClock::starting());
+        let options = || options("ann", &clock).schema(Schema::open(rules()));
+        let book = Book::create_new(&path, options()).unwrap();
+        create(&book, "lead", waiting);
+        book.close().unwrap();
+        // In a debug build the storage engine counts its pages.
+        let (engine, database) = work(|| redb::Database::open(&path).unwrap());
+        drop(database);
+        let (opening, book) = work(|| Book::open(&path, options()).unwrap());
+        assert_eq!(book.status().pending, waiting as u64);
+        let (status, _) = work(|| book.record_status(&key("lead/000007")).unwrap());
+        let (first, sent) = work(|| request(&book));
+        assert_eq!(sent.units.len(), 20);
+        let (next, _) = work(|| request(&book));
+        vec![
+            ("opening", opening.saturating_sub(engine)),
+            ("where a record stands", status),
+            ("the first exchange", first),
+            ("the same exchange again", next),
+        ]
+    };
+    // A commit in which the table of the tail is folded comes after every second of these.
+    assert_flat(&cost(2_000), &cost(20_000));
+    drop(turn);
+}
+
 #[test]
 fn what_other_actors_left_costs_nobody_else_anything() {
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -173,7 +213,10 @@ fn open_conflicts_cost_only_who_looks_at_them() {
             drop(book.import(mutations.collect()).unwrap());
         }
         sync(&ben, &server);
-        let (found, _) = work(|| sync(&ann, &server));
+        // A list of conflicts names authors, so it reads the answers in which they were found. With
+        // answers of one size its cost shows whether it follows the number of conflicts.
+        let pages = RunOptions { page_limit: 300, ..RunOptions::default() };
+        let (found, _) = work(|| sync_by(&ann, &server.remote(), &pages));
         assert_eq!(
             ann.conflicts().count().unwrap(),
             ConflictCount { all: conflicts as u64, open: conflicts as u64 }
@@ -230,5 +273,38 @@ fn dead_letters_cost_only_who_looks_at_them() {
         costs
     };
     assert_flat(&cost(FEW), &cost(MANY));
+    drop(turn);
+}
+
+/// Each change of an answer once read whole answers again.
+#[test]
+fn looking_for_overwritten_values_costs_the_same_for_each_change_of_small_and_large_answers() {
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cost = |page_limit: u32| {
+        let clock = TestClock::starting();
+        let open = |name| open(name, &clock, Schema::open(rules()));
+        let (ann, ben, cleo, server) =
+            (open("ann"), open("ben"), open("cleo"), Server::new(&clock));
+        create(&ann, "lead", FEW);
+        sync(&ann, &server);
+        sync(&ben, &server);
+        clock.advance(1_000);
+        let update = |number| {
+            Mutation::update(key(&format!("lead/{number:06}")), fields(json!({"name": "Ben"})))
+        };
+        drop(ben.import((0..FEW).map(update).collect()).unwrap());
+        sync(&ben, &server);
+        cleo.records().create(key("lead/own"), fields(json!({"name": "Cleo"}))).unwrap();
+        let pages = RunOptions { page_limit, ..RunOptions::default() };
+        let of = |book: &Book, notices| {
+            sync_by(book, &server.remote(), &pages);
+            let (looking, found) =
+                work(|| book.conflicts().overwritten(fieldbook::audit::Seq::ZERO, MANY).unwrap());
+            assert_eq!((found.items.len(), found.more), (notices, false));
+            looking / FEW
+        };
+        vec![("a record of others", of(&cleo, 0)), ("an own record", of(&ann, FEW))]
+    };
+    assert_flat(&cost(10), &cost(300));
     drop(turn);
 }

@@ -45,9 +45,9 @@ fn entries(book: &Book) -> u64 {
 fn the_right_server_needs_no_confirmation() {
     let clock = TestClock::starting();
     let (right, wrong, ann) = (Server::new(&clock), other_server(&clock, 1), book("ann", &clock));
-    ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ann, &right);
-    ann.create(key("lead/2"), fields(json!({"a": 2}))).unwrap();
+    ann.records().create(key("lead/2"), fields(json!({"a": 2}))).unwrap();
     sync(&ann, &wrong);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
     assert_eq!(records(&wrong), 0, "nothing is given to a server that the book does not belong to");
@@ -82,9 +82,9 @@ fn a_book_that_is_opened_anew_for_each_sync_goes_on_too() {
     };
     once(&right);
     let book = Book::open_or_create(&path, options("ann", &clock)).unwrap();
-    book.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    book.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&book, &right);
-    book.create(key("lead/2"), fields(json!({"a": 2}))).unwrap();
+    book.records().create(key("lead/2"), fields(json!({"a": 2}))).unwrap();
     book.close().unwrap();
     once(&wrong);
     once(&wrong);
@@ -97,13 +97,13 @@ fn a_book_that_is_opened_anew_for_each_sync_goes_on_too() {
 fn another_tenant_of_the_server_is_told_as_that_and_the_right_one_goes_on() {
     let clock = TestClock::starting();
     let (right, wrong, ann) = (tenant(&clock, 1), tenant(&clock, 2), book("ann", &clock));
-    ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ann, &right);
     let ben = book("ben", &clock);
-    ben.create(key("lead/1"), fields(json!({"other": true}))).unwrap();
-    ben.create(key("lead/9"), fields(json!({"other": true}))).unwrap();
+    ben.records().create(key("lead/1"), fields(json!({"other": true}))).unwrap();
+    ben.records().create(key("lead/9"), fields(json!({"other": true}))).unwrap();
     sync(&ben, &wrong);
-    ann.create(key("lead/2"), fields(json!({"a": 2}))).unwrap();
+    ann.records().create(key("lead/2"), fields(json!({"a": 2}))).unwrap();
     sync(&ann, &wrong);
     assert_eq!(ann.status().state, SyncState::NeedsAuth { code: "other_tenant".to_owned() });
     assert_eq!(records(&wrong), 2, "the request named the tenant that it was made for");
@@ -126,7 +126,7 @@ fn a_person_accepts_the_named_one_of_two() {
     let clock = TestClock::starting();
     let (first, second) = (other_server(&clock, 1), other_server(&clock, 2));
     let (right, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ann, &right);
     assert!(
         matches!(ann.servers().accept_only(), Err(Error::NotPossible(NotPossible::NoOtherServer))),
@@ -166,7 +166,7 @@ fn a_person_accepts_the_named_one_of_two() {
 fn another_tenant_can_be_accepted_and_the_book_is_then_its() {
     let clock = TestClock::starting();
     let (former, next, ann) = (tenant(&clock, 1), tenant(&clock, 2), book("ann", &clock));
-    ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     sync(&ann, &former);
     sync(&ann, &next);
     ann.servers().accept_only().unwrap();
@@ -185,14 +185,14 @@ fn another_tenant_can_be_accepted_and_the_book_is_then_its() {
 fn a_server_that_was_behind_and_caught_up_needs_no_confirmation() {
     let clock = TestClock::starting();
     let (server, ann) = (Server::new(&clock), book("ann", &clock));
-    ann.create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"a": 1}))).unwrap();
     let backup = server.authority.lock().unwrap().clone();
     sync(&ann, &server);
-    ann.create(key("lead/2"), fields(json!({"a": 2}))).unwrap();
+    ann.records().create(key("lead/2"), fields(json!({"a": 2}))).unwrap();
     sync(&ann, &server);
     let newer = server.authority.lock().unwrap().clone();
     server.authority.lock().unwrap().clone_from(&backup);
-    ann.create(key("lead/3"), fields(json!({"a": 3}))).unwrap();
+    ann.records().create(key("lead/3"), fields(json!({"a": 3}))).unwrap();
     sync(&ann, &server);
     assert_eq!(ann.status().state, SyncState::NeedsServerConfirmed);
     let before = entries(&ann);

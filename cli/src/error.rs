@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use fieldbook::error::{NotPossible, Rejected, StoreError};
 
+use crate::files::begins_like_an_exported_log;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::plain;
 
@@ -177,6 +178,11 @@ impl From<fieldbook::Error> for Failure {
                 ]),
             ),
             fieldbook::Error::NotPossible(why) => not_possible_hint(*why),
+            fieldbook::Error::LacksRules { .. } => (
+                "the file is unchanged. The app itself can do this. The help of this command says what may go wrong \
+                 with --without-app-rules",
+                Advice::default(),
+            ),
             _ => return Self::caused_by(error),
         };
         let failure = Self::caused_by(error).advise(advice);
@@ -211,7 +217,7 @@ fn not_possible_hint(why: NotPossible) -> (&'static str, Advice) {
         }
         NotPossible::NoSuchConflict(_)
         | NotPossible::ConflictIsOpen
-        | NotPossible::ConflictIsSettled
+        | NotPossible::ConflictIsResolved
         | NotPossible::ConflictIsMerged => {
             ("this lists the conflicts:", advice.run(["conflicts", "list", BOOK]))
         }
@@ -232,7 +238,14 @@ fn store_hint(error: &StoreError) -> (&'static str, Advice) {
             "close the app or program that has it open; a copy made while it is open may be damaged",
             advice,
         ),
-        StoreError::NotABook { .. } => ("check the path; the file is unchanged", advice),
+        StoreError::NotABook { path, .. } if begins_like_an_exported_log(path) => (
+            "it is an exported log. Commands that only read take it, and this checks it:",
+            advice.run(["verify", BOOK]),
+        ),
+        StoreError::NotABook { .. } => (
+            "check the path; the file is unchanged. If it was a book, this makes a new one of what is left in it:",
+            advice.choose(["salvage", BOOK, "new.book"]),
+        ),
         StoreError::ReadOnly { .. } => (
             "commands that only read still work; to change the book, copy it to a folder that can be written",
             advice,
@@ -243,12 +256,32 @@ fn store_hint(error: &StoreError) -> (&'static str, Advice) {
     }
 }
 
+/// What to do about a damaged exported log.
+pub(crate) const EXPORT_AGAIN: &str =
+    "export the log again; if that fails too, the book itself is damaged";
+
+/// Makes the failure for an exported log that cannot be read.
+pub(crate) fn of_export(error: fieldbook::Error) -> Failure {
+    let is_damaged = matches!(
+        &error,
+        fieldbook::Error::Store(store) if matches!(**store, StoreError::Corrupt { .. })
+    );
+    if is_damaged {
+        return Failure::caused_by(error).of("the exported log is damaged").hint(EXPORT_AGAIN);
+    }
+    error.into()
+}
+
 /// Returns what to do about a damaged book.
 fn damage_hint() -> (&'static str, Advice) {
     (
         "keep the file. A copy made while an app has the book open may be damaged: close the app and copy it \
-         again. The first command lists the damage. If the log is sound, the second folds the tables anew:",
-        Advice::default().run(["verify", BOOK]).choose(["rebuild", BOOK]),
+         again. The first command lists the damage. If the log is sound, the second folds the tables anew. \
+         Otherwise the third makes a new book of what is left in the file:",
+        Advice::default()
+            .run(["verify", BOOK])
+            .choose(["rebuild", BOOK])
+            .choose(["salvage", BOOK, "new.book"]),
     )
 }
 

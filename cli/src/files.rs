@@ -14,6 +14,9 @@ use crate::show::plain;
 /// The first bytes of a file of the storage engine: a book or a server's store.
 const DATABASE_BEGINS: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
+/// The first bytes of an exported log of any version.
+const LOG_BEGINS: &[u8] = b"fieldbook-log ";
+
 /// Returns a path for messages.
 pub(crate) fn shown(path: &Path) -> String {
     plain(&path.display().to_string())
@@ -40,6 +43,14 @@ pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
         // Opening the file reports why it is missing or may not be read.
         _ => Ok(()),
     }
+}
+
+/// Checks that there is nothing at a path, for a command that never overwrites.
+pub(crate) fn is_new(path: &Path) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} exists already", shown(path))).hint("choose another file"))
 }
 
 /// Checks that a path may be written to: it does not exist, or it may be overwritten and is no
@@ -73,6 +84,15 @@ fn begins_like_a_database(path: &Path) -> io::Result<bool> {
     let mut beginning = Vec::with_capacity(DATABASE_BEGINS.len());
     File::open(path)?.take(DATABASE_BEGINS.len() as u64).read_to_end(&mut beginning)?;
     Ok(beginning == DATABASE_BEGINS)
+}
+
+/// Returns whether a file begins like an exported log. It returns false for a file that cannot be
+/// read: opening it reports the reason.
+pub(crate) fn begins_like_an_exported_log(path: &Path) -> bool {
+    let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let mut beginning = Vec::with_capacity(LOG_BEGINS.len());
+    let read = |file: File| file.take(LOG_BEGINS.len() as u64).read_to_end(&mut beginning);
+    is_file && File::open(path).and_then(read).is_ok() && beginning == LOG_BEGINS
 }
 
 /// Returns whether the shell opened this path: its other end is connected already.

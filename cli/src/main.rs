@@ -16,9 +16,11 @@ mod commands;
 mod error;
 mod files;
 mod output;
+mod page;
 mod panic;
 mod show;
 mod temporary;
+mod view;
 
 use std::io::Write;
 use std::path::Path;
@@ -27,8 +29,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accept, conflicts, dead_letters, demo, entries, explain, play, queue, read, serve, status,
-    sync, upkeep, write,
+    accept, conflicts, dead_letters, demo, diff, doctor, entries, evidence, explain, failed, find,
+    history, play, queue, read, reset, salvage, serve, show_entry, status, sync, upkeep,
+    view as view_page, write,
 };
 use crate::error::Failure;
 use crate::output::Output;
@@ -78,10 +81,18 @@ enum Command {
     Get(read::GetArgs),
     /// List records, or entity types
     Ls(read::LsArgs),
+    /// Find the records that hold a text
+    Find(find::Args),
     /// Show the log, or export it
     Log(entries::LogArgs),
-    /// Show what happened to a record
-    History(entries::HistoryArgs),
+    /// Tell what happened, to a record or on the device, in sentences
+    History(history::Args),
+    /// Show one entry whole
+    Show(show_entry::Args),
+    /// Show what differs between two moments
+    Diff(diff::Args),
+    /// Make a page of the whole history, to look at in a browser
+    View(view_page::Args),
     /// Show the sync status of the book or of a record
     Status(status::Args),
     /// Explain why a record is, or is not, synced
@@ -94,12 +105,26 @@ enum Command {
     Sync(sync::Args),
     /// Accept a different or restored server for a book
     AcceptServer(accept::Args),
+    /// List the ops that no sync moves, and what to do about each
+    Failed(failed::Args),
     /// List ops that the server refused, and decide about them
     DeadLetters(dead_letters::Args),
+    /// Discard every change that the server does not have
+    Reset(reset::Args),
     /// List conflicts, and decide about them
     Conflicts(conflicts::Args),
+    /// Look at everything that can be wrong with a book, and say what to do
+    Doctor(doctor::Args),
     /// Check every hash of a book or of an exported log
     Verify(upkeep::VerifyArgs),
+    /// Sign the head of a book with a key of the device
+    Checkpoint(evidence::CheckpointArgs),
+    /// List, make and retire the keys that sign
+    Keys(evidence::KeysArgs),
+    /// Copy a book into a new file, as its last write left it
+    Backup(upkeep::BackupArgs),
+    /// Make a new book of what can still be found in a damaged file
+    Salvage(salvage::Args),
     /// Fold the tables anew from the log
     Rebuild(upkeep::RebuildArgs),
 }
@@ -144,7 +169,12 @@ impl Command {
     /// Returns the book that the command works on.
     fn book(&self) -> Option<&Path> {
         Some(match self {
-            Self::Demo(_) | Self::Play(_) | Self::Serve(_) | Self::Restored(_) => return None,
+            Self::Demo(_)
+            | Self::Play(_)
+            | Self::Serve(_)
+            | Self::Restored(_)
+            | Self::Salvage(_) => return None,
+            Self::Keys(args) => return args.book(),
             Self::Init(args) => &args.book,
             Self::Put(args) => &args.book,
             Self::Patch(args) => &args.book,
@@ -152,17 +182,26 @@ impl Command {
             Self::Undo(args) => &args.book,
             Self::Get(args) => &args.book,
             Self::Ls(args) => &args.book,
+            Self::Find(args) => &args.book,
             Self::Log(args) => &args.book,
             Self::History(args) => &args.book,
+            Self::Show(args) => &args.book,
+            Self::Diff(args) => &args.book,
+            Self::View(args) => &args.book,
             Self::Status(args) => &args.book,
             Self::Explain(args) => &args.book,
             Self::Queue(args) => &args.book,
             Self::Plan(args) => &args.book,
             Self::Sync(args) => &args.book,
             Self::AcceptServer(args) => &args.book,
+            Self::Failed(args) => &args.book,
             Self::DeadLetters(args) => args.book(),
+            Self::Reset(args) => &args.book,
             Self::Conflicts(args) => args.book(),
+            Self::Doctor(args) => &args.book,
             Self::Verify(args) => &args.file,
+            Self::Checkpoint(args) => &args.book,
+            Self::Backup(args) => &args.book,
             Self::Rebuild(args) => &args.book,
         })
     }
@@ -181,17 +220,28 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Undo(args) => write::undo(&args, output),
         Command::Get(args) => read::get(&args, output),
         Command::Ls(args) => read::ls(&args, output),
+        Command::Find(args) => find::run(&args, output),
         Command::Log(args) => entries::log(&args, output),
-        Command::History(args) => entries::history(&args, output),
+        Command::History(args) => history::run(&args, output),
+        Command::Show(args) => show_entry::run(&args, output),
+        Command::Diff(args) => diff::run(&args, output),
+        Command::View(args) => view_page::run(&args, output),
         Command::Status(args) => status::run(&args, output),
         Command::Explain(args) => explain::run(&args, output),
         Command::Queue(args) => queue::queue(&args, output),
         Command::Plan(args) => queue::plan(&args, output),
         Command::Sync(args) => sync::run(&args, output),
         Command::AcceptServer(args) => accept::run(&args, output),
+        Command::Failed(args) => failed::run(&args, output),
         Command::DeadLetters(args) => dead_letters::run(&args, output),
+        Command::Reset(args) => reset::run(&args, output),
         Command::Conflicts(args) => conflicts::run(&args, output),
+        Command::Doctor(args) => doctor::run(&args, output),
         Command::Verify(args) => upkeep::verify(&args, output),
+        Command::Checkpoint(args) => evidence::checkpoint(&args, output),
+        Command::Keys(args) => evidence::keys(&args, output),
+        Command::Backup(args) => upkeep::backup(&args, output),
+        Command::Salvage(args) => salvage::run(&args, output),
         Command::Rebuild(args) => upkeep::rebuild(&args, output),
     }
 }

@@ -159,12 +159,21 @@ pub(crate) fn write_behind(
 
 /// Reads the result of [`write_behind`], to its last byte.
 pub(crate) fn read_whole<T: Decode<()>>(bytes: &[u8], what: &'static str) -> Result<T, CodecError> {
+    let (value, rest) = read_first(bytes, what)?;
+    if rest.is_empty() { Ok(value) } else { Err(damaged(what)) }
+}
+
+/// Reads the result of [`write_behind`], and returns it with the bytes after it.
+pub(crate) fn read_first<'b, T: Decode<()>>(
+    bytes: &'b [u8],
+    what: &'static str,
+) -> Result<(T, &'b [u8]), CodecError> {
     // The limit counts claimed memory, not bytes. Elements of a fixed size may claim a little more
     // than they need.
     let configuration = config::standard().with_limit::<{ 2 * limits::ROW_BYTES }>();
     let (value, read) =
         bincode::decode_from_slice::<T, _>(bytes, configuration).map_err(because(what))?;
-    if read == bytes.len() { Ok(value) } else { Err(damaged(what)) }
+    Ok((value, bytes.get(read..).unwrap_or_default()))
 }
 
 /// Makes the error for bytes that cannot be read.

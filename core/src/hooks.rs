@@ -39,25 +39,90 @@ impl<F: ?Sized> PartialEq for Shared<F> {
 
 impl<F: ?Sized> Eq for Shared<F> {}
 
-/// Converts the fields of an op from one schema version to the next.
+/// Converts fields from one schema version to the next: those of an op that waits, and those of a
+/// record when the app reads it.
+///
+/// A record is read through the upcasters whatever the version of its fields is. So an upcaster
+/// leaves fields alone that are in the later form already.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upcaster(Shared<dyn Fn(OpKind, Fields) -> Fields + Send + Sync>);
+pub struct Upcaster(Kind);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// The former name of each field, and its name.
+    Renames(Vec<(String, String)>),
+    Function(Shared<dyn Fn(OpKind, Fields) -> Fields + Send + Sync>),
+}
 
 impl Upcaster {
-    /// Makes an upcaster of the app's function. The function receives an image for a create or a
-    /// replace, and a patch for an update.
+    /// Makes an upcaster of the app's function. The function receives an image for a create, a
+    /// replace or a record, and a patch for an update.
     pub fn new(function: impl Fn(OpKind, Fields) -> Fields + Send + Sync + 'static) -> Self {
-        Self(Shared(Arc::new(function)))
+        Self(Kind::Function(Shared(Arc::new(function))))
     }
 
     /// Makes an upcaster that changes nothing, for a version that needs no conversion.
-    pub fn unchanged() -> Self {
-        Self::new(|_, fields| fields)
+    pub const fn unchanged() -> Self {
+        Self(Kind::Renames(Vec::new()))
     }
 
-    /// Calls the function.
-    pub fn apply(&self, kind: OpKind, fields: Fields) -> Fields {
-        (self.0.0)(kind, fields)
+    /// Makes an upcaster that gives a field another name. It is data, so a book can record it, and
+    /// a program without the app can follow it.
+    pub fn rename(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self(Kind::Renames(vec![(from.into(), to.into())]))
+    }
+
+    /// Makes an upcaster that does this and then that.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        match (self.0, next.0) {
+            (Kind::Renames(mut renames), Kind::Renames(more)) => {
+                renames.extend(more);
+                Self(Kind::Renames(renames))
+            }
+            (first, next) => {
+                let (first, next) = (Self(first), Self(next));
+                Self::new(move |kind, fields| next.apply(kind, first.apply(kind, fields)))
+            }
+        }
+    }
+
+    /// Converts fields.
+    pub fn apply(&self, kind: OpKind, mut fields: Fields) -> Fields {
+        match &self.0 {
+            Kind::Renames(renames) => {
+                for (from, to) in renames {
+                    if let Some(value) = fields.remove(from) {
+                        fields.set(to.clone(), value);
+                    }
+                }
+                fields
+            }
+            Kind::Function(function) => (function.0)(kind, fields),
+        }
+    }
+
+    /// Returns the former and the new names, if it renames fields and does nothing else.
+    pub(crate) fn renames(&self) -> Option<&[(String, String)]> {
+        match &self.0 {
+            Kind::Renames(renames) => Some(renames),
+            Kind::Function(_) => None,
+        }
+    }
+
+    /// Makes an upcaster of former and new names.
+    pub(crate) const fn of_renames(renames: Vec<(String, String)>) -> Self {
+        Self(Kind::Renames(renames))
+    }
+
+    /// Returns whether it can change an image with this text. It may return true for an image that
+    /// it does not change.
+    pub(crate) fn may_change(&self, image: &str) -> bool {
+        // A name with characters that JSON escapes is in the text in another form.
+        let plain = |name: &str| !name.chars().any(|c| c.is_control() || c == '"' || c == '\\');
+        self.renames().is_none_or(|renames| {
+            renames.iter().any(|(from, _)| !plain(from) || image.contains(from.as_str()))
+        })
     }
 }
 
@@ -70,7 +135,8 @@ pub struct Outgoing<'a> {
     pub kind: OpKind,
     /// An image for a create or a replace, a patch for an update, nothing for a delete.
     pub fields: &'a Fields,
-    /// The record after the change, as far as this device knows it; `None` for a delete.
+    /// The record after the change, as the app reads it and as far as this device knows it; `None`
+    /// for a delete.
     pub image: Option<&'a Fields>,
 }
 
@@ -143,10 +209,10 @@ pub enum MergeDecision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConflictFunction {
     name: Arc<str>,
-    function: Shared<Settle>,
+    function: Shared<Decide>,
 }
 
-type Settle = dyn Fn(&MergeInput<'_>) -> MergeDecision + Send + Sync;
+type Decide = dyn Fn(&MergeInput<'_>) -> MergeDecision + Send + Sync;
 
 impl ConflictFunction {
     /// Makes a rule of the app's function and the name to record.
@@ -163,7 +229,7 @@ impl ConflictFunction {
     }
 
     /// Calls the function.
-    pub fn settle(&self, input: &MergeInput<'_>) -> MergeDecision {
+    pub fn decide(&self, input: &MergeInput<'_>) -> MergeDecision {
         (self.function.0)(input)
     }
 }

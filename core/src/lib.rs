@@ -10,6 +10,7 @@
 pub mod authority;
 pub mod codec;
 pub mod entry;
+pub mod index;
 pub mod limits;
 #[cfg(feature = "store")]
 #[doc(hidden)]
@@ -18,13 +19,16 @@ pub mod locks;
 pub mod log;
 #[cfg(feature = "store")]
 pub mod new_file;
+pub mod note;
 pub mod protocol;
 pub mod record;
 pub mod rows;
 pub mod rules;
+pub mod search;
 #[cfg(feature = "store")]
 pub mod system;
 pub mod tail;
+pub mod when;
 
 mod device_key;
 mod fields;
@@ -50,6 +54,9 @@ pub use numbers::{
 };
 pub use op::{Mutation, MutationFields, OpContent, OpKind, OpPlace};
 pub use random::{Randomness, SeededRandomness};
-pub use schema::{EntityRules, Granularity, NetworkClass, Policy, Priorities, Reference, Schema};
+pub use schema::{
+    Declared, EntityRules, Form, Granularity, Hook, HookKind, NetworkClass, Policy, Priorities,
+    Reference, Schema, declared_digest,
+};
 pub use time::{Clock, Hlc, MonotonicTime, Now, WallTime};
 pub use view::View;

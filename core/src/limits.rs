@@ -10,6 +10,30 @@ pub const ENTITY_TYPE_BYTES: usize = 63;
 pub const RECORD_ID_BYTES: usize = 128;
 /// The longest field name, in bytes.
 pub const FIELD_NAME_BYTES: usize = 255;
+/// The longest name of a role, in bytes.
+pub const ROLE_BYTES: usize = 128;
+/// The longest name of an index, in bytes.
+pub const INDEX_NAME_BYTES: usize = 63;
+/// The most parts of an index.
+pub const INDEX_PARTS: usize = 4;
+/// The most bytes of a text in a key of an index. A longer text is cut there, and a list reads the
+/// record where the difference matters.
+pub const INDEX_TEXT_BYTES: usize = 256;
+/// The longest text of a place in a list, in bytes: that of a key with the longest parts.
+pub const INDEX_PLACE_TEXT: usize = 2048;
+/// The most fields in which an entity type is searched.
+pub const SEARCH_FIELDS: usize = 16;
+/// The greatest weight of a field in search.
+pub const SEARCH_WEIGHT: u32 = 1_000;
+/// The longest word in search, in bytes. A longer one is cut there.
+pub const SEARCH_WORD_BYTES: usize = 64;
+/// The most words by which one record is found. Those of the fields that are declared first count.
+pub const SEARCH_RECORD_WORDS: usize = 1_000;
+/// The most words that one search asks for. Those that follow are not looked at.
+pub const SEARCH_ASKED_WORDS: usize = 16;
+/// The most entries after the mark of the words that a search looks through itself, and the most
+/// records that they touch. After more, it folds the words first.
+pub const SEARCH_LAG: usize = 64;
 /// The largest cursor a server may hand out, in bytes.
 pub const CURSOR_BYTES: usize = 256;
 /// The largest fields of one op, in bytes of JSON.
@@ -114,6 +138,16 @@ pub const META_SPLIT_BYTES: usize = 2 * 1024 * 1024;
 pub const ENTRY_CHANGES: usize = 250;
 /// An entry of an answer ends at this size of its values. The rest follows in a further entry.
 pub const ITEMS_SPLIT_BYTES: usize = 16 * 1024 * 1024;
+/// The most pending ops that a page of failed ops looks at.
+pub const FAILED_LOOKED_AT: usize = 1_000;
+/// The most ops that are listed as waiting for a failed one.
+pub const DEPENDANTS: usize = 100;
+/// The most ops that are looked at to find those that wait for a failed one.
+pub const DEPENDANTS_LOOKED_AT: usize = 1_000;
+/// The most entries in which a call looks for overwritten values.
+pub const OVERWRITTEN_LOOKED_AT: u64 = 1_000;
+/// How often an edit of a typed record is tried again, because the record changed meanwhile.
+pub const EDIT_TRIES: usize = 256;
 /// The number of rows set aside that a device recognises when they arrive again.
 pub const SET_ASIDE_KNOWN: usize = 256;
 /// The most bytes of a row that is set aside.

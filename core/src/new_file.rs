@@ -1,4 +1,4 @@
-//! Makes a new file, whole or not at all.
+//! Makes a new file, whole or not at all, and removes one.
 //!
 //! Invariants:
 //! 1. A path has either the whole new file or its earlier content: the file is filled under another
@@ -6,8 +6,9 @@
 //! 2. An existing file is never replaced.
 //! 3. A file that was made survives a loss of power. A failure leaves no file, unless only the sync
 //!    of the folder fails.
+//! 4. A file that was removed stays removed after a loss of power.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -69,13 +70,48 @@ pub fn new_file<E>(
     sync_folder(folder).map_err(disk("syncing the folder of the new file"))
 }
 
+/// Makes a file like [`new_file`], for a `fill` that needs a path at which nothing exists yet.
+///
+/// # Errors
+/// [`NewFileError`].
+pub fn new_file_by_path<T, E>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, NewFileError<E>> {
+    let folder = folder_of(path);
+    let disk = |during| move |source| NewFileError::Disk { during, source };
+    let temporary = tempfile::Builder::new()
+        .prefix(".fieldbook-")
+        .tempdir_in(folder)
+        .map_err(|source| NewFileError::Folder { folder: folder.to_owned(), source })?;
+    let inside = temporary.path().join("new");
+    let filled = fill(&inside).map_err(NewFileError::Filling)?;
+    let inside = tempfile::TempPath::try_from_path(inside).map_err(disk("filling the new file"))?;
+    inside.persist_noclobber(path).map_err(|failure| match failure.error.kind() {
+        io::ErrorKind::AlreadyExists => NewFileError::Exists,
+        _ => disk("moving the new file into place")(failure.error),
+    })?;
+    sync_folder(folder).map_err(disk("syncing the folder of the new file"))?;
+    Ok(filled)
+}
+
 /// Returns the folder of a file.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a new name durable. Only Unix needs and allows this call. Other file systems do it by
-/// themselves, or cannot do it.
+/// Removes a file for good: its name is gone after a loss of power too. The file system may keep
+/// the bytes until it writes over them.
+///
+/// # Errors
+/// The error of the operating system. The file is unchanged if it could not be removed.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    sync_folder(folder_of(path))
+}
+
+/// Makes a new name, or the end of one, durable. Only Unix needs and allows this call. Other file
+/// systems do it by themselves, or cannot do it.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
@@ -83,7 +119,6 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::io::Write;
 
     fn names(folder: &Path) -> Vec<String> {

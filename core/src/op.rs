@@ -146,6 +146,17 @@ pub struct OpPlace {
     pub index: u32,
 }
 
+impl OpPlace {
+    /// Returns the place after this one, whether or not there is an op.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self.index.checked_add(1) {
+            Some(index) => Self { seq: self.seq, index },
+            None => Self { seq: self.seq.next(), index: 0 },
+        }
+    }
+}
+
 impl fmt::Display for OpPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.index {

@@ -1,7 +1,10 @@
 //! The declarations of an app about its entity types, as data that the rules read.
 //!
 //! An *open* [`Schema`] gives every entity type the default rules. A *closed* schema accepts only
-//! the declared types, and keeps records of other types aside until their types are declared.
+//! the declared types, and keeps records of other types until their types are declared.
+
+mod declared;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,8 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Decode, Encode};
 use crate::fields::Fields;
 use crate::hooks::{ConflictFunction, Outgoing, Upcaster, Validator};
+use crate::index::IndexRule;
 use crate::names::EntityType;
 use crate::op::OpKind;
+
+pub use declared::{Declared, Hook, HookKind, declared_digest};
+pub use reading::Form;
 
 /// The rule for a field that both sides changed.
 #[derive(
@@ -127,10 +134,10 @@ pub struct EntityRules {
     pub network: NetworkClass,
     /// Whether records of this type never leave the device.
     pub local_only: bool,
-    /// Fields by whose values records can be listed.
-    pub indexes: Vec<String>,
-    /// Functions that convert the fields of ops from one schema version to the next, by the
-    /// version that they start from.
+    /// The indexes by which records can be listed.
+    pub indexes: Vec<IndexRule>,
+    /// What converts fields from one schema version to the next, by the version that it starts
+    /// from.
     pub upcasters: BTreeMap<u32, Upcaster>,
     /// The check of a change before it is sent. A change that the check refuses is held for the
     /// user.
@@ -185,14 +192,35 @@ impl EntityRules {
         self.field_functions.get(field).or(of_all)
     }
 
-    /// Declares the conversion of ops from one schema version to the next.
+    /// Declares the function that converts fields from one schema version to the next, after what
+    /// was declared of that step before.
     #[must_use]
     pub fn upcast_from(
-        mut self,
+        self,
         version: u32,
         upcaster: impl Fn(OpKind, Fields) -> Fields + Send + Sync + 'static,
     ) -> Self {
-        self.upcasters.insert(version, Upcaster::new(upcaster));
+        self.with_step(version, Upcaster::new(upcaster))
+    }
+
+    /// Declares that a field has another name from the version after this one on, after what was
+    /// declared of that step before.
+    #[must_use]
+    pub fn rename_from(
+        self,
+        version: u32,
+        former: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
+        self.with_step(version, Upcaster::rename(former, name))
+    }
+
+    fn with_step(mut self, version: u32, upcaster: Upcaster) -> Self {
+        let step = match self.upcasters.remove(&version) {
+            Some(before) => before.then(upcaster),
+            None => upcaster,
+        };
+        self.upcasters.insert(version, step);
         self
     }
 
@@ -238,7 +266,8 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Makes a schema that accepts only declared types. Records of other types are kept aside.
+    /// Makes a schema that accepts only declared types. Records of other types are kept,
+    /// undeclared.
     pub fn closed() -> Self {
         Self::default()
     }
@@ -261,9 +290,20 @@ impl Schema {
         self.entities.get(entity).or(self.others.as_ref())
     }
 
+    /// Returns whether ops of an entity type leave the device: all do, but those of a type that is
+    /// declared local-only.
+    pub fn leaves(&self, entity: &EntityType) -> bool {
+        self.rules(entity).is_none_or(|rules| !rules.local_only)
+    }
+
     /// Returns the rules of an entity type that was declared by name.
     pub fn declared_rules(&self, entity: &EntityType) -> Option<&EntityRules> {
         self.entities.get(entity)
+    }
+
+    /// Returns the rules of the entity types that are not declared, if the schema accepts them.
+    pub const fn others(&self) -> Option<&EntityRules> {
+        self.others.as_ref()
     }
 
     /// Returns whether any entity type has changes checked before they are sent.

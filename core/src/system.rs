@@ -4,6 +4,8 @@
 use std::io;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use chrono::{Local, Offset};
+
 use crate::random::SeededRandomness;
 use crate::time::{Clock, MonotonicTime, Now, WallTime};
 
@@ -48,6 +50,16 @@ impl Clock for SystemClock {
             monotonic: MonotonicTime::from_milliseconds(monotonic),
         }
     }
+
+    fn utc_offset(&self, at: WallTime) -> Option<i32> {
+        let there = at.to_utc()?.with_timezone(&Local);
+        Some(there.offset().fix().local_minus_utc() / 60)
+    }
+}
+
+/// Returns the name of the operating system, such as `linux` or `android`.
+pub const fn name() -> &'static str {
+    std::env::consts::OS
 }
 
 /// Seeds randomness from the operating system.

@@ -1,15 +1,28 @@
-//! The tail in memory: all ops that have not ended, in order, with the facts that planning needs.
+//! The tail: all ops that have not ended, in order, with the facts that planning needs.
+//!
+//! ```text
+//!   stored     the ops up to the mark of their table      read when a question needs them
+//!   in memory  the ops above the mark, unanswered units, the parks of single ops, the sum of all
+//! ```
+//!
+//! A book has one tail, which follows its commits. A question takes a clone: it shares what is in
+//! memory, and has its own readings. So a question finds one moment, and no commit waits for it.
+//! Without a stored part all ops are in memory.
 //!
 //! Invariants:
 //! 1. The tail holds an op from the commit that appended it to the commit that ended it, and never
 //!    twice.
 //! 2. Each op and each record is in at most one unit.
 //! 3. The tail is a pure fold: built again from the log it is the same.
-//!
-//! What it is not: a store. It is built again each time a book is opened.
+//! 4. What is in memory does not grow with the ops that wait, except for unanswered units and parks
+//!    of single ops.
+
+mod stored;
+mod sum;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::ids::{OpId, UnitId};
 use crate::names::{Actor, EntityType, RecordKey};
@@ -18,24 +31,45 @@ use crate::op::OpPlace;
 use crate::rows::{Suspicion, TailRow, UnitRow};
 use crate::time::{Hlc, WallTime};
 
+use stored::Reading;
+pub use stored::{StoredTail, TailFault};
+pub use sum::TailSum;
+
 /// The tail of a book.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Tail {
+    known: Arc<Known>,
+    read: Reading,
+}
+
+impl Clone for Tail {
+    /// Returns the same tail for another question.
+    fn clone(&self) -> Self {
+        Self { known: Arc::clone(&self.known), read: Reading::default() }
+    }
+}
+
+/// What is in memory.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    stored: Option<Arc<dyn StoredTail>>,
+    /// The last entry whose ops are stored.
+    mark: Seq,
+    sum: TailSum,
     ops: BTreeMap<OpPlace, TailRow>,
-    records: HashMap<RecordKey, Places>,
     places: HashMap<OpId, OpPlace>,
+    /// The places of each record's ops, if all of them are in memory.
+    records: HashMap<RecordKey, Places>,
+    /// The dead letters, if all ops are in memory.
     dead: BTreeSet<OpPlace>,
-    /// The ops that are parked alone, each with its code.
-    parked: HashMap<OpId, String>,
+    parked: HashMap<OpId, Park>,
     /// The number of ops that are parked alone, by code.
     parked_by_code: BTreeMap<String, u64>,
     units: BTreeMap<UnitId, TailUnit>,
-    unit_of: HashMap<OpPlace, UnitId>,
+    unit_of: HashMap<OpPlace, (UnitId, OpId)>,
+    in_units: HashMap<OpId, OpPlace>,
     referrers: HashMap<RecordKey, BTreeSet<OpPlace>>,
     leavers: HashMap<RecordKey, BTreeSet<OpPlace>>,
-    /// The number of ops of each actor, by entity type.
-    actors: BTreeMap<Actor, BTreeMap<EntityType, u64>>,
-    latest_stamp: Hlc,
     /// The last entry that the tail follows.
     followed: Seq,
 }
@@ -103,64 +137,32 @@ impl Places {
     }
 }
 
-impl Tail {
-    /// Makes a tail of many ops, oldest first, when a book is opened.
-    pub fn of(rows: Vec<(OpPlace, TailRow)>) -> Self {
-        let mut tail = Self {
-            records: HashMap::with_capacity(rows.len()),
-            places: HashMap::with_capacity(rows.len()),
-            ..Self::default()
-        };
-        for (place, row) in &rows {
-            tail.note(*place, row);
-        }
-        tail.ops = rows.into_iter().collect();
-        tail
-    }
+/// The park of a single op.
+#[derive(Debug, Clone)]
+struct Park {
+    code: String,
+    /// The op's place, if it was known when the op was parked.
+    place: Option<OpPlace>,
+}
 
-    /// Adds an op that was appended, or replaces its row.
-    pub fn insert(&mut self, place: OpPlace, row: TailRow) {
-        self.forget_row(place);
-        self.note(place, &row);
-        self.ops.insert(place, row);
-    }
-
+impl Known {
     /// Removes the facts that are kept beside the row of an op.
     fn forget_row(&mut self, place: OpPlace) {
         let Some(row) = self.ops.get(&place) else { return };
-        let of_actor =
-            self.actors.get_mut(&row.actor).and_then(|types| types.get_mut(&row.key.entity));
-        of_actor.into_iter().for_each(|ops| *ops = ops.saturating_sub(1));
+        self.sum.remove(row);
         row.targets().for_each(|target| forget(&mut self.referrers, target, place));
         row.led_away.iter().for_each(|target| forget(&mut self.leavers, target, place));
     }
 
-    /// Removes an op that ended.
-    pub fn remove(&mut self, place: OpPlace) {
-        self.forget_row(place);
-        let Some(row) = self.ops.remove(&place) else { return };
-        self.places.remove(&row.op);
-        self.set_parked(row.op, None);
-        self.dead.remove(&place);
-        self.unit_of.remove(&place);
-        if self.records.get_mut(&row.key).is_some_and(|places| places.remove(place)) {
-            self.records.remove(&row.key);
-        }
-    }
-
     fn note(&mut self, place: OpPlace, row: &TailRow) {
-        self.latest_stamp = self.latest_stamp.max(row.edited_at);
-        match self.records.entry(row.key.clone()) {
-            Entry::Occupied(places) => places.into_mut().insert(place),
-            Entry::Vacant(vacant) => drop(vacant.insert(Places { first: place, more: Vec::new() })),
-        }
+        self.sum.add(row);
         self.places.insert(row.op, place);
-        // Nearly always there is one actor. A look-up first avoids copying the name.
-        match self.actors.get_mut(&row.actor).and_then(|types| types.get_mut(&row.key.entity)) {
-            Some(ops) => *ops = ops.saturating_add(1),
-            None => {
-                let types = self.actors.entry(row.actor.clone()).or_default();
-                types.insert(row.key.entity.clone(), 1);
+        if self.stored.is_none() {
+            match self.records.entry(row.key.clone()) {
+                Entry::Occupied(places) => places.into_mut().insert(place),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Places { first: place, more: Vec::new() });
+                }
             }
         }
         for target in row.targets() {
@@ -171,18 +173,28 @@ impl Tail {
         }
     }
 
-    /// Marks an op as a dead letter, or removes the mark.
-    pub fn set_dead(&mut self, place: OpPlace, dead: bool) {
-        if dead {
-            self.dead.insert(place);
-        } else {
-            self.dead.remove(&place);
+    fn insert(&mut self, place: OpPlace, row: TailRow) {
+        self.forget_row(place);
+        self.note(place, &row);
+        self.ops.insert(place, row);
+    }
+
+    fn remove(&mut self, place: OpPlace) {
+        self.forget_row(place);
+        let Some(row) = self.ops.remove(&place) else { return };
+        self.places.remove(&row.op);
+        self.set_parked(row.op, None, None);
+        self.dead.remove(&place);
+        if let Some((_, op)) = self.unit_of.remove(&place) {
+            self.in_units.remove(&op);
+        }
+        if self.records.get_mut(&row.key).is_some_and(|places| places.remove(place)) {
+            self.records.remove(&row.key);
         }
     }
 
-    /// Parks one op under a code, or resumes it.
-    pub fn set_parked(&mut self, op: OpId, code: Option<String>) {
-        if let Some(code) = self.parked.remove(&op)
+    fn set_parked(&mut self, op: OpId, code: Option<String>, place: Option<OpPlace>) {
+        if let Some(Park { code, .. }) = self.parked.remove(&op)
             && let Some(ops) = self.parked_by_code.get_mut(&code)
         {
             *ops = ops.saturating_sub(1);
@@ -193,16 +205,16 @@ impl Tail {
         if let Some(code) = code {
             let ops = self.parked_by_code.entry(code.clone()).or_default();
             *ops = ops.saturating_add(1);
-            self.parked.insert(op, code);
+            self.parked.insert(op, Park { code, place });
         }
     }
 
-    /// Adds a unit that was planned, or updates one that was tried.
-    pub fn put_unit(&mut self, id: UnitId, row: &UnitRow) {
-        let ops: Vec<_> =
-            row.changes.iter().flat_map(|change| change.ops.iter().map(|op| op.place)).collect();
-        for place in &ops {
-            self.unit_of.insert(*place, id);
+    fn put_unit(&mut self, id: UnitId, row: &UnitRow) {
+        let mut ops = Vec::new();
+        for op in row.changes.iter().flat_map(|change| &change.ops) {
+            self.unit_of.insert(op.place, (id, op.id));
+            self.in_units.insert(op.id, op.place);
+            ops.push(op.place);
         }
         let records = row.changes.iter().map(|change| change.key.clone()).collect();
         let unit = TailUnit {
@@ -219,52 +231,198 @@ impl Tail {
         self.units.insert(id, unit);
     }
 
-    /// Removes a unit that was answered or given up, or whose ops another unit absorbed.
-    pub fn remove_unit(&mut self, id: UnitId) {
+    fn remove_unit(&mut self, id: UnitId) {
         let Some(unit) = self.units.remove(&id) else { return };
         for place in unit.ops {
-            if self.unit_of.get(&place) == Some(&id) {
+            if let Some((unit, op)) = self.unit_of.get(&place).copied()
+                && unit == id
+            {
                 self.unit_of.remove(&place);
+                self.in_units.remove(&op);
             }
         }
+    }
+}
+
+impl Tail {
+    /// Makes a tail of many ops, oldest first, all of them in memory.
+    pub fn of(rows: Vec<(OpPlace, TailRow)>) -> Self {
+        let mut tail = Self::default();
+        rows.into_iter().for_each(|(place, row)| tail.insert(place, row));
+        tail
+    }
+
+    /// Makes a tail whose ops are stored up to the entry `mark`, with the sum of these ops. The ops
+    /// above it have to be inserted.
+    pub fn stored(stored: Arc<dyn StoredTail>, mark: Seq, sum: TailSum) -> Self {
+        let known = Known { stored: Some(stored), mark, sum, ..Known::default() };
+        Self { known: Arc::new(known), read: Reading::default() }
+    }
+
+    /// Goes on with the storage of a later moment, the last entry of which is `followed`. If its
+    /// mark is higher, all ops up to there are stored, and none of them stays in memory.
+    pub fn follow(&mut self, stored: Arc<dyn StoredTail>, mark: Seq, sum: &TailSum, followed: Seq) {
+        self.read = Reading::default();
+        let known = self.known();
+        (known.stored, known.followed) = (Some(stored), followed);
+        if mark > known.mark {
+            known.mark = mark;
+            known.ops.clear();
+            known.places.clear();
+            known.referrers.clear();
+            known.leavers.clear();
+            known.sum = sum.clone();
+        }
+    }
+
+    /// Sets the last entry that a tail in memory has followed.
+    pub fn set_followed(&mut self, followed: Seq) {
+        self.known().followed = followed;
+    }
+
+    fn known(&mut self) -> &mut Known {
+        Arc::make_mut(&mut self.known)
+    }
+
+    /// Adds an op that was appended, or replaces its row.
+    pub fn insert(&mut self, place: OpPlace, row: TailRow) {
+        self.known().insert(place, row);
+    }
+
+    /// Removes an op that ended.
+    pub fn remove(&mut self, place: OpPlace) {
+        self.known().remove(place);
+    }
+
+    /// Marks an op as a dead letter, or removes the mark. The stored part has its own marks.
+    pub fn set_dead(&mut self, place: OpPlace, dead: bool) {
+        let known = self.known();
+        if known.stored.is_some() {
+            return;
+        }
+        if dead {
+            known.dead.insert(place);
+        } else {
+            known.dead.remove(&place);
+        }
+    }
+
+    /// Parks one op under a code, or resumes it.
+    pub fn set_parked(&mut self, op: OpId, code: Option<String>) {
+        let place = code.as_ref().and_then(|_| self.place_of(&op));
+        self.known().set_parked(op, code, place);
+    }
+
+    /// Parks an op that was parked when the storage was opened. Its place is found when a question
+    /// needs it.
+    pub fn keep_parked(&mut self, op: OpId, code: String) {
+        self.known().set_parked(op, Some(code), None);
+    }
+
+    /// Adds a unit that was planned, or updates one that was tried.
+    pub fn put_unit(&mut self, id: UnitId, row: &UnitRow) {
+        self.known().put_unit(id, row);
+    }
+
+    /// Removes a unit that was answered or abandoned, or whose ops another unit absorbed.
+    pub fn remove_unit(&mut self, id: UnitId) {
+        self.known().remove_unit(id);
+    }
+
+    fn on_disk(&self) -> Option<&dyn StoredTail> {
+        self.known.stored.as_deref()
+    }
+
+    /// Returns why a reading of the stored part failed, once. What the tail said is of no use then.
+    pub fn fault(&self) -> Option<TailFault> {
+        self.read.fault()
+    }
+
+    /// Takes over the fault of another question about this tail, and returns whether there was
+    /// none.
+    pub fn answers_for(&self, other: &Self) -> bool {
+        self.read.take_over(other.fault())
     }
 
     /// Returns all ops, oldest first.
     pub fn ops(&self) -> impl Iterator<Item = (OpPlace, &TailRow)> {
-        self.ops.iter().map(|(place, row)| (*place, row))
+        self.ops_from(OpPlace { seq: Seq::ZERO, index: 0 })
     }
 
-    /// Returns the ops of entries after a place, oldest first.
-    pub fn ops_after(&self, seq: Seq) -> impl Iterator<Item = (OpPlace, &TailRow)> {
-        self.ops.range(OpPlace { seq: seq.next(), index: 0 }..).map(|(place, row)| (*place, row))
+    /// Returns the ops from a place on, oldest first.
+    pub fn ops_from(&self, place: OpPlace) -> impl Iterator<Item = (OpPlace, &TailRow)> {
+        let mut next = self.on_disk().filter(|_| place.seq <= self.known.mark).map(|_| place);
+        let mut page = Vec::new().into_iter();
+        let stored = std::iter::from_fn(move || {
+            loop {
+                if let Some(place) = page.next() {
+                    return Some(place);
+                }
+                let read = self.read.ops_from(self.on_disk()?, next?, READ_AT_ONCE);
+                next = read.last().filter(|_| read.len() == READ_AT_ONCE).map(|last| last.next());
+                page = read.into_iter();
+                if page.len() == 0 {
+                    return None;
+                }
+            }
+        });
+        let stored = stored.filter_map(|place| Some((place, self.op(place)?)));
+        stored.chain(self.known.ops.range(place..).map(|(place, row)| (*place, row)))
+    }
+
+    /// Returns the ops that are not stored yet, oldest first.
+    pub fn in_memory(&self) -> impl ExactSizeIterator<Item = (OpPlace, &TailRow)> {
+        self.known.ops.iter().map(|(place, row)| (*place, row))
     }
 
     /// Returns the ops of one entry, in order.
     pub fn ops_of_entry(&self, seq: Seq) -> impl Iterator<Item = (OpPlace, &TailRow)> {
+        let stored = self.on_disk().filter(|_| seq <= self.known.mark);
+        let stored = stored.map(|stored| self.read.ops_of_entry(stored, seq));
+        let stored =
+            stored.into_iter().flat_map(each).filter_map(|place| Some((place, self.op(place)?)));
         let range = OpPlace { seq, index: 0 }..=OpPlace { seq, index: u32::MAX };
-        self.ops.range(range).map(|(place, row)| (*place, row))
+        stored.chain(self.known.ops.range(range).map(|(place, row)| (*place, row)))
     }
 
     /// Returns an op.
     pub fn op(&self, place: OpPlace) -> Option<&TailRow> {
-        self.ops.get(&place)
+        let known = self.known.ops.get(&place);
+        known.or_else(|| {
+            let stored = self.on_disk().filter(|_| place.seq <= self.known.mark)?;
+            self.read.op(stored, place)
+        })
     }
 
-    /// Returns the place of an op.
+    /// Returns the place of an op. If it has none in the tail, this may read all of it.
     pub fn place_of(&self, op: &OpId) -> Option<OpPlace> {
-        self.places.get(op).copied()
+        let known = self.known.places.get(op).or_else(|| self.known.in_units.get(op)).copied();
+        let known = known.or_else(|| self.known.parked.get(op)?.place);
+        known.or_else(|| {
+            let stored = self.on_disk().filter(|_| !self.is_empty())?;
+            self.read.place_of(stored, op)
+        })
     }
 
     /// Returns the ops of a record, oldest first.
     pub fn ops_of(&self, key: &RecordKey) -> impl DoubleEndedIterator<Item = OpPlace> + '_ {
-        let places = self.records.get(key).into_iter();
-        places.flat_map(|places| std::iter::once(places.first).chain(places.more.iter().copied()))
+        let stored = self.on_disk().map(|stored| self.read.ops_of(stored, key));
+        let stored = stored.into_iter().flat_map(|ops| {
+            (0..ops.len()).filter_map(move |at| ops.get(at).map(|(place, _)| *place))
+        });
+        let places = self.known.records.get(key).into_iter();
+        stored.chain(
+            places.flat_map(|places| {
+                std::iter::once(places.first).chain(places.more.iter().copied())
+            }),
+        )
     }
 
     /// Returns the ops that refer to a record, oldest first.
     pub fn referrers(&self, key: &RecordKey) -> impl Iterator<Item = (OpPlace, &TailRow)> {
-        let places = self.referrers.get(key).into_iter().flatten();
-        places.filter_map(|place| Some((*place, self.ops.get(place)?)))
+        let known = self.known.referrers.get(key).into_iter().flatten().copied();
+        let places = self.stored_referring(key, false).chain(known);
+        places.filter_map(|place| Some((place, self.op(place)?)))
     }
 
     /// Returns the ops before a place that remove a reference to a record, then those that refer to
@@ -273,60 +431,87 @@ impl Tail {
         &self,
         key: &RecordKey,
         place: OpPlace,
-    ) -> impl Iterator<Item = OpPlace> + '_ {
-        let known = [self.leavers.get(key), self.referrers.get(key)];
-        known.into_iter().flatten().flat_map(move |places| places.range(..place)).copied()
+    ) -> impl Iterator<Item = OpPlace> {
+        let known = [&self.known.leavers, &self.known.referrers].map(|index| index.get(key));
+        [true, false].into_iter().zip(known).flat_map(move |(removes, known)| {
+            let stored = self.stored_referring(key, removes).filter(move |known| *known < place);
+            let known = known.into_iter().flat_map(move |places| places.range(..place));
+            stored.chain(known.copied())
+        })
+    }
+
+    /// Returns the stored ops that refer to a record, or those that remove a reference to it.
+    fn stored_referring(
+        &self,
+        key: &RecordKey,
+        removes: bool,
+    ) -> impl Iterator<Item = OpPlace> + use<'_> {
+        let stored = self.on_disk().filter(|stored| self.read.has_references(*stored));
+        let stored = stored.map(|stored| self.read.referring(stored, key));
+        let stored = stored
+            .into_iter()
+            .flat_map(|ops| (0..ops.len()).filter_map(move |at| ops.get(at).copied()));
+        stored.filter(move |(_, leads_away)| *leads_away == removes).map(|(place, _)| place)
     }
 
     /// Returns whether any op refers to a record, or removes a reference.
     pub fn has_references(&self) -> bool {
-        !self.referrers.is_empty() || !self.leavers.is_empty()
+        !self.known.referrers.is_empty()
+            || !self.known.leavers.is_empty()
+            || self.on_disk().is_some_and(|stored| self.read.has_references(stored))
     }
 
     /// Returns whether a record has a tail.
     pub fn has(&self, key: &RecordKey) -> bool {
-        self.records.contains_key(key)
+        self.ops_of(key).next().is_some()
     }
 
     /// Returns whether an op is a dead letter.
     pub fn is_dead(&self, place: OpPlace) -> bool {
-        self.dead.contains(&place)
+        let Some(stored) = self.on_disk() else { return self.known.dead.contains(&place) };
+        let Some(row) = self.op(place) else { return false };
+        self.read.ops_of(stored, &row.key).iter().any(|(known, dead)| *known == place && *dead)
     }
 
     /// Returns the code under which an op is parked alone, if it is.
     pub fn park_of(&self, op: &OpId) -> Option<&str> {
-        self.parked.get(op).map(String::as_str)
+        self.known.parked.get(op).map(|park| park.code.as_str())
     }
 
     /// Returns the ops that are parked alone, in no order.
     pub fn parked(&self) -> impl ExactSizeIterator<Item = (&OpId, &str)> {
-        self.parked.iter().map(|(op, code)| (op, code.as_str()))
+        self.known.parked.iter().map(|(op, park)| (op, park.code.as_str()))
     }
 
     /// Returns the number of ops that are parked alone, by code.
-    pub const fn parked_by_code(&self) -> &BTreeMap<String, u64> {
-        &self.parked_by_code
+    pub fn parked_by_code(&self) -> &BTreeMap<String, u64> {
+        &self.known.parked_by_code
     }
 
     /// Returns the unit that an op is in.
     pub fn unit_of(&self, place: OpPlace) -> Option<UnitId> {
-        self.unit_of.get(&place).copied()
+        self.known.unit_of.get(&place).map(|(unit, _)| *unit)
+    }
+
+    /// Returns the unit that an op is in, by the op's id.
+    pub fn unit_of_op(&self, op: &OpId) -> Option<UnitId> {
+        self.unit_of(*self.known.in_units.get(op)?)
     }
 
     /// Returns a unit.
     pub fn unit(&self, id: &UnitId) -> Option<&TailUnit> {
-        self.units.get(id)
+        self.known.units.get(id)
     }
 
     /// Returns all units, ordered by id. The ids of one millisecond have no meaningful order:
     /// [`Self::units_in_order`] has the order of the plans.
     pub fn units(&self) -> impl Iterator<Item = (&UnitId, &TailUnit)> {
-        self.units.iter()
+        self.known.units.iter()
     }
 
     /// Returns all units in the order in which they were planned.
     pub fn units_in_order(&self) -> Vec<(UnitId, &TailUnit)> {
-        in_order(self.units.iter().map(|(id, unit)| (*id, unit)).collect())
+        in_order(self.known.units.iter().map(|(id, unit)| (*id, unit)).collect())
     }
 
     /// Returns the units that some ops are in, in the order in which they were planned.
@@ -336,55 +521,60 @@ impl Tail {
     ) -> Vec<(UnitId, &TailUnit)> {
         let ids: BTreeSet<_> =
             places.into_iter().filter_map(|place| self.unit_of(*place)).collect();
-        in_order(ids.into_iter().filter_map(|id| Some((id, self.units.get(&id)?))).collect())
-    }
-
-    /// Records that the tail follows the log up to an entry.
-    pub const fn follow(&mut self, seq: Seq) {
-        self.followed = seq;
+        in_order(ids.into_iter().filter_map(|id| Some((id, self.known.units.get(&id)?))).collect())
     }
 
     /// Returns the last entry that the tail follows.
-    pub const fn followed(&self) -> Seq {
-        self.followed
+    pub fn followed(&self) -> Seq {
+        self.known.followed
+    }
+
+    /// Returns the number of ops of each kind, and a bound of their stamps.
+    pub fn sum(&self) -> &TailSum {
+        &self.known.sum
     }
 
     /// Returns a stamp that is not before the stamp of any op of the tail.
-    pub const fn latest_stamp(&self) -> Hlc {
-        self.latest_stamp
+    pub fn latest_stamp(&self) -> Hlc {
+        self.known.sum.latest_stamp()
     }
 
     /// Returns the other actors with ops in the tail. For each it returns the number of ops whose
     /// entity types pass `leaves`, dead letters included.
     pub fn others(&self, actor: &Actor, leaves: impl Fn(&EntityType) -> bool) -> Vec<(Actor, u64)> {
-        let others = self.actors.iter().filter(|(other, _)| *other != actor);
-        let counted = others.map(|(other, types)| {
-            let ops = types.iter().filter(|(entity, _)| leaves(entity)).map(|(_, ops)| ops).sum();
-            (other.clone(), ops)
-        });
-        counted.filter(|(_, ops)| *ops > 0).collect()
+        self.known.sum.others(actor, leaves)
     }
 
     /// Returns the number of ops whose entity types pass `leaves`, dead letters included.
     pub fn pending(&self, leaves: impl Fn(&EntityType) -> bool) -> u64 {
-        let types = self.actors.values().flatten();
-        types.filter(|(entity, _)| leaves(entity)).map(|(_, ops)| ops).sum()
+        self.known.sum.pending(leaves)
     }
 
     /// Returns the number of ops, dead letters included.
-    pub fn len(&self) -> usize {
-        self.ops.len()
+    pub fn len(&self) -> u64 {
+        self.known.sum.ops()
     }
 
     /// Returns whether all ops have ended.
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.len() == 0
     }
 
     /// Returns how many dead letters there are.
-    pub fn dead_letters(&self) -> usize {
-        self.dead.len()
+    pub fn dead_letters(&self) -> u64 {
+        match self.on_disk() {
+            Some(stored) => self.read.dead_letters(stored),
+            None => self.known.dead.len() as u64,
+        }
     }
+}
+
+/// The number of stored ops that are read together.
+const READ_AT_ONCE: usize = 256;
+
+/// Returns the places of a list.
+fn each(places: Arc<Vec<OpPlace>>) -> impl Iterator<Item = OpPlace> {
+    (0..places.len()).filter_map(move |at| places.get(at).copied())
 }
 
 fn in_order(mut units: Vec<(UnitId, &TailUnit)>) -> Vec<(UnitId, &TailUnit)> {

@@ -114,6 +114,12 @@ pub struct Now {
 pub trait Clock: Send + Sync {
     /// Reads both clocks at once.
     fn now(&self) -> Now;
+
+    /// Returns the minutes by which the device's wall clock, as its user sees it, is ahead of UTC
+    /// at a time. `None`, the default, if that is not known.
+    fn utc_offset(&self, _at: WallTime) -> Option<i32> {
+        None
+    }
 }
 
 /// A hybrid logical clock stamp: 48 bits of milliseconds since 1970, then 16 bits of counter.

@@ -130,7 +130,7 @@ proptest! {
             let first = book.op(places[0]);
             for place in &places {
                 let row = book.op(*place);
-                prop_assert!(book.tail.unit_of(*place).is_none(), "an op under way");
+                prop_assert!(book.tail.unit_of(*place).is_none(), "an unanswered op");
                 prop_assert!(!book.tail.is_dead(*place), "a dead letter");
                 prop_assert_eq!(&row.actor, &actor(false), "another actor");
                 prop_assert!(row.made_at.plus(WINDOW) <= NOW, "an open undo window");
@@ -207,7 +207,7 @@ proptest! {
 
     #[test]
     fn a_request_takes_no_deletion_past_what_refers_to_its_record_and_repeats_the_order_of_its_plans(
-        book in any_book_under_way(), priorities in priorities(), batch in 1..12usize,
+        book in any_book_with_unanswered(), priorities in priorities(), batch in 1..12usize,
     ) {
         let plan = book.planned(&schema(priorities), batch);
         let places: Vec<_> = plan.again.iter().map(|id| book.tail.unit(id).unwrap()).map(|unit| (unit.planned, unit.number)).collect();
@@ -216,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn every_op_of_a_tail_under_way_is_sent_or_held(book in any_book_under_way(), priorities in priorities()) {
+    fn every_op_of_a_tail_with_unanswered_units_is_sent_or_held(book in any_book_with_unanswered(), priorities in priorities()) {
         let plan = book.planned(&schema(priorities), usize::MAX);
         let request = request(&book, &plan);
         let sent: Vec<_> = request.iter().flat_map(|(records, _)| records).flat_map(|(_, places)| places.clone()).collect();
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn a_tail_that_nobody_holds_from_outside_always_sends_something(book in any_book_under_way(), priorities in priorities()) {
+    fn a_tail_that_nobody_holds_from_outside_always_sends_something(book in any_book_with_unanswered(), priorities in priorities()) {
         let mut tail = Tail::default();
         for (place, row) in book.tail.ops() {
             tail.insert(place, TailRow { made_at: WallTime::from_milliseconds(0), actor: actor(false), ..row.clone() });
@@ -262,9 +262,9 @@ proptest! {
         let seq = Seq::new(2_000);
         let mut randomness = SeededRandomness::from_number(seed);
         let frozen = freeze(&mut book, &plan.groups, seq, NOW, &mut randomness).unwrap();
-        let Planned { units, annulled } = &frozen.planned;
+        let Planned { units, cancelled } = &frozen.planned;
         let in_units = units.iter().flat_map(|unit| &unit.changes).flat_map(|change| &change.ops);
-        let mut named: Vec<_> = in_units.chain(annulled.iter().flat_map(|annulled| &annulled.ops)).map(|op| op.place).collect();
+        let mut named: Vec<_> = in_units.chain(cancelled.iter().flat_map(|cancelled| &cancelled.ops)).map(|op| op.place).collect();
         named.sort_unstable();
         let mut absorbed: Vec<_> =
             plan.groups.iter().flat_map(|group| &group.records).flat_map(|(_, places)| places.clone()).collect();
@@ -275,7 +275,7 @@ proptest! {
         for unit in units {
             let row = UnitRow {
                 planned: seq, number: 0, actor: unit.actor.clone(), changes: unit.changes.clone(), records: vec![None; unit.changes.len()], digest: unit.digest,
-                replaces: Vec::new(),
+                earlier_units: Vec::new(),
                 tries: 0, code: String::new(), first_try: None, retry_at: None, suspicion: None,
             };
             let thawed = thaw(&mut book, unit.id, &row).unwrap();
@@ -292,10 +292,10 @@ proptest! {
                 prop_assert_eq!(here, made_at_server(row, &change, &names), "server and device make the same of it");
             }
         }
-        for annulled in annulled {
-            let places: Vec<_> = annulled.ops.iter().map(|op| op.place).collect();
-            let before = book.rows[&annulled.key].registers().unwrap().image();
-            prop_assert_eq!(one_by_one(&book, &annulled.key, &places).image(), before, "they come to nothing");
+        for cancelled in cancelled {
+            let places: Vec<_> = cancelled.ops.iter().map(|op| op.place).collect();
+            let before = book.rows[&cancelled.key].registers().unwrap().image();
+            prop_assert_eq!(one_by_one(&book, &cancelled.key, &places).image(), before, "they come to nothing");
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Census {
     pub(crate) changes: u64,
     /// Ops in those changes; an op that was planned twice counts twice.
     pub(crate) planned_ops: u64,
-    pub(crate) annulled_ops: u64,
+    pub(crate) cancelled_ops: u64,
     pub(crate) superseded_ops: u64,
     pub(crate) conflicts: BTreeMap<(&'static str, &'static str), u64>,
     /// The records with a conflict.
@@ -110,14 +110,15 @@ impl Census {
                     self.changes += 1;
                     self.planned_ops += change.ops.len() as u64;
                 }
-                let annulled = planned.annulled.iter().map(|annulled| annulled.ops.len() as u64);
-                self.annulled_ops += annulled.sum::<u64>();
+                let cancelled =
+                    planned.cancelled.iter().map(|cancelled| cancelled.ops.len() as u64);
+                self.cancelled_ops += cancelled.sum::<u64>();
             }
-            Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+            Meta::Control(Control::Decided(decisions) | Control::PersonActed(_, decisions)) => {
                 for decision in decisions {
                     match decision {
-                        Decision::Annulled(annulled) => {
-                            self.annulled_ops += annulled.ops.len() as u64
+                        Decision::Cancelled(cancelled) => {
+                            self.cancelled_ops += cancelled.ops.len() as u64
                         }
                         Decision::Superseded { .. } => self.superseded_ops += 1,
                         _ => {}

@@ -190,15 +190,21 @@ impl Player {
         ops: Vec<OpId>,
         push_only: bool,
     ) -> Result<(), Failure> {
-        let owed = |book: &Book| ops.iter().filter(|op| book.queue().find(**op).is_some()).count();
+        let owed = |book: &Book| -> Result<u64, Failure> {
+            let found = ops.iter().map(|op| book.queue().find(*op));
+            let found = found.collect::<Result<Vec<_>, _>>();
+            let found =
+                found.map_err(|error| Failure::new("the tail cannot be read").because(error))?;
+            Ok(found.iter().flatten().count() as u64)
+        };
         let options = RunOptions { push_only, ..RunOptions::default() };
         for _ in 0..PUSH_RUNS {
             self.syncer.sync(book, self.fleet.clock(author)?, &options).await?;
-            if owed(book) == 0 || !self.pass_backoff(author, book)? {
+            if owed(book)? == 0 || !self.pass_backoff(author, book)? {
                 break;
             }
         }
-        self.late_ops += owed(book) as u64;
+        self.late_ops += owed(book)?;
         Ok(())
     }
 

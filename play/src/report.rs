@@ -36,7 +36,7 @@ pub struct Report {
     /// Ops that were sent only as part of a later op's change.
     pub coalesced_ops: u64,
     /// Ops that need not be sent.
-    pub annulled_ops: u64,
+    pub cancelled_ops: u64,
     /// Ops that lost all their fields to conflicts.
     pub superseded_ops: u64,
     /// The conflicts that the devices found, by policy and winner.

@@ -134,7 +134,7 @@ impl Report {
                 self.coalesced_ops,
                 "sent as part of another op's change",
             ),
-            Row::counted("annulled ops", self.annulled_ops, "not sent, without effect"),
+            Row::counted("cancelled ops", self.cancelled_ops, "not sent, without effect"),
         ]
     }
 

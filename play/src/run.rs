@@ -167,7 +167,7 @@ fn report_of(player: &Player, ending: &Ending, checked: bool) -> Report {
         units: census.units,
         changes: census.changes,
         coalesced_ops: census.coalesced_ops(),
-        annulled_ops: census.annulled_ops,
+        cancelled_ops: census.cancelled_ops,
         superseded_ops: census.superseded_ops,
         conflicts: census.conflict_counts(),
         records_in_conflict: census.in_conflict.len() as u64,

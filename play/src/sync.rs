@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fieldbook::sync::protocol::{ExchangeRequest, Failure as SyncFailure};
-use fieldbook::sync::{Received, RemoteError, Stopped};
+use fieldbook::sync::{Received, RemoteError, Resume, Stopped};
 use fieldbook::{Book, Remote, RunOptions, SyncReport, SyncState};
 use serde::Serialize;
 
@@ -178,7 +178,7 @@ impl Syncer {
             let went_wrong = self.link.went_wrong();
             if went_wrong && matches!(book.status().state, SyncState::NeedsAuth { .. }) {
                 book.servers()
-                    .credentials_renewed()
+                    .resume(Resume::Authenticated)
                     .map_err(|error| Failure::new("a book cannot go on syncing").because(error))?;
                 continue;
             }

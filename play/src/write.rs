@@ -17,6 +17,7 @@
 //! is left out. Each adaptation is counted and reported.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use fieldbook::record::{FieldsJson, OpId, OpKind};
 use fieldbook::simulation::Snapshot;
@@ -197,7 +198,7 @@ fn apply(image: &mut Option<Fields>, mutation: &Mutation) {
 /// The records of one transaction on the device, with the transaction's earlier changes.
 struct Images<'a> {
     book: &'a Book,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     images: HashMap<RecordKey, Option<Fields>>,
 }
 

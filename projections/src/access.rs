@@ -13,14 +13,14 @@ use fieldbook_core::rows::{
     ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow, UnitRow,
 };
 use fieldbook_core::{
-    ConflictId, DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Schema, Seq, UnitId, Version,
+    ConflictId, DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId, Version,
 };
 use foldhash::{HashMap, HashMapExt};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::effects::RecordEffect;
 use crate::gap::{Absent, gap_around};
-use crate::index;
+use crate::index::{Indexes, Turned};
 use crate::sorted::{BytesTable, SortedRow, write_sorted};
 use crate::sum;
 use crate::tables::{self, Which};
@@ -31,6 +31,11 @@ use crate::tables::{self, Which};
 /// transaction back.
 #[expect(missing_docs, reason = "each pair reads and writes one table, described in `tables`")]
 pub trait Tables {
+    /// Returns whether the fold of this record is wanted. Only a fold of some records leaves out
+    /// others.
+    fn concerns(&self, _: &RecordKey) -> bool {
+        true
+    }
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn take_record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError>;
@@ -52,9 +57,14 @@ pub trait Tables {
     fn dead_letter(&mut self, op: &OpId) -> Result<Option<DeadLetterRow>, StoreError>;
     fn put_dead_letter(&mut self, op: &OpId, row: Option<DeadLetterRow>) -> Result<(), StoreError>;
     fn put_cursor(&mut self, entity: &EntityType, row: CursorRow) -> Result<(), StoreError>;
-    fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
-    fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
-    /// Removes all cursors and all records that are kept aside. Gives every confirmed record the
+    fn put_undeclared(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError>;
+    fn remove_undeclared(
+        &mut self,
+        key: &RecordKey,
+        seq: Seq,
+        number: u32,
+    ) -> Result<(), StoreError>;
+    /// Removes all cursors and all undeclared records. Gives every confirmed record the
     /// version 0, below any version of a server.
     fn await_confirmation(&mut self) -> Result<(), StoreError>;
     /// Returns the live records whose confirmed version is still 0.
@@ -78,6 +88,28 @@ pub struct DiskTables<'t> {
     places: HashMap<RecordKey, usize>,
     absent: Absent,
 }
+
+/// What a caller of [`DiskTables::flush`] asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// The changes for the app's projections.
+    pub effects: bool,
+    /// The new keys, for live lists.
+    pub new_keys: bool,
+}
+
+/// What a flush returns.
+#[derive(Debug, Clone, Default)]
+pub struct Flushed {
+    /// The changes for the app's projections.
+    pub effects: Vec<RecordEffect>,
+    /// The keys that records have in the indexes and did not have before. `None` if nobody asked,
+    /// or if more than [`KEYS_KEPT_OF`] records changed.
+    pub new_keys: Option<Vec<Vec<u8>>>,
+}
+
+/// The most records of a commit whose new keys are kept for live lists.
+pub const KEYS_KEPT_OF: usize = 256;
 
 /// The number of records in memory at a time while the whole table is read.
 const ROWS_AT_ONCE: usize = 1_000;
@@ -183,29 +215,26 @@ impl<'t> DiskTables<'t> {
         Ok(row)
     }
 
-    /// Writes the changed records and their places in the declared indexes. It is called once,
-    /// before the commit. Returns the changes for the app if `follows` is true.
+    /// Writes the changed records and their keys in the book's indexes. It is called once, before
+    /// the commit. Returns what `wanted` asks for.
     ///
     /// # Errors
     /// [`StoreError`] if a table cannot be written.
-    pub fn flush(
-        &mut self,
-        schema: &Schema,
-        follows: bool,
-    ) -> Result<Vec<RecordEffect>, StoreError> {
+    pub fn flush(&mut self, indexes: &Indexes, wanted: Wanted) -> Result<Flushed, StoreError> {
         self.places.clear();
         self.absent = Absent::default();
         let mut changed = std::mem::take(&mut self.records);
         changed.retain(|held| held.changed && (held.is_stored || held.row.is_some()));
         changed.sort_by(|one, other| one.bytes.cmp(&other.bytes));
-        self.flush_indexes(schema, &changed)?;
-        let effects = if follows { self.effects(&changed)? } else { Vec::new() };
+        let keeps_keys = wanted.new_keys && changed.len() <= KEYS_KEPT_OF;
+        let new_keys = self.flush_indexes(indexes, &changed, keeps_keys)?;
+        let effects = if wanted.effects { self.effects(&changed)? } else { Vec::new() };
         let rows = changed.into_iter().map(|held| {
             let value = held.row.as_ref().map(encode).transpose()?;
             Ok(SortedRow { key: held.bytes, value, is_new: !held.is_stored })
         });
         write_sorted(self.which(Which::Records)?, rows)?;
-        Ok(effects)
+        Ok(Flushed { effects, new_keys })
     }
 
     fn effects(&mut self, changed: &[HeldRecord]) -> Result<Vec<RecordEffect>, StoreError> {
@@ -223,24 +252,27 @@ impl<'t> DiskTables<'t> {
         if held.is_stored { self.get(Which::Records, &held.bytes) } else { Ok(None) }
     }
 
-    fn flush_indexes(&mut self, schema: &Schema, changed: &[HeldRecord]) -> Result<(), StoreError> {
+    fn flush_indexes(
+        &mut self,
+        indexes: &Indexes,
+        changed: &[HeldRecord],
+        keeps_keys: bool,
+    ) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        let mut turned = Turned::default();
         for held in changed {
-            let key = &held.key;
-            let Some(rules) = schema.rules(&key.entity).filter(|rules| !rules.indexes.is_empty())
-            else {
-                continue;
-            };
-            let before = self.stored(held)?;
-            let before = before.as_ref().and_then(RecordRow::image);
-            index::follow(
-                self,
-                &rules.indexes,
-                key,
-                before,
-                held.row.as_ref().and_then(RecordRow::image),
-            )?;
+            let of_type = indexes.of(&held.key.entity);
+            if !of_type.is_empty() {
+                let before = self.stored(held)?;
+                let before = before.as_ref().and_then(RecordRow::image);
+                let after = held.row.as_ref().and_then(RecordRow::image);
+                turned.add(of_type, &held.key, before, after)?;
+            }
         }
-        Ok(())
+        let new_keys = keeps_keys.then(|| turned.new_keys());
+        if !turned.is_empty() {
+            turned.write(self.which(Which::Indexes)?)?;
+        }
+        Ok(new_keys)
     }
 
     /// Returns the transaction, for tables that are not among [`Which`].
@@ -432,20 +464,25 @@ impl Tables for DiskTables<'_> {
         self.put(Which::Cursors, tables::cursor_key(entity), Some(&row))
     }
 
-    fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
-        self.note(Which::Aside, &tables::of_record_key(key, seq, number), &[])
+    fn put_undeclared(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
+        self.note(Which::Undeclared, &tables::of_record_key(key, seq, number), &[])
     }
 
-    fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
-        self.forget(Which::Aside, &tables::of_record_key(key, seq, number))
+    fn remove_undeclared(
+        &mut self,
+        key: &RecordKey,
+        seq: Seq,
+        number: u32,
+    ) -> Result<(), StoreError> {
+        self.forget(Which::Undeclared, &tables::of_record_key(key, seq, number))
     }
 
     fn await_confirmation(&mut self) -> Result<(), StoreError> {
         let during = StoreError::during::<redb::StorageError>;
         self.which(Which::Cursors)?.retain(|_, _| false).map_err(during("forgetting cursors"))?;
-        self.which(Which::Aside)?
+        self.which(Which::Undeclared)?
             .retain(|_, _| false)
-            .map_err(during("forgetting what is aside"))?;
+            .map_err(during("forgetting what is undeclared"))?;
         // This changes the whole book, with only a part of it in memory at a time. It is one
         // commit, so it happens whole or not at all.
         let mut after = Vec::new();
@@ -567,7 +604,7 @@ mod tests {
         for number in 0..records {
             tables.put_record(&key(number), Some(confirmed(7))).unwrap();
         }
-        tables.flush(&Schema::default(), false).unwrap();
+        tables.flush(&Indexes::default(), Wanted::default()).unwrap();
         drop(tables);
         transaction.commit().unwrap();
         database
@@ -593,7 +630,7 @@ mod tests {
             tables.put_record(&key(5), None).unwrap();
             assert_eq!(tables.unconfirmed().unwrap().len(), records - 1);
             assert_eq!(tables.record(&key(3)).unwrap(), Some(confirmed(0)));
-            tables.flush(&Schema::default(), false).unwrap();
+            tables.flush(&Indexes::default(), Wanted::default()).unwrap();
             for (number, version) in [(0, Some(0)), (4, Some(2)), (5, None), (records, Some(0))] {
                 let row = tables.stored_record(&key(number).to_bytes()).unwrap();
                 assert_eq!(row.and_then(|row| row.version()).map(Version::number), version);

@@ -11,6 +11,8 @@ pub struct Effects {
     pub tail: Vec<TailEffect>,
     /// The records whose row or status changed.
     pub records: Vec<RecordKey>,
+    /// Whether every record may have changed: another server was accepted.
+    pub all_records: bool,
 }
 
 impl Effects {
@@ -47,7 +49,7 @@ pub enum TailEffect {
     Parked(OpId, Option<String>),
     /// A unit was planned, or its row changed.
     Unit(UnitId, UnitRow),
-    /// A unit ended, by an answer or because it was given up.
+    /// A unit ended, by an answer or because it was abandoned.
     UnitGone(UnitId),
 }
 

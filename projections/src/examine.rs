@@ -12,7 +12,8 @@
 use std::fmt;
 
 use fieldbook_core::codec::Stored;
-use fieldbook_core::log::{StoreError, guarded};
+use fieldbook_core::index::IndexShapes;
+use fieldbook_core::log::{StoreError, catch_storage_panic};
 use fieldbook_core::rows::{
     ConflictRow, CursorRow, DeadLetterRow, FOLD_VERSION, ParkedOpRow, RecordRow, StateRow, TailRow,
     UnitRow,
@@ -21,9 +22,10 @@ use fieldbook_core::{EntityType, FieldsJson, RecordKey, Seq};
 use redb::{ReadTransaction, ReadableTable, TableHandle};
 
 use crate::access::{decode, encode};
+use crate::index::entity_of;
 use crate::read::TableDump;
 use crate::sum;
-use crate::tables::{self, Which};
+use crate::tables::{self, INDEX_SHAPES, Which};
 
 /// A fault of a table, with the table's name.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +78,18 @@ impl fmt::Display for TableFaultKind {
 }
 
 impl TableDump {
-    /// Returns the table without the parts that depend on the app's declarations: indexes, and the
-    /// references of ops.
+    /// Returns whether this is the table of indexes.
+    pub fn is_of_indexes(&self) -> bool {
+        self.name == Which::Indexes.name()
+    }
+
+    /// Returns the table without the parts that depend on the app's declarations and are not on
+    /// record: the references of ops.
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.
     pub fn without_declared(mut self) -> Result<Self, StoreError> {
-        if self.name == Which::Indexes.name() {
+        if self.name == Which::References.name() {
             self.rows.clear();
         }
         if self.name == Which::Tail.name() {
@@ -107,15 +114,16 @@ pub fn examine_tables(
     let mut transaction = begin()?;
     // The next opening folds rows of an older format again, so they need not be readable.
     let mut is_present = true;
-    let others: Vec<String> = guarded(|| app_tables(&transaction)).unwrap_or_default();
+    let others: Vec<String> = catch_storage_panic(|| app_tables(&transaction)).unwrap_or_default();
     let folded = [Which::State]
         .into_iter()
         .chain(Which::ALL.into_iter().filter(|which| *which != Which::State));
     let tables = folded.map(|which| (which.name().to_owned(), Some(which)));
     for (name, which) in tables.chain(others.into_iter().map(|name| (name, None))) {
         let mut looked = Looked { last, ..Looked::default() };
-        let whole = guarded(|| match which {
+        let whole = catch_storage_panic(|| match which {
             Some(which) => look_at(&transaction, which, is_present, &mut looked),
+            None if name == INDEX_SHAPES.name() => look_at_shapes(&transaction, &mut looked),
             None => look_at_app_table(&transaction, &name, &mut looked),
         });
         if which == Some(Which::State) {
@@ -125,7 +133,7 @@ pub fn examine_tables(
         looked.faults(is_whole).for_each(|what| on_fault(TableFault { table: name.clone(), what }));
         if !is_whole {
             let damaged = std::mem::replace(&mut transaction, begin()?);
-            drop(guarded(|| {
+            drop(catch_storage_panic(|| {
                 drop(damaged);
                 Ok::<_, StoreError>(())
             }));
@@ -182,7 +190,24 @@ fn look_at(
 fn app_tables(transaction: &ReadTransaction) -> Result<Vec<String>, StoreError> {
     let all = transaction.list_tables().map_err(StoreError::during(READING))?;
     let names = all.map(|table| table.name().to_owned());
-    Ok(names.filter(|name| name.starts_with("app-") || name.starts_with("projections-")).collect())
+    let is_of_app = |name: &String| {
+        name.starts_with("app-") || name.starts_with("projections-") || name == INDEX_SHAPES.name()
+    };
+    Ok(names.filter(is_of_app).collect())
+}
+
+/// Checks the shapes of the indexes, which are on record for programs without the app's
+/// declarations.
+fn look_at_shapes(transaction: &ReadTransaction, looked: &mut Looked) -> Result<(), StoreError> {
+    let table = transaction.open_table(INDEX_SHAPES).map_err(StoreError::during(READING))?;
+    for row in table.iter().map_err(StoreError::during(READING))? {
+        let (key, value) = row.map_err(StoreError::during(READING))?;
+        looked.rows += 1;
+        let reads =
+            entity_of(key.value()).is_some() && read::<IndexShapes>(value.value()).is_some();
+        looked.unreadable += u64::from(!reads);
+    }
+    Ok(())
 }
 
 /// Checks an app's own projection: its pages have to be readable, but its rows have a meaning for
@@ -264,11 +289,15 @@ fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> O
             looked.names(tables::place_from_key(key)?.seq);
             read::<TailRow>(value).map(drop)
         }
+        Which::References => {
+            looked.names(tables::of_record_from_key(key)?.1);
+            (value.len() == 1).then_some(())
+        }
         Which::History => {
-            looked.names(tables::history_from_key(key)?.1);
+            looked.names(tables::history_from_key(key)?);
             Some(())
         }
-        Which::Aside => {
+        Which::Undeclared => {
             looked.names(tables::of_record_from_key(key)?.1);
             Some(())
         }

@@ -11,44 +11,33 @@
 //! 3. The history is folded in parts, each in its own commit, so that a writer waits for one part
 //!    and not for the whole log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use fieldbook_core::entry::{Control, Decision, Entry, Meta};
 use fieldbook_core::limits;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{StateRow, TailRow, UnitRow};
+use fieldbook_core::rows::{StateRow, TailRow};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{OpId, OpPlace, RecordKey, Seq, UnitId};
-use redb::ReadableTable;
+use fieldbook_core::{OpPlace, Seq};
 
-use crate::access::{DiskTables, Tables, encode};
+use crate::access::{DiskTables, Tables, decode, encode};
 use crate::effects::TailEffect;
 use crate::log_view::LogView;
-use crate::sorted::{SortedRow, write_sorted};
+use crate::sorted::{BytesTable, SortedRow, write_sorted};
 use crate::tables;
 use crate::tables::Which;
+use crate::touched::touched;
 
-/// Returns whether so many entries were appended since the tail was folded that it should be folded
-/// now.
-pub const fn tail_is_due(state: &StateRow, head: Seq) -> bool {
-    head.since(state.tail_folded) >= limits::LAZY_LAG
+/// Returns whether so many entries were appended since the tail was folded, or so many of their ops
+/// are in memory, that it should be folded now.
+pub const fn tail_is_due(state: &StateRow, head: Seq, in_memory: usize) -> bool {
+    head.since(state.tail_folded) >= limits::LAZY_LAG || in_memory as u64 >= OPS_IN_MEMORY
 }
 
-/// Completes the rows of a tail: adds the unanswered units, the dead letters and the parked ops.
-pub(crate) fn completed<'r>(
-    mut tail: Tail,
-    units: impl Iterator<Item = (&'r UnitId, &'r UnitRow)>,
-    dead: impl Iterator<Item = OpPlace>,
-    parked: impl IntoIterator<Item = (OpId, String)>,
-) -> Tail {
-    units.for_each(|(id, row)| tail.put_unit(*id, row));
-    dead.for_each(|place| tail.set_dead(place, true));
-    parked.into_iter().for_each(|(op, code)| tail.set_parked(op, Some(code)));
-    tail
-}
+/// The number of ops of the tail in memory after which its table is folded.
+const OPS_IN_MEMORY: u64 = 4 * limits::LAZY_LAG;
 
-/// Folds the tail's table up to the head. `tail` is the tail before this transaction. `effects` are
-/// the changes of this transaction.
+/// Folds the tail's table up to the head, with its sum and the table of references. `tail` is the
+/// tail before this transaction. `effects` are the changes of this transaction.
 ///
 /// # Errors
 /// [`StoreError`] if a table cannot be read or written.
@@ -59,47 +48,92 @@ pub fn fold_tail(
     head: Seq,
 ) -> Result<(), StoreError> {
     let mut state = tables.state()?;
-    let mark = state.tail_folded;
-    let removed: BTreeSet<OpPlace> = effects
-        .iter()
-        .filter_map(|effect| match effect {
-            TailEffect::Remove(place) => Some(*place),
-            _ => None,
-        })
-        .collect();
-    let inserted = effects.iter().filter_map(|effect| match effect {
-        TailEffect::Insert(place, row) | TailEffect::Replace(place, row) => Some((*place, row)),
-        _ => None,
-    });
-    let changed =
-        tail.ops_after(mark).chain(inserted).filter(|(place, _)| !removed.contains(place));
-    // Later changes override earlier ones.
-    let (known, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        changed.partition(|(place, _)| place.seq <= mark);
-    let rows: Vec<(OpPlace, Vec<u8>)> = fresh
-        .into_iter()
-        .map(|(place, row)| Ok((place, encode(row)?)))
-        .collect::<Result<_, StoreError>>()?;
+    let mut references = References::default();
+    // These ops were never in the table.
+    let mut fresh: BTreeMap<OpPlace, &TailRow> = BTreeMap::new();
+    for (place, row) in tail.in_memory() {
+        state.tail.add(row);
+        fresh.insert(place, row);
+    }
     let table = tables.which(Which::Tail)?;
-    for (place, row) in known {
-        let (key, row) = (tables::place_key(place), encode(row)?);
-        let replaced = table.insert(key.as_slice(), row.as_slice());
-        drop(replaced.map_err(StoreError::during("folding the tail"))?);
+    for effect in effects {
+        let (place, row) = match effect {
+            TailEffect::Insert(place, row) | TailEffect::Replace(place, row) => (*place, Some(row)),
+            TailEffect::Remove(place) => (*place, None),
+            _ => continue,
+        };
+        if place.seq > state.tail_folded {
+            let before = match row {
+                Some(row) => fresh.insert(place, row),
+                None => fresh.remove(&place),
+            };
+            before.into_iter().for_each(|before| state.tail.remove(before));
+        } else if let Some(before) = put(table, place, row)? {
+            state.tail.remove(&before);
+            references.set(place, &before, false);
+        }
+        if let Some(row) = row {
+            state.tail.add(row);
+            if place.seq <= state.tail_folded {
+                references.set(place, row, true);
+            }
+        }
     }
-    for place in removed.iter().filter(|place| place.seq <= mark) {
-        drop(
-            table
-                .remove(tables::place_key(*place).as_slice())
-                .map_err(StoreError::during("folding the tail"))?,
-        );
+    let rows = fresh
+        .iter()
+        .map(|(place, row)| Ok(SortedRow::new(tables::place_key(*place).to_vec(), encode(*row)?)));
+    write_sorted(table, rows)?;
+    fresh.iter().for_each(|(place, row)| references.set(*place, row, true));
+    if !references.0.is_empty() {
+        write_sorted(tables.which(Which::References)?, references.0.into_iter().map(sorted))?;
     }
-    // Ops after the mark were never in the table.
-    let fresh = rows
-        .into_iter()
-        .map(|(place, row)| Ok(SortedRow::new(tables::place_key(place).to_vec(), row)));
-    write_sorted(table, fresh)?;
     state.tail_folded = head;
     tables.put_state(state)
+}
+
+/// Writes or removes the row of an op, and returns the row before.
+fn put(
+    table: &mut BytesTable<'_>,
+    place: OpPlace,
+    row: Option<&TailRow>,
+) -> Result<Option<TailRow>, StoreError> {
+    let key = tables::place_key(place);
+    let before = match row {
+        Some(row) => table.insert(key.as_slice(), encode(row)?.as_slice()),
+        None => table.remove(key.as_slice()),
+    };
+    let before = before.map_err(StoreError::during("folding the tail"))?;
+    before.map(|before| decode(before.value())).transpose()
+}
+
+/// The rows of the table of references that change, in the order of their keys; `None` to remove
+/// one.
+#[derive(Default)]
+pub(crate) struct References(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
+
+impl References {
+    /// Sets or removes the rows of an op.
+    pub(crate) fn set(&mut self, place: OpPlace, row: &TailRow, stands: bool) {
+        let targets = row.targets().map(|target| (target, REFERS));
+        for (target, how) in targets.chain(row.led_away.iter().map(|target| (target, LEADS_AWAY))) {
+            let key = tables::of_record_key(target, place.seq, place.index);
+            self.0.insert(key, stands.then(|| vec![how]));
+        }
+    }
+
+    /// Returns the rows of a table that had none before.
+    pub(crate) fn into_rows(self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+        self.0.into_iter().filter_map(|(key, how)| Some((key, how?)))
+    }
+}
+
+/// In the table of references: the op refers to the record.
+const REFERS: u8 = 0;
+/// In the table of references: the op removes a reference to the record.
+pub(crate) const LEADS_AWAY: u8 = 1;
+
+fn sorted((key, value): (Vec<u8>, Option<Vec<u8>>)) -> Result<SortedRow, StoreError> {
+    Ok(SortedRow { key, value, is_new: false })
 }
 
 /// The number of entries of the history that one commit folds, and the number of rows after which
@@ -123,7 +157,9 @@ pub fn fold_history(
             break;
         }
         let entry = log.existing(seq)?;
-        keys.extend(touched(&entry, log)?.into_iter().map(|key| tables::history_key(&key, seq)));
+        let touched = touched(&entry, log)?;
+        keys.extend(touched.keys.into_iter().map(|key| tables::history_key(&key, seq)));
+        keys.extend(touched.book.then(|| tables::book_history_key(seq)));
         state.history_folded = seq;
     }
     keys.sort_unstable();
@@ -131,95 +167,4 @@ pub fn fold_history(
     // Keys contain the entry, so no key after the mark was ever in the table.
     write_sorted(table, keys.into_iter().map(|key| Ok(SortedRow::new(key, Vec::new()))))?;
     tables.put_state(state)
-}
-
-/// Returns the records that an entry changes or names, each once.
-///
-/// # Errors
-/// [`StoreError`] if a plan that the entry names cannot be read.
-pub fn touched(entry: &Entry, log: &impl LogView) -> Result<Vec<RecordKey>, StoreError> {
-    let mut keys = BTreeSet::new();
-    match &entry.meta {
-        Meta::Intent(intent) => keys.extend(intent.ops.iter().map(|op| op.key.clone())),
-        Meta::Upstream(upstream) => {
-            keys.extend(upstream.changes.iter().map(|change| change.key.clone()))
-        }
-        Meta::Control(Control::Planned(planned)) => {
-            keys.extend(
-                planned
-                    .units
-                    .iter()
-                    .flat_map(|unit| unit.changes.iter().map(|change| change.key.clone())),
-            );
-            keys.extend(planned.annulled.iter().map(|annulled| annulled.key.clone()));
-        }
-        Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
-            for decision in decisions {
-                keys.extend(keys_of(decision, log)?);
-            }
-        }
-        Meta::Control(Control::Opened(_) | Control::EpochStarted { .. }) => {}
-    }
-    Ok(keys.into_iter().collect())
-}
-
-fn keys_of(decision: &Decision, log: &impl LogView) -> Result<Vec<RecordKey>, StoreError> {
-    match decision {
-        Decision::Acked { unit, planned, .. }
-        | Decision::Tried { unit, planned, .. }
-        | Decision::Dissolved { unit, planned }
-        | Decision::DeadLettered { unit, planned, .. } => keys_of_unit(unit, *planned, log),
-        Decision::Suspected { units, .. } => {
-            let each = units.iter().map(|(unit, planned)| keys_of_unit(unit, *planned, log));
-            Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
-        }
-        Decision::Conflicted(conflict) => Ok(vec![conflict.key.clone()]),
-        Decision::Superseded { key, .. }
-        | Decision::Retried { key, .. }
-        | Decision::Discarded { key, .. }
-        | Decision::Dropped { key, .. }
-        | Decision::Raised { key, .. }
-        | Decision::BroughtBack { key, .. }
-        | Decision::Upcast { key, .. } => Ok(vec![key.clone()]),
-        Decision::Resolved { key, .. } | Decision::TakenIn { key, .. } => Ok(vec![key.clone()]),
-        Decision::Annulled(annulled) => Ok(vec![annulled.key.clone()]),
-        Decision::Restamped { ops, .. } => {
-            Ok(ops.iter().map(|restamp| restamp.key.clone()).collect())
-        }
-        Decision::Parked { .. }
-        | Decision::Unparked { .. }
-        | Decision::ServerAccepted { .. }
-        | Decision::ServerRead
-        | Decision::BelongsTo { .. }
-        | Decision::SetAside { .. }
-        | Decision::ReadForeign { .. } => Ok(Vec::new()),
-    }
-}
-
-fn keys_of_unit(
-    unit: &UnitId,
-    planned: Seq,
-    log: &impl LogView,
-) -> Result<Vec<RecordKey>, StoreError> {
-    let entry = log.existing(planned)?;
-    let Meta::Control(Control::Planned(plan)) = &entry.meta else { return Ok(Vec::new()) };
-    let found = plan.units.iter().filter(|planned| planned.id == *unit);
-    Ok(found.flat_map(|unit| unit.changes.iter().map(|change| change.key.clone())).collect())
-}
-
-/// Reads the table of the tail.
-pub(crate) fn read_tail(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-) -> Result<Vec<(OpPlace, TailRow)>, StoreError> {
-    let mut rows = Vec::new();
-    for row in table.iter().map_err(StoreError::during("reading the tail"))? {
-        let (key, stored) = row.map_err(StoreError::during("reading the tail"))?;
-        let place = tables::place_from_key(key.value()).ok_or(StoreError::Corrupt {
-            what: "a key of the tail that is folded from the log",
-            seq: None,
-            source: None,
-        })?;
-        rows.push((place, crate::access::decode(stored.value())?));
-    }
-    Ok(rows)
 }

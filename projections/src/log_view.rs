@@ -69,6 +69,12 @@ pub trait LogView {
     }
 }
 
+impl<L: LogView> LogView for &L {
+    fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError> {
+        (*self).entry(seq)
+    }
+}
+
 /// Reads the content of an op from its entry.
 pub(crate) fn op_of(entry: &Entry, place: OpPlace) -> Result<OpContent, StoreError> {
     let meta = op_meta(entry, place)?;

@@ -23,8 +23,10 @@ pub struct MemoryTables {
     pub parked_ops: BTreeMap<OpId, ParkedOpRow>,
     pub dead_letters: BTreeMap<OpId, DeadLetterRow>,
     pub cursors: BTreeMap<EntityType, CursorRow>,
-    pub aside: BTreeSet<(RecordKey, Seq, u32)>,
+    pub undeclared: BTreeSet<(RecordKey, Seq, u32)>,
     pub state: StateRow,
+    /// The only records that are folded; none to fold all.
+    pub only: Option<BTreeSet<RecordKey>>,
 }
 
 fn put<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, row: Option<V>) {
@@ -35,6 +37,10 @@ fn put<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, row: Option<V>) {
 }
 
 impl Tables for MemoryTables {
+    fn concerns(&self, key: &RecordKey) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(key))
+    }
+
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
         Ok(self.records.get(key).cloned())
     }
@@ -44,6 +50,10 @@ impl Tables for MemoryTables {
     }
 
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError> {
+        // A unit can have records that are folded and others that are not.
+        if !self.concerns(key) {
+            return Ok(());
+        }
         match (row, self.records.get_mut(key)) {
             (Some(row), Some(place)) => *place = row,
             (Some(row), None) => drop(self.records.insert(key.clone(), row)),
@@ -111,19 +121,24 @@ impl Tables for MemoryTables {
         Ok(())
     }
 
-    fn put_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
-        self.aside.insert((key.clone(), seq, number));
+    fn put_undeclared(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
+        self.undeclared.insert((key.clone(), seq, number));
         Ok(())
     }
 
-    fn remove_aside(&mut self, key: &RecordKey, seq: Seq, number: u32) -> Result<(), StoreError> {
-        self.aside.remove(&(key.clone(), seq, number));
+    fn remove_undeclared(
+        &mut self,
+        key: &RecordKey,
+        seq: Seq,
+        number: u32,
+    ) -> Result<(), StoreError> {
+        self.undeclared.remove(&(key.clone(), seq, number));
         Ok(())
     }
 
     fn await_confirmation(&mut self) -> Result<(), StoreError> {
         self.cursors.clear();
-        self.aside.clear();
+        self.undeclared.clear();
         self.records.values_mut().for_each(RecordRow::await_confirmation);
         Ok(())
     }

@@ -1,31 +1,35 @@
 //! Reads the tables on one snapshot.
 
 use std::ops::{Bound, ControlFlow};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use fieldbook_core::log::{StoreError, entries};
+use fieldbook_core::index::Span;
+use fieldbook_core::log::{StoreError, entries, entries_from};
 use fieldbook_core::rows::{
     ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow, UnitRow,
 };
-use fieldbook_core::tail::Tail;
-use fieldbook_core::{ConflictId, DeviceKey, EntityType, OpId, RecordId, RecordKey, Seq, UnitId};
+use fieldbook_core::tail::{Tail, TailSum};
+use fieldbook_core::{
+    ConflictId, DeviceKey, EntityType, OpId, RecordId, RecordKey, Schema, Seq, UnitId,
+};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use crate::access::{decode, view};
-use crate::index::IndexRange;
+use crate::index::IndexesOnFile;
 use crate::log_view::CachedLog;
+use crate::tables;
 use crate::tables::Which;
-use crate::{index, lazy, tables};
+use crate::tail_on_disk::TailOnDisk;
 
 type Bytes = &'static [u8];
-type BytesTable = ReadOnlyTable<Bytes, Bytes>;
+pub(crate) type BytesTable = ReadOnlyTable<Bytes, Bytes>;
 
 /// One snapshot of a book. Keep it no longer than needed: while it exists, overwritten data keeps
 /// its space in the file.
 pub struct Snapshot {
     pub(crate) transaction: ReadTransaction,
-    /// The table of records, which is read most, after its first use.
-    records: OnceLock<BytesTable>,
+    /// The tables after their first use: opening one costs more than reading a row.
+    tables: [OnceLock<BytesTable>; Which::ALL.len()],
 }
 
 /// All stored rows of one table.
@@ -40,7 +44,7 @@ pub struct TableDump {
 impl Snapshot {
     /// Makes a snapshot of this transaction.
     pub const fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction, records: OnceLock::new() }
+        Self { transaction, tables: [const { OnceLock::new() }; Which::ALL.len()] }
     }
 
     /// Returns the log as this snapshot has it.
@@ -91,15 +95,19 @@ impl Snapshot {
         Ok(Some(DeviceKey::from_bytes(bytes)))
     }
 
-    fn table(&self, which: Which) -> Result<Option<BytesTable>, StoreError> {
+    pub(crate) fn table(&self, which: Which) -> Result<Option<&BytesTable>, StoreError> {
+        let Some(kept) = self.tables.get(which as usize) else { return Ok(None) };
+        if let Some(table) = kept.get() {
+            return Ok(Some(table));
+        }
         match self.transaction.open_table(which.definition()) {
-            Ok(table) => Ok(Some(table)),
+            Ok(table) => Ok(Some(kept.get_or_init(|| table))),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(StoreError::during("opening a table")(error)),
         }
     }
 
-    fn row<T: fieldbook_core::codec::Stored>(
+    pub(crate) fn row<T: fieldbook_core::codec::Stored>(
         &self,
         which: Which,
         key: &[u8],
@@ -122,14 +130,6 @@ impl Snapshot {
         Ok(rows)
     }
 
-    fn record_table(&self) -> Result<Option<&BytesTable>, StoreError> {
-        if let Some(table) = self.records.get() {
-            return Ok(Some(table));
-        }
-        let Some(table) = self.table(Which::Records)? else { return Ok(None) };
-        Ok(Some(self.records.get_or_init(|| table)))
-    }
-
     /// Passes to `read` the part of a record's row that an app reads, in place.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Snapshot {
         key: &RecordKey,
         read: impl FnOnce(&RecordView<'_>) -> T,
     ) -> Result<Option<T>, StoreError> {
-        let Some(table) = self.record_table()? else { return Ok(None) };
+        let Some(table) = self.table(Which::Records)? else { return Ok(None) };
         let stored =
             key.with_bytes(|key| table.get(key)).map_err(StoreError::during("reading a row"))?;
         stored.map(|stored| Ok(read(&view(stored.value())?))).transpose()
@@ -198,7 +198,7 @@ impl Snapshot {
         entity: &EntityType,
         after: Option<&RecordId>,
     ) -> Result<Option<redb::Range<'static, Bytes, Bytes>>, StoreError> {
-        let Some(table) = self.record_table()? else { return Ok(None) };
+        let Some(table) = self.table(Which::Records)? else { return Ok(None) };
         let prefix = [entity.as_str().as_bytes(), &[0]].concat();
         let to = tables::after_prefix(&prefix).unwrap_or_default();
         let from = match after {
@@ -216,46 +216,56 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`] if a key cannot be read.
     pub fn entity_types(&self) -> Result<Vec<EntityType>, StoreError> {
-        let Some(table) = self.table(Which::Records)? else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        let mut from = Vec::new();
-        loop {
-            let mut range = table
-                .range::<&[u8]>(from.as_slice()..)
-                .map_err(StoreError::during("reading rows"))?;
-            let Some(row) = range.next() else { return Ok(found) };
-            let (key, _) = row.map_err(StoreError::during("reading rows"))?;
-            let key = RecordKey::from_bytes(key.value()).ok_or_else(damaged_key)?;
-            from = tables::after_prefix(&[key.entity.as_str().as_bytes(), &[0]].concat())
-                .unwrap_or_default();
-            found.push(key.entity);
+        self.table(Which::Records)?.map_or_else(|| Ok(Vec::new()), entity_types)
+    }
+
+    /// Returns the indexes that the book has on record.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row cannot be read.
+    pub fn index_shapes(&self) -> Result<IndexesOnFile, StoreError> {
+        match self.transaction.open_table(tables::INDEX_SHAPES) {
+            Ok(table) => IndexesOnFile::read(&table),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(IndexesOnFile::default()),
+            Err(error) => Err(StoreError::during("opening a table")(error)),
         }
     }
 
-    /// Returns ids in the order of a declared index, each with its place in the index; after a
-    /// place if one is given.
+    /// Passes the keys of a part of an index to `read`, each with the id in it, from either end and
+    /// behind a key if one is given, until `read` breaks off.
     ///
     /// # Errors
-    /// [`StoreError`] if a key cannot be read.
-    pub fn by_index(
+    /// [`StoreError`] if a key cannot be read; those of `read`.
+    pub fn index_keys(
         &self,
-        range: &IndexRange,
+        span: &Span<'_>,
         after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError> {
-        let Some(table) = self.table(Which::Indexes)? else { return Ok(Vec::new()) };
-        let from = after.map_or(Bound::Included(range.from.as_slice()), Bound::Excluded);
-        if after.is_some_and(|after| after >= range.to.as_slice()) || range.from >= range.to {
-            return Ok(Vec::new());
+        reversed: bool,
+        mut read: impl FnMut(&[u8], &str) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(table) = self.table(Which::Indexes)? else { return Ok(()) };
+        let (mut from, mut to) = span.bounds();
+        let mut from_is_read = true;
+        match after {
+            Some(after) if reversed => to = to.min(after),
+            Some(after) if after >= from => (from, from_is_read) = (after, false),
+            _ => {}
         }
-        let rows = table.range::<&[u8]>((from, Bound::Excluded(range.to.as_slice())));
-        let mut found = Vec::new();
-        for row in rows.map_err(StoreError::during("reading an index"))?.take(limit) {
-            let (key, _) = row.map_err(StoreError::during("reading an index"))?;
-            let id = index::id_of(key.value()).ok_or_else(damaged_key)?;
-            found.push((key.value().to_vec(), id));
+        if from >= to {
+            return Ok(());
         }
-        Ok(found)
+        let from = if from_is_read { Bound::Included(from) } else { Bound::Excluded(from) };
+        let mut keys = table
+            .range::<&[u8]>((from, Bound::Excluded(to)))
+            .map_err(StoreError::during(READING_INDEX))?;
+        while let Some(row) = if reversed { keys.next_back() } else { keys.next() } {
+            let (key, _) = row.map_err(StoreError::during(READING_INDEX))?;
+            let id = span.rule().id_of(span.entity(), key.value()).ok_or_else(damaged_key)?;
+            if read(key.value(), id)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Returns a unit without a final answer.
@@ -387,7 +397,7 @@ impl Snapshot {
         Ok((self.count(Which::Conflicts)?, self.count(Which::OpenConflicts)?))
     }
 
-    fn count(&self, which: Which) -> Result<u64, StoreError> {
+    pub(crate) fn count(&self, which: Which) -> Result<u64, StoreError> {
         let Some(table) = self.table(which)? else { return Ok(0) };
         table.len().map_err(StoreError::during("counting rows"))
     }
@@ -406,13 +416,13 @@ impl Snapshot {
             .collect()
     }
 
-    /// Returns the records that are kept aside, each with the entry that brought it and the index
+    /// Returns the undeclared records, each with the entry that brought it and the index
     /// of the change in that entry.
     ///
     /// # Errors
     /// [`StoreError`] if a key cannot be read.
-    pub fn aside(&self) -> Result<Vec<(RecordKey, Seq, u32)>, StoreError> {
-        let Some(table) = self.table(Which::Aside)? else { return Ok(Vec::new()) };
+    pub fn undeclared(&self) -> Result<Vec<(RecordKey, Seq, u32)>, StoreError> {
+        let Some(table) = self.table(Which::Undeclared)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for row in table.iter().map_err(StoreError::during("reading rows"))? {
             let (key, _) = row.map_err(StoreError::during("reading rows"))?;
@@ -421,12 +431,12 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns whether something of a record is kept aside.
+    /// Returns whether something of a record is undeclared.
     ///
     /// # Errors
     /// [`StoreError`] if the table cannot be read.
-    pub fn is_aside(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let Some(table) = self.table(Which::Aside)? else { return Ok(false) };
+    pub fn is_undeclared(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let Some(table) = self.table(Which::Undeclared)? else { return Ok(false) };
         let from = tables::history_prefix(key);
         let to = tables::after_prefix(&from).unwrap_or_default();
         let mut rows = table
@@ -456,23 +466,28 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`] if a key cannot be read.
     pub fn history(&self, key: &RecordKey) -> Result<Vec<Seq>, StoreError> {
+        self.history_under(&tables::history_prefix(key))
+    }
+
+    /// Returns the entries that concern the book as a whole, oldest first, as far as the history is
+    /// folded.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a key cannot be read.
+    pub fn history_of_book(&self) -> Result<Vec<Seq>, StoreError> {
+        self.history_under(tables::BOOK_HISTORY)
+    }
+
+    fn history_under(&self, prefix: &[u8]) -> Result<Vec<Seq>, StoreError> {
         let Some(table) = self.table(Which::History)? else { return Ok(Vec::new()) };
-        let from = tables::history_prefix(key);
-        let to = tables::after_prefix(&from).unwrap_or_default();
-        let mut seqs = Vec::new();
-        for row in table
-            .range(from.as_slice()..to.as_slice())
-            .map_err(StoreError::during("reading a history"))?
-        {
+        let to = tables::after_prefix(prefix).unwrap_or_default();
+        let rows = table.range(prefix..to.as_slice());
+        let rows = rows.map_err(StoreError::during("reading a history"))?;
+        let seqs = rows.map(|row| {
             let (stored, _) = row.map_err(StoreError::during("reading a history"))?;
-            let seq = stored
-                .value()
-                .get(from.len()..)
-                .and_then(|seq| seq.try_into().ok())
-                .ok_or_else(damaged_key)?;
-            seqs.push(Seq::new(u64::from_be_bytes(seq)));
-        }
-        Ok(seqs)
+            tables::history_from_key(stored.value()).ok_or_else(damaged_key)
+        });
+        seqs.collect()
     }
 
     /// Returns the book's state row.
@@ -483,34 +498,33 @@ impl Snapshot {
         Ok(self.row(Which::State, &[])?.unwrap_or_default())
     }
 
-    /// Builds the tail in memory: the table up to its mark, then the appends above it.
+    /// Returns the tail. It reads the entries above the mark of the tail's table, and the units;
+    /// the rest is read when a question needs it.
     ///
     /// # Errors
     /// [`StoreError`] if a row or an entry cannot be read.
-    pub fn tail(&self, schema: &fieldbook_core::Schema) -> Result<Tail, StoreError> {
-        let folded = self
-            .table(Which::Tail)?
-            .map_or_else(|| Ok(Vec::new()), |table| lazy::read_tail(&table));
-        let mut tail = Tail::of(folded?);
-        let mark = self.state()?.tail_folded;
-        let log = self.log()?;
-        for entry in fieldbook_core::log::entries_from(&self.entries()?, mark.next()) {
+    pub fn tail(self: &Arc<Self>, schema: &Schema) -> Result<Tail, StoreError> {
+        let (state, log) = (self.state()?, self.log()?);
+        let stored = Arc::new(TailOnDisk::new(Arc::clone(self)));
+        let mut tail = Tail::stored(Arc::clone(&stored) as _, state.tail_folded, state.tail);
+        let mut last = state.tail_folded;
+        for entry in entries_from(&self.entries()?, last.next()) {
             let entry = entry?;
+            last = entry.header.seq;
             for (place, row) in
                 crate::apply::tail_rows(schema, &entry, &log, |key| self.record(key))?
             {
                 tail.insert(place, row);
             }
         }
-        let units = self.rows::<UnitRow>(Which::Units)?.into_iter().map(|(key, row)| {
+        for (key, row) in self.rows::<UnitRow>(Which::Units)? {
             let id = key.as_slice().try_into().map(UnitId::from_bytes);
-            Ok((id.map_err(|_| damaged_key())?, row))
-        });
-        let units = units.collect::<Result<Vec<_>, StoreError>>()?;
-        let dead = self.dead_letters()?.into_iter().map(|row| row.op.place);
-        let parked = self.parked_ops()?;
-        let mut tail = lazy::completed(tail, units.iter().map(|(id, row)| (id, row)), dead, parked);
-        tail.follow(self.last_seq()?);
+            tail.put_unit(id.map_err(|_| damaged_key())?, &row);
+        }
+        for (op, code) in self.parked_ops()? {
+            tail.keep_parked(op, code);
+        }
+        tail.follow(stored, state.tail_folded, &TailSum::default(), last);
         Ok(tail)
     }
 
@@ -534,13 +548,31 @@ impl Snapshot {
     }
 }
 
+/// Returns every entity type with at least one row in the table of records.
+pub(crate) fn entity_types(
+    records: &impl ReadableTable<Bytes, Bytes>,
+) -> Result<Vec<EntityType>, StoreError> {
+    let (mut found, mut from) = (Vec::new(), Vec::new());
+    loop {
+        let rows = records.range::<&[u8]>(from.as_slice()..);
+        let Some(row) = rows.map_err(StoreError::during(READING_ROWS))?.next() else {
+            return Ok(found);
+        };
+        let (key, _) = row.map_err(StoreError::during(READING_ROWS))?;
+        let key = RecordKey::from_bytes(key.value()).ok_or_else(damaged_key)?;
+        from = tables::after_prefix(&[key.entity.as_str().as_bytes(), &[0]].concat())
+            .unwrap_or_default();
+        found.push(key.entity);
+    }
+}
+
 /// Returns the id in a record's key, after the first `skip` bytes.
-fn id_of(key: &[u8], skip: usize) -> Result<&str, StoreError> {
+pub(crate) fn id_of(key: &[u8], skip: usize) -> Result<&str, StoreError> {
     let id = key.get(skip..).and_then(|id| std::str::from_utf8(id).ok());
     id.filter(|id| RecordId::check(id).is_ok()).ok_or_else(damaged_key)
 }
 
-fn damaged_key() -> StoreError {
+pub(crate) fn damaged_key() -> StoreError {
     StoreError::Corrupt {
         what: "a key of a table that is folded from the log",
         seq: None,
@@ -549,3 +581,4 @@ fn damaged_key() -> StoreError {
 }
 
 const READING_ROWS: &str = "reading rows";
+const READING_INDEX: &str = "reading an index";

@@ -8,25 +8,27 @@
 //!
 //! The history is not written: the first reader of a history folds it ([`crate::lazy`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use fieldbook_core::entry::Entry;
-use fieldbook_core::log::{Appender, Head, StoreError, entries_from, guarded};
-use fieldbook_core::rows::{StateRow, TailRow};
+use fieldbook_core::log::{Appender, Head, StoreError, catch_storage_panic, entries_from};
+use fieldbook_core::rows::{StateRow, TailRow, UnitRow};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{OpPlace, Schema, Seq};
+use fieldbook_core::{OpId, OpPlace, RecordKey, Schema, Seq, UnitId};
 use redb::{ReadOnlyTable, WriteTransaction};
 
 use crate::access::encode;
 use crate::apply::apply;
 use crate::effects::{Effects, TailEffect};
-use crate::log_view::CachedLog;
+use crate::index::Indexes;
+use crate::lazy::References;
+use crate::log_view::{CachedLog, LogView};
 use crate::memory::MemoryTables;
 use crate::sorted::{SortedRow, write_sorted};
+use crate::tables;
 use crate::tables::Which;
-use crate::{index, lazy, tables};
 
 type Entries = ReadOnlyTable<u64, &'static [u8]>;
 
@@ -57,8 +59,7 @@ pub fn fold(
     let (mut rebuilt, mut effects) = (Rebuilt::default(), Effects::default());
     let mut take = |entry: Result<Entry, StoreError>| {
         let entry = entry?;
-        apply(&mut rebuilt.tables, &log, schema, &entry, &mut effects)?;
-        rebuilt.follow(&mut effects);
+        rebuilt.take(&log, schema, &entry, &mut effects)?;
         progress(entry.header.seq);
         Ok::<_, StoreError>(())
     };
@@ -94,6 +95,21 @@ fn entries_up_to(entries: &Entries, up_to: Seq) -> impl Iterator<Item = Result<E
     entries_from(entries, Seq::ZERO.next()).take_while(is_wanted)
 }
 
+/// Makes a tail, all of it in memory, of its ops, the unanswered units, the dead letters and the
+/// parked ops.
+pub(crate) fn in_memory<'r>(
+    ops: BTreeMap<OpPlace, TailRow>,
+    units: impl Iterator<Item = (&'r UnitId, &'r UnitRow)>,
+    dead: impl Iterator<Item = OpPlace>,
+    parked: impl Iterator<Item = (OpId, String)>,
+) -> Tail {
+    let mut tail = Tail::of(ops.into_iter().collect());
+    units.for_each(|(id, row)| tail.put_unit(*id, row));
+    dead.for_each(|place| tail.set_dead(place, true));
+    parked.for_each(|(op, code)| tail.set_parked(op, Some(code)));
+    tail
+}
+
 impl Rebuilt {
     /// Returns the tables.
     pub const fn tables(&self) -> &MemoryTables {
@@ -105,21 +121,56 @@ impl Rebuilt {
         &self.tail
     }
 
-    /// Returns the tail in the form that an open book keeps in memory.
+    /// Returns the tail as the rules read it, all of it in memory.
     pub fn into_tail(self) -> Tail {
-        let dead = self.tables.dead_letters.into_values().map(|row| row.op.place);
-        let ops = Tail::of(self.tail.into_iter().collect());
-        let parked = self.tables.parked_ops.into_iter().map(|(op, row)| (op, row.code));
-        lazy::completed(ops, self.tables.units.iter(), dead, parked)
+        self.into_parts().1
+    }
+
+    /// Returns the tables, and the tail, all of it in memory.
+    pub(crate) fn into_parts(self) -> (MemoryTables, Tail) {
+        let tables = self.tables;
+        let known: HashSet<OpId> = self.tail.values().map(|row| row.op).collect();
+        let dead = tables.dead_letters.values().map(|row| row.op.place);
+        // A fold of some records knows parks of ops of other records too.
+        let parked = tables.parked_ops.iter().filter(|(op, _)| known.contains(op));
+        let parked = parked.map(|(op, row)| (*op, row.code.clone()));
+        let tail = in_memory(self.tail, tables.units.iter(), dead, parked);
+        (tables, tail)
+    }
+
+    /// Begins a fold of some records only.
+    pub(crate) fn only(keys: BTreeSet<RecordKey>) -> Self {
+        let tables = MemoryTables { only: Some(keys), ..MemoryTables::default() };
+        Self { tables, ..Self::default() }
+    }
+
+    /// Folds one entry.
+    pub(crate) fn take(
+        &mut self,
+        log: &impl LogView,
+        schema: &Schema,
+        entry: &Entry,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        apply(&mut self.tables, log, schema, entry, effects)?;
+        self.follow(effects);
+        Ok(())
     }
 
     fn follow(&mut self, effects: &mut Effects) {
+        let sum = &mut self.tables.state.tail;
         for effect in effects.tail.drain(..) {
             match effect {
                 TailEffect::Insert(place, row) | TailEffect::Replace(place, row) => {
-                    drop(self.tail.insert(place, row))
+                    let before = self.tail.get(&place);
+                    before.into_iter().for_each(|before| sum.remove(before));
+                    sum.add(&row);
+                    self.tail.insert(place, row);
                 }
-                TailEffect::Remove(place) => drop(self.tail.remove(&place)),
+                TailEffect::Remove(place) => {
+                    let before = self.tail.remove(&place);
+                    before.iter().for_each(|before| sum.remove(before));
+                }
                 TailEffect::Dead(..)
                 | TailEffect::Parked(..)
                 | TailEffect::Unit(..)
@@ -136,7 +187,7 @@ impl Rebuilt {
     pub fn write(
         &self,
         transaction: &WriteTransaction,
-        schema: &Schema,
+        indexes: &Indexes,
         head: Seq,
     ) -> Result<StateRow, StoreError> {
         for definition in tables::ALL {
@@ -150,15 +201,11 @@ impl Rebuilt {
         let mut records: Vec<_> =
             memory.records.iter().map(|(key, row)| (key.to_bytes(), key, row)).collect();
         records.sort_unstable_by(|left, right| left.0.cmp(&right.0));
-        let mut indexes = Vec::new();
+        let mut index_keys = Vec::new();
         for (_, key, row) in &records {
-            let declared =
-                schema.rules(&key.entity).map(|rules| rules.indexes.as_slice()).unwrap_or_default();
-            if !declared.is_empty() {
-                indexes.extend(index::keys(declared, key, row.image())?);
-            }
+            index_keys.extend(indexes.keys(key, row.image())?);
         }
-        indexes.sort_unstable();
+        index_keys.sort_unstable();
         let nothing = Vec::new;
         put_all(
             transaction,
@@ -193,12 +240,16 @@ impl Rebuilt {
             Which::Tail,
             tail.map(|(place, row)| Ok((tables::place_key(*place).to_vec(), encode(row)?))),
         )?;
-        let aside = memory
-            .aside
+        let mut references = References::default();
+        self.tail.iter().for_each(|(place, row)| references.set(*place, row, true));
+        put_all(transaction, Which::References, references.into_rows().map(Ok))?;
+        let undeclared = memory
+            .undeclared
             .iter()
             .map(|(key, seq, number)| Ok((tables::of_record_key(key, *seq, *number), nothing())));
-        put_all(transaction, Which::Aside, aside)?;
-        put_all(transaction, Which::Indexes, indexes.into_iter().map(|key| Ok((key, nothing()))))?;
+        put_all(transaction, Which::Undeclared, undeclared)?;
+        let index_keys = index_keys.into_iter().map(|key| Ok((key, nothing())));
+        put_all(transaction, Which::Indexes, index_keys)?;
         Ok(state)
     }
 }
@@ -224,7 +275,8 @@ impl MemoryTables {
 }
 
 /// Rebuilds all tables of a book within a write transaction. `entries` is the log at the beginning
-/// of the transaction. Returns the state row and the result of the fold.
+/// of the transaction, and `indexes` are those of the book. Returns the state row and the result of
+/// the fold.
 ///
 /// # Errors
 /// [`StoreError`] if the log cannot be read or the disk fails.
@@ -232,15 +284,16 @@ pub fn rebuild(
     transaction: &WriteTransaction,
     entries: &Entries,
     schema: &Schema,
+    indexes: &Indexes,
     head: Option<Head>,
     progress: impl FnMut(Seq),
 ) -> Result<(StateRow, Rebuilt), StoreError> {
     let up_to = head.map_or(Seq::ZERO, |head| head.seq);
     // The end of the log is checked, and its table is released before damaged tables are read: see
-    // `guarded`.
-    drop(guarded(|| Appender::open(transaction, head))?);
+    // `catch_storage_panic`.
+    drop(catch_storage_panic(|| Appender::open(transaction, head))?);
     let rebuilt = fold(entries, schema, up_to, progress)?;
-    let state = guarded(|| rebuilt.write(transaction, schema, up_to))?;
+    let state = catch_storage_panic(|| rebuilt.write(transaction, indexes, up_to))?;
     Ok((state, rebuilt))
 }
 
@@ -259,7 +312,7 @@ fn put_all(
     let mut table = transaction
         .open_table(which.definition())
         .map_err(StoreError::during("opening a table"))?;
-    guarded(|| {
+    catch_storage_panic(|| {
         write_sorted(&mut table, rows.map(|row| row.map(|(key, value)| SortedRow::new(key, value))))
     })
 }

@@ -59,24 +59,31 @@ pub(crate) const STATE: Definition = TableDefinition::new("state-1");
 /// The tail, up to a mark. Key: seq (u64 BE), index (u32 BE). Value: `TailRow`.
 pub(crate) const TAIL: Definition = TableDefinition::new("tail-1");
 
-/// The entries that changed or named a record, up to a mark.
+/// The ops of [`TAIL`] that refer to a record, or that remove a reference to it.
 ///
-/// Key: entity type, 0, record id, 0, seq (u64 BE). Value: nothing.
+/// Key: the record referred to (entity type, 0, record id), 0, then as in [`TAIL`]. Value: one
+/// byte, 0 if the op refers to the record, 1 if it removes a reference.
+pub(crate) const REFERENCES: Definition = TableDefinition::new("references-1");
+
+/// The entries that changed or named a record, and those that concern the book as a whole, up to a
+/// mark.
+///
+/// Key: entity type, 0, record id, 0, seq (u64 BE); or 0, seq (u64 BE). Value: nothing.
 pub(crate) const HISTORY: Definition = TableDefinition::new("history-1");
 
-/// Records of entity types that are not declared, kept aside until the types are declared.
+/// Undeclared records: those of entity types that are not declared yet.
 ///
 /// Key: entity type, 0, record id, 0, seq (u64 BE), index of the change (u32 BE). Value: nothing;
 /// the log has the change.
-pub(crate) const ASIDE: Definition = TableDefinition::new("aside-1");
+pub(crate) const UNDECLARED: Definition = TableDefinition::new("aside-1");
 
-/// Records by the value of a declared field.
+/// Records in the order of the indexes that are on record in [`INDEX_SHAPES`].
 ///
-/// Key: entity type, 0, field, 0, ordered value, record id, length of the id (u8). Value: nothing.
-pub(crate) const INDEXES: Definition = TableDefinition::new("indexes-1");
+/// Key: entity type, 0, name, 0, the parts, record id (`fieldbook_core::index`). Value: nothing.
+pub(crate) const INDEXES: Definition = TableDefinition::new("indexes-2");
 
 /// Every table that is folded from the log.
-pub(crate) const ALL: [Definition; 13] = [
+pub(crate) const ALL: [Definition; 14] = [
     RECORDS,
     UNITS,
     CONFLICTS,
@@ -87,8 +94,9 @@ pub(crate) const ALL: [Definition; 13] = [
     CURSORS,
     STATE,
     TAIL,
+    REFERENCES,
     HISTORY,
-    ASIDE,
+    UNDECLARED,
     INDEXES,
 ];
 
@@ -100,6 +108,12 @@ pub(crate) type Named<'n> = TableDefinition<'n, &'static [u8], &'static [u8]>;
 ///
 /// Key: nothing. Value: the 32 bytes of the key.
 pub(crate) const DEVICE_KEY: Definition = TableDefinition::new("device-key-1");
+
+/// The shapes of the indexes that the book has. They are not in [`ALL`]: an app declares them, so
+/// the log does not have them, and a rebuild keeps them.
+///
+/// Key: entity type; nothing for the entity types without a row. Value: `IndexShapes`.
+pub(crate) const INDEX_SHAPES: Definition = TableDefinition::new("index-shapes-1");
 
 /// The app's own projections that the book has. They are not in [`ALL`]: they are folded from the
 /// records, not from the log.
@@ -171,14 +185,25 @@ pub(crate) fn history_key(key: &RecordKey, seq: Seq) -> Vec<u8> {
     bytes
 }
 
-/// Reads a key made by [`history_key`].
-pub(crate) fn history_from_key(key: &[u8]) -> Option<(RecordKey, Seq)> {
-    let (record, seq) = key.split_at_checked(key.len().checked_sub(8)?)?;
-    let seq = Seq::new(u64::from_be_bytes(seq.try_into().ok()?));
-    Some((RecordKey::from_bytes(record.strip_suffix(&[0])?)?, seq))
+/// The prefix of the history of the book as a whole. No record's key begins with it, because an
+/// entity type is never empty.
+pub(crate) const BOOK_HISTORY: &[u8] = &[0];
+
+/// Returns the key of an entry in the history of the book as a whole.
+pub(crate) fn book_history_key(seq: Seq) -> Vec<u8> {
+    [BOOK_HISTORY, &seq.number().to_be_bytes()].concat()
 }
 
-/// Returns the key of a change that is kept aside, or of a conflict: the record and a place in the
+/// Reads the seq in a key of a history; `None` if this is no such key.
+pub(crate) fn history_from_key(key: &[u8]) -> Option<Seq> {
+    let (of, seq) = key.split_at_checked(key.len().checked_sub(8)?)?;
+    if of != BOOK_HISTORY {
+        RecordKey::from_bytes(of.strip_suffix(&[0])?)?;
+    }
+    Some(Seq::new(u64::from_be_bytes(seq.try_into().ok()?)))
+}
+
+/// Returns the key of an undeclared change, or of a conflict: the record and a place in the
 /// log.
 pub(crate) fn of_record_key(key: &RecordKey, seq: Seq, number: u32) -> Vec<u8> {
     let mut bytes = history_prefix(key);
@@ -226,13 +251,14 @@ pub(crate) enum Which {
     Cursors,
     State,
     Tail,
+    References,
     History,
-    Aside,
+    Undeclared,
     Indexes,
 }
 
 impl Which {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Records,
         Self::Units,
         Self::Conflicts,
@@ -243,8 +269,9 @@ impl Which {
         Self::Cursors,
         Self::State,
         Self::Tail,
+        Self::References,
         Self::History,
-        Self::Aside,
+        Self::Undeclared,
         Self::Indexes,
     ];
 
@@ -260,8 +287,9 @@ impl Which {
             Self::Cursors => CURSORS,
             Self::State => STATE,
             Self::Tail => TAIL,
+            Self::References => REFERENCES,
             Self::History => HISTORY,
-            Self::Aside => ASIDE,
+            Self::Undeclared => UNDECLARED,
             Self::Indexes => INDEXES,
         }
     }
@@ -278,8 +306,9 @@ impl Which {
             Self::Cursors => "cursors",
             Self::State => "state",
             Self::Tail => "tail",
+            Self::References => "references",
             Self::History => "history",
-            Self::Aside => "aside",
+            Self::Undeclared => "undeclared",
             Self::Indexes => "indexes",
         }
     }

@@ -11,13 +11,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use fieldbook_core::log::{ENTRIES, EXPORT_MAGIC, StoreError, entries_from, read_head};
+use fieldbook_core::log::{ENTRIES, StoreError, entries_from, read_head};
 use fieldbook_core::record::{Pending, SentFor};
 use fieldbook_core::rows::{ConflictRow, FOLD_VERSION, RecordRow, UnitRow, Visible};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{EntityRules, EntityType, FieldsJson, RecordKey, Reference, Schema, Seq};
-use fieldbook_projections::{CachedLog, Rebuilt, Snapshot, fold, rebuild, touched};
+use fieldbook_projections::{CachedLog, Indexes, Rebuilt, Snapshot, fold, rebuild, touched};
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase};
 
@@ -33,14 +34,14 @@ fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-2").join(name)
 }
 
-/// Which entries touched a record, record by record.
-type History = BTreeSet<(RecordKey, Seq)>;
+/// Which entries touched a record, record by record, and which concern the book as a whole.
+type History = BTreeSet<(Option<RecordKey>, Seq)>;
 
 /// Stores an exported log.
 fn stored(mut log: &[u8]) -> Database {
     let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
     let transaction = database.begin_write().unwrap();
-    log = log.strip_prefix(EXPORT_MAGIC).unwrap();
+    log = log.strip_prefix(b"fieldbook-log 1\n").unwrap();
     for seq in 1.. {
         let Some((length, rest)) = log.split_first_chunk() else { break };
         let (entry, rest) = rest.split_at(usize::try_from(u32::from_le_bytes(*length)).unwrap());
@@ -58,7 +59,9 @@ fn folded(log: &[u8]) -> (Rebuilt, History) {
     let rebuilt = fold(&entries, &schema(), Seq::new(u64::MAX), |_| {}).unwrap();
     let (cached, mut history) = (CachedLog::new(&entries), History::new());
     for entry in entries_from(&entries, Seq::ZERO).map(Result::unwrap) {
-        let keys = touched(&entry, &cached).unwrap().into_iter();
+        let touched = touched(&entry, &cached).unwrap();
+        let book = touched.book.then_some(None);
+        let keys = touched.keys.into_iter().map(Some).chain(book);
         history.extend(keys.map(|key| (key, entry.header.seq)));
     }
     (rebuilt, history)
@@ -80,7 +83,7 @@ impl Text {
         text.table("cursors", &tables.cursors, |_| Vec::new());
         text.table("tail", rebuilt.tail(), |_| Vec::new());
         text.keys("history", history.iter());
-        text.keys("aside", tables.aside.iter());
+        text.keys("undeclared", tables.undeclared.iter());
         write!(text.0, "\n== state\n\n{:#?}\n", tables.state).unwrap();
         text.0
     }
@@ -123,7 +126,7 @@ fn in_record(row: &RecordRow) -> Vec<&FieldsJson> {
 
 fn in_pending(pending: &Pending) -> Vec<&FieldsJson> {
     let own = [pending.named.as_ref(), pending.brings_back.as_ref()];
-    own.into_iter().flatten().chain(pending.given_up.as_ref().and_then(in_sent_for)).collect()
+    own.into_iter().flatten().chain(pending.abandoned.as_ref().and_then(in_sent_for)).collect()
 }
 
 fn in_sent_for(sent_for: &SentFor) -> Option<&FieldsJson> {
@@ -173,9 +176,10 @@ fn the_tail_of_a_fold_is_the_one_that_is_read_back_from_its_tables() {
         let entries = database.begin_read().unwrap().open_table(ENTRIES).unwrap();
         let head = read_head(&entries).unwrap();
         let transaction = database.begin_write().unwrap();
-        let (state, rebuilt) = rebuild(&transaction, &entries, &schema(), head, |_| {}).unwrap();
+        let (state, rebuilt) =
+            rebuild(&transaction, &entries, &schema(), &Indexes::default(), head, |_| {}).unwrap();
         transaction.commit().unwrap();
-        let read = Snapshot::new(database.begin_read().unwrap());
+        let read = Arc::new(Snapshot::new(database.begin_read().unwrap()));
         assert_eq!(read.state().unwrap(), state);
         let (read, folded) = (read.tail(&schema()).unwrap(), rebuilt.into_tail());
         assert_eq!(said_by(&folded), said_by(&read), "{name}");
@@ -217,7 +221,7 @@ fn every_record_of_the_golden_log_shows_what_became_of_it() {
     assert!(!named("dropped").has("name") && !named("dropped").is_empty());
     assert!(pending("emptied").emptied && pending("dead").dead && !pending("retried").dead);
     assert!(!named("raised").is_empty() && !pending("raised").raised.is_empty());
-    assert!(pending("given-up").given_up.is_some() && pending("dead").given_up.is_none());
+    assert!(pending("given-up").abandoned.is_some() && pending("dead").abandoned.is_none());
     assert!(pending("brought-back").brings_back.is_some() && row("brought-back").image().is_some());
     assert!(pending("upcast").upcast.is_some() && !named("upcast").is_empty());
     assert_eq!(

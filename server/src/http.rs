@@ -23,31 +23,32 @@ mod problem;
 mod text;
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use fieldbook_core::authority::Quota;
-use fieldbook_core::protocol::{MARKER, PROTOCOL, read_request};
+use fieldbook_core::protocol::{MARKER, Outcome, PROTOCOL, UnitOutcome, read_request};
 use fieldbook_core::{Clock, limits};
 use tokio::time::timeout;
 
 use self::line::{Line, Notes};
 use self::problem::{Problem, json, refused, unreadable};
 use self::text::Text;
-use crate::door::{Guest, Running, Share, Shares, Turn, Turns};
+use crate::door::{Door, Guest, Running, Share, Shares, Turn, Turns};
+use crate::identity::{Denied, Grant, Identity};
 use crate::limits::DoorLimits;
+use crate::metrics::{self, Metrics};
 use crate::store::{Incoming, Keeper, StateError, StoreExchangeError};
-use crate::tokens::{Credentials, Denied, Grant};
 
 /// The room that is reserved for an answer before it exists: a full page and a little more. Then
-/// the share is settled to the answer's real size.
+/// the share is resized to the answer's real size.
 const ANSWER_BYTES: usize = limits::PAGE_BYTES + 1024 * 1024;
 
 /// The largest body of an exchange that lends its turn while it waits. Such bodies in memory are a
@@ -56,15 +57,40 @@ const LENDING_BYTES: usize = 64 * 1024;
 
 /// The state that the handlers share.
 pub(crate) struct App {
-    pub(crate) store: Arc<Keeper>,
-    pub(crate) credentials: Arc<RwLock<Credentials>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) quota: Quota,
-    pub(crate) limits: DoorLimits,
-    pub(crate) requests: Arc<Shares>,
-    pub(crate) request_bytes: Arc<Shares>,
-    pub(crate) answer_bytes: Arc<Shares>,
-    pub(crate) turns: Arc<Turns>,
+    store: Arc<Keeper>,
+    identity: Arc<Identity>,
+    clock: Arc<dyn Clock>,
+    quota: Quota,
+    limits: DoorLimits,
+    requests: Arc<Shares>,
+    request_bytes: Arc<Shares>,
+    answer_bytes: Arc<Shares>,
+    turns: Arc<Turns>,
+    metrics: Arc<Metrics>,
+}
+
+impl App {
+    /// Makes the state of a server whose connections a door accepts.
+    pub(crate) fn new(
+        store: Arc<Keeper>,
+        identity: Arc<Identity>,
+        (clock, quota): (Arc<dyn Clock>, Quota),
+        door: &Door,
+    ) -> Self {
+        let limits = *door.limits();
+        Self {
+            store,
+            identity,
+            clock,
+            quota,
+            limits,
+            requests: Shares::new(limits.requests),
+            request_bytes: Shares::new(limits.request_bytes),
+            answer_bytes: Shares::new(limits.answer_bytes),
+            turns: Turns::with_most(limits.exchanges, limits.exchanges_beside_others),
+            metrics: Arc::clone(door.metrics()),
+        }
+    }
 }
 
 /// Returns everything that the server answers.
@@ -79,27 +105,46 @@ pub(crate) fn router(app: App) -> Router {
                 "method_not_allowed",
                 "see docs/protocol.md",
             );
-            Line::begin("another method", guest.address()).refused(problem)
+            Line::begin("another method", &guest).refused(problem)
         })
         .fallback(async |Extension(guest): Extension<Arc<Guest>>| {
             let problem =
                 Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such address here");
-            Line::begin("another address", guest.address()).refused(problem)
+            Line::begin("another address", &guest).refused(problem)
         })
         .with_state(Arc::new(app))
+}
+
+/// The state of the operator's address.
+pub(crate) struct Watched {
+    pub(crate) door: Arc<Door>,
+    pub(crate) store: Arc<Keeper>,
+}
+
+/// Returns what the operator's address answers: the counts, and nothing that a device needs.
+pub(crate) fn operators_router(watched: Watched) -> Router {
+    Router::new().route("/metrics", get(show_metrics)).with_state(Arc::new(watched))
+}
+
+async fn show_metrics(State(watched): State<Arc<Watched>>) -> Response {
+    let (connections, running) = watched.door.counts();
+    let is_ready = watched.store.is_ready();
+    let present = metrics::Present { is_ready, connections, running };
+    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, watched.door.metrics().text(present)).into_response()
 }
 
 async fn health(Extension(guest): Extension<Arc<Guest>>) -> Response {
     let body =
         serde_json::json!({ "marker": MARKER, "protocol": PROTOCOL, "status": "ok" }).to_string();
     let bytes = body.len();
-    Line::begin("health", guest.address()).answered(json(StatusCode::OK, body), bytes)
+    Line::begin("health", &guest).answered(json(StatusCode::OK, body), bytes)
 }
 
 /// Returns whether exchanges can be answered and written. [`health`] only shows that the process
 /// runs.
 async fn ready(State(app): State<Arc<App>>, Extension(guest): Extension<Arc<Guest>>) -> Response {
-    let line = Line::begin("ready", guest.address());
+    let line = Line::begin("ready", &guest);
     if !app.store.is_ready() {
         return line.refused(problem::store_failed());
     }
@@ -114,9 +159,9 @@ async fn exchange(
     Extension(guest): Extension<Arc<Guest>>,
     request: Request,
 ) -> Response {
-    let line = Line::begin("exchange", guest.address());
+    let line = Line::begin("exchange", &guest);
     let (head, body) = request.into_parts();
-    let admitted = admit(&app, &head.headers, &line.notes()).and_then(|grant| {
+    let admitted = admit(&app, &head.headers, &line.notes()).await.and_then(|grant| {
         let mut place = app.requests.share(&grant);
         let placed = place.take(1);
         let crowded = || Problem::busy("too many exchanges are running at the same time");
@@ -184,7 +229,7 @@ async fn exchanged(
             let mut work = body.len();
             let admitted = Admitted { grant: &grant, body: &body, turn: &turn, share: &mut share };
             let answer = process(&app, admitted, &notes, &mut work).map(|bytes| {
-                share.settle(bytes.capacity());
+                share.resize(bytes.capacity());
                 Bytes::from_owner(Answer { bytes, _share: share, _held: held })
             });
             app.turns.rest(&grant.tenant, app.limits.rest_after(work));
@@ -200,22 +245,14 @@ async fn exchanged(
 }
 
 /// Checks everything that can be checked before the body.
-fn admit(app: &App, headers: &HeaderMap, notes: &Notes) -> Result<Arc<Grant>, Problem> {
-    let credentials = app.credentials.read().unwrap_or_else(PoisonError::into_inner);
-    if matches!(*credentials, Credentials::Open(_)) && !names_this_machine(headers) {
+async fn admit(app: &App, headers: &HeaderMap, notes: &Notes) -> Result<Arc<Grant>, Problem> {
+    if app.identity.is_open() && !names_this_machine(headers) {
         let message = "without a token file this server answers to localhost and 127.0.0.1 only";
         return Err(Problem::new(StatusCode::FORBIDDEN, "wrong_host", message));
     }
     let authorization = headers.get(AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
-    let grant = credentials.grant(authorization, app.clock.now().wall).map_err(|denied| {
-        let (code, message) = match denied {
-            Denied::Missing => ("token_missing", "send the header Authorization: Bearer TOKEN"),
-            Denied::Unknown => ("token_unknown", "this token is not known here: sign in again"),
-            Denied::Expired => ("token_expired", "this token has expired: sign in again"),
-        };
-        Problem::new(StatusCode::UNAUTHORIZED, code, message)
-    })?;
-    drop(credentials);
+    let present = app.identity.present();
+    let grant = present.grant(authorization, app.clock.now().wall).await.map_err(denied)?;
     notes.granted(&grant);
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -226,6 +263,16 @@ fn admit(app: &App, headers: &HeaderMap, notes: &Notes) -> Result<Arc<Grant>, Pr
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
     }
     Ok(grant)
+}
+
+fn denied(denied: Denied) -> Problem {
+    let (code, message) = denied.code_and_text();
+    let status = if denied.is_transient() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::UNAUTHORIZED
+    };
+    Problem::new(status, code, message)
 }
 
 /// Returns whether a body has no encoding: no encoding is named, or each named one is `identity`.
@@ -269,19 +316,22 @@ fn process(
     let Admitted { grant, body, turn, share } = admitted;
     let request = Arc::new(read_request(body).map_err(|error| unreadable(&error))?);
     notes.read(&request);
-    let Grant { tenant, caller, .. } = grant;
-    let now = app.clock.now().wall;
-    let incoming = Incoming { tenant, request: &request, now, caller, quota: &app.quota };
+    let tenant = &grant.tenant;
+    let (now, caller) = (app.clock.now().wall, app.identity.present().caller(grant));
+    let incoming = Incoming { tenant, request: &request, now, caller: &caller, quota: &app.quota };
     let lends = !request.units.is_empty() && body.len() <= LENDING_BYTES;
     if lends {
-        share.settle(body.len());
+        share.resize(body.len());
     }
     let accepted = app.store.accept(incoming, lends.then_some(turn)).map_err(failed)?;
     *work = accepted.work.max(*work);
+    app.metrics.outcomes(&accepted.outcomes);
+    let is_refused = |unit: &&UnitOutcome| matches!(unit.outcome, Outcome::Rejected { .. });
+    notes.lock().refused = Some(accepted.outcomes.iter().filter(is_refused).count());
     let mut quota = app.quota;
     if lends {
         // Records that are shown count as work.
-        share.settle(accepted.work);
+        share.resize(accepted.work);
         if !share.take(ANSWER_BYTES) {
             quota.page_changes = 0;
         }

@@ -4,7 +4,9 @@
 //! ```text
 //!   door      connections, how long they may take, and how much of the server one client may use
 //!   http      requests and answers, credentials, status codes
-//!   tokens    the tenant and the actors of each token
+//!   identity  the credentials of a request: the token file, signed tokens, rights
+//!   metrics   counts for a monitor, at an address of its own
+//!   tokens    the tenant and the actors of each token of the file
 //!   store     one redb file: tables, transactions
 //!   fieldbook_core::authority    the rules: what an exchange does
 //! ```
@@ -16,12 +18,20 @@
 
 mod door;
 mod http;
+mod identity;
 mod limits;
+mod metrics;
 mod serve;
 mod store;
 mod tokens;
 
+#[cfg(feature = "jwt")]
+pub use identity::jwt::JwtError;
+pub use identity::{FileError, RightsError};
 pub use limits::DoorLimits;
-pub use serve::{ServeError, ServeOptions, Server, declare_restored, serve};
-pub use store::OpenStoreError;
+pub use serve::{
+    ServeError, ServeOptions, Server, add_signing_key, declare_restored, retire_signing_key, serve,
+    signing_keys,
+};
+pub use store::{OpenStoreError, SigningKey, SigningKeyError};
 pub use tokens::TokensError;

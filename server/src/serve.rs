@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fieldbook_core::authority::Quota;
@@ -13,11 +13,17 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::door::{Door, Shares, Turns};
+use crate::door::Door;
 use crate::http::{self, App};
+use crate::identity::{Identity, Sources};
 use crate::limits::DoorLimits;
-use crate::store::{Keeper, OpenStoreError, Store};
-use crate::tokens::{Credentials, TokensError};
+use crate::store::{
+    Keeper, OpenStoreError, SigningKey, SigningKeyError, Store, StoreExchangeError,
+};
+use crate::tokens::TokensError;
+
+/// The most connections of monitors.
+const MONITORS: usize = 16;
 
 /// How the server is to run.
 pub struct ServeOptions {
@@ -25,9 +31,16 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// The path of the store. The file is made if it does not exist; its folder must exist.
     pub data: PathBuf,
-    /// The token file. Without one the server listens on this machine only, and all records belong
-    /// to one tenant.
+    /// The token file. Without it, and without `jwt`, the server listens on this machine only, and
+    /// all records belong to one tenant. The server reads the file again when it has changed.
     pub tokens: Option<PathBuf>,
+    /// The file that says which signed tokens (JWT) are accepted. A token of the token file is
+    /// looked up first.
+    #[cfg(feature = "jwt")]
+    pub jwt: Option<PathBuf>,
+    /// The file that says who may write what; without it, whoever may exchange may write
+    /// everything. The server reads the file again when it has changed.
+    pub rights: Option<PathBuf>,
     /// The clock; none for the system's.
     pub clock: Option<Arc<dyn Clock>>,
     /// How much of the store the server keeps in memory.
@@ -39,6 +52,10 @@ pub struct ServeOptions {
     pub tenant_records: Option<u64>,
     /// The most bytes of a tenant's records and of the memory of its units; none for no limit.
     pub tenant_bytes: Option<u64>,
+    /// The address at which `GET /metrics` shows counts of what the server does, in the format of
+    /// Prometheus; port 0 for any free port. They name no tenant, actor or device. Whoever reaches
+    /// this address may read them, so it belongs inside a private network.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl ServeOptions {
@@ -49,11 +66,15 @@ impl ServeOptions {
             listen,
             data: data.into(),
             tokens: None,
+            #[cfg(feature = "jwt")]
+            jwt: None,
+            rights: None,
             clock: None,
             cache_bytes: 64 * 1024 * 1024,
             limits: DoorLimits::default(),
             tenant_records: None,
             tenant_bytes: None,
+            metrics: None,
         }
     }
 }
@@ -75,7 +96,7 @@ pub enum ServeError {
     /// The server has no tokens, so everybody could use it.
     #[error(
         "refusing to listen on {listen} without a token file, since everyone could read and write: \
-         give a token file, or listen on 127.0.0.1"
+         give a token file or the settings of signed tokens, or listen on 127.0.0.1"
     )]
     OpenToAll {
         /// The address on which the server was to listen.
@@ -93,6 +114,13 @@ pub enum ServeError {
     /// The token file cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// The settings of signed tokens, or their keys, cannot be used.
+    #[cfg(feature = "jwt")]
+    #[error(transparent)]
+    Jwt(#[from] crate::JwtError),
+    /// The declared rights cannot be used.
+    #[error(transparent)]
+    Rights(#[from] crate::RightsError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
@@ -103,6 +131,18 @@ pub enum ServeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The backup was not made; nothing new is at its path.
+    #[error("the backup {path:?} was not made")]
+    NotBackedUp {
+        /// The path of the backup.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The keys that sign receipts did not change.
+    #[error(transparent)]
+    Keys(#[from] SigningKeyError),
     /// Closing the store failed. Everything that was answered is stored all the same.
     #[error("the store did not close cleanly: the next start checks it")]
     Close {
@@ -121,9 +161,10 @@ pub struct Server {
     task: Option<JoinHandle<()>>,
     store: Option<Arc<Keeper>>,
     keeping: Option<JoinHandle<()>>,
+    watching: Option<JoinHandle<()>>,
+    metrics_addr: Option<SocketAddr>,
     stop_within: Duration,
-    tokens: Option<PathBuf>,
-    credentials: Arc<RwLock<Credentials>>,
+    identity: Arc<Identity>,
 }
 
 /// Declares that a store was restored from a backup: the store begins a new epoch. Without this
@@ -137,15 +178,56 @@ pub struct Server {
 /// [`ServeError::Store`] if there is no such store, if a server has it open, or if it cannot be
 /// written. The store then does not change.
 pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
-    // Few pages are touched.
-    const CACHE_BYTES: usize = 4 * 1024 * 1024;
-    let mut store = Store::open_existing(data, CACHE_BYTES)?;
+    let mut store = Store::open_existing(data, FEW_PAGES)?;
     let failed = |source| ServeError::NotRestored { source: Box::new(source) };
     store.start_epoch().map_err(failed)?;
     let (_, epoch) = store.identity();
     store.close().map_err(failed)?;
     Ok(epoch)
 }
+
+/// Returns the keys with which a store's server signs receipts, oldest first. A store from before
+/// there were keys has none until its next start.
+///
+/// # Errors
+/// [`ServeError::Store`] if there is no such store, or if a server has it open;
+/// [`ServeError::Keys`] if the keys cannot be read.
+pub fn signing_keys(data: &Path) -> Result<Vec<SigningKey>, ServeError> {
+    with_store(data, |store| store.signing_keys())
+}
+
+/// Adds a key that signs receipts from the next start on, beside those that sign already. Its name
+/// should be the host of the server.
+///
+/// # Errors
+/// [`ServeError::Store`] as for [`signing_keys`]; [`ServeError::Keys`] for another name, or if the
+/// store cannot be written.
+pub fn add_signing_key(data: &Path, name: &str) -> Result<SigningKey, ServeError> {
+    with_store(data, |store| store.add_signing_key(name))
+}
+
+/// Retires a key: it signs nothing more from the next start on. Receipts by it stay as good as they
+/// are.
+///
+/// # Errors
+/// [`ServeError::Store`] as for [`signing_keys`]; [`ServeError::Keys`] for an unknown id, for the
+/// only key that signs, or if the store cannot be written.
+pub fn retire_signing_key(data: &Path, id: &str) -> Result<SigningKey, ServeError> {
+    with_store(data, |store| store.retire_signing_key(id))
+}
+
+fn with_store<T>(
+    data: &Path,
+    work: impl FnOnce(&Store) -> Result<T, SigningKeyError>,
+) -> Result<T, ServeError> {
+    let store = Store::open_existing(data, FEW_PAGES)?;
+    let done = work(&store)?;
+    store.close().map_err(|source| ServeError::Close { source: Box::new(source) })?;
+    Ok(done)
+}
+
+/// Room for the pages of a command that touches few of them.
+const FEW_PAGES: usize = 4 * 1024 * 1024;
 
 /// Starts a server in the background of the present tokio runtime.
 ///
@@ -156,67 +238,94 @@ pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
         listen,
         data,
         tokens,
+        #[cfg(feature = "jwt")]
+        jwt,
+        rights,
         clock,
         cache_bytes,
         limits,
         tenant_records,
         tenant_bytes,
+        metrics,
     } = options;
-    let credentials = match &tokens {
-        Some(path) => Credentials::read(path)?,
-        None if listen.ip().is_loopback() => Credentials::open(),
-        None => return Err(ServeError::OpenToAll { listen }),
+    let sources = Sources {
+        tokens,
+        #[cfg(feature = "jwt")]
+        jwt,
+        rights,
     };
-    let credentials = Arc::new(RwLock::new(credentials));
-    let listener =
-        TcpListener::bind(listen).await.map_err(|source| ServeError::Listen { listen, source })?;
-    let local_addr =
-        listener.local_addr().map_err(|source| ServeError::Listen { listen, source })?;
+    if sources.is_empty() && !listen.ip().is_loopback() {
+        return Err(ServeError::OpenToAll { listen });
+    }
+    let identity = Arc::new(Identity::read(sources)?);
+    let (listener, local_addr) = bind(listen).await?;
+    let for_monitor = match metrics {
+        Some(listen) => Some(bind(listen).await?),
+        None => None,
+    };
+    let metrics_addr = for_monitor.as_ref().map(|(_, address)| *address);
     let opened = tokio::task::spawn_blocking(move || Keeper::open(&data, cache_bytes)).await;
     let store =
         Arc::new(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
     let door = Door::new(limits);
     let limits = *door.limits();
-    let app = App {
-        store: Arc::clone(&store),
-        credentials: Arc::clone(&credentials),
-        clock: clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
-        quota: Quota { records: tenant_records, bytes: tenant_bytes, ..Quota::default() },
-        limits,
-        requests: Shares::new(limits.requests),
-        request_bytes: Shares::new(limits.request_bytes),
-        answer_bytes: Shares::new(limits.answer_bytes),
-        turns: Turns::with_most(limits.exchanges, limits.exchanges_beside_others),
-    };
     let (stop, stopped) = watch::channel(false);
-    let keeping = {
-        let (store, mut stopped) = (Arc::clone(&store), stopped.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-                () = store.keep() => {}
-            }
-        })
-    };
+    let keeping = tokio::spawn(keep(Arc::clone(&store), Arc::clone(&identity), stopped.clone()));
+    let watching = for_monitor.map(|(listener, _)| {
+        let watched = http::Watched { door: Arc::clone(&door), store: Arc::clone(&store) };
+        let door = Door::new(DoorLimits { connections: MONITORS, ..limits });
+        tokio::spawn(door.stand(listener, http::operators_router(watched), stopped.clone()))
+    });
+    let clock = clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+    let quota = Quota { records: tenant_records, bytes: tenant_bytes, ..Quota::default() };
+    let app = App::new(Arc::clone(&store), Arc::clone(&identity), (clock, quota), &door);
     let task = tokio::spawn(door.stand(listener, http::router(app), stopped));
     let (server, epoch) = store.identity();
-    tracing::info!(%local_addr, %server, %epoch, tokens = tokens.is_some(), ?limits, "serving");
+    tracing::info!(%local_addr, %server, %epoch, open = identity.is_open(), ?limits, "serving");
     Ok(Server {
         local_addr,
         stop,
         task: Some(task),
         store: Some(store),
         keeping: Some(keeping),
+        watching,
+        metrics_addr,
         stop_within: limits.stop_within,
-        tokens,
-        credentials,
+        identity,
     })
 }
 
+/// Keeps the store open and the credentials up to date until the server is stopped.
+async fn keep(store: Arc<Keeper>, identity: Arc<Identity>, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+        () = store.keep() => {}
+        () = identity.keep() => {}
+    }
+}
+
+async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
 impl Server {
+    /// Returns the public keys that sign receipts, each as `name+id+key`. Whoever is to check them
+    /// has to get them from the server's owner.
+    pub fn verifiers(&self) -> Vec<String> {
+        self.store.as_ref().map(|store| store.verifiers().to_vec()).unwrap_or_default()
+    }
+
     /// Returns the address on which the server listens.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Returns the address at which the counts are shown, if there is one.
+    pub const fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
     }
 
     /// Returns the address that devices are given.
@@ -224,30 +333,34 @@ impl Server {
         format!("http://{}", self.local_addr)
     }
 
-    /// Reads the token file again, and logs the result. From then on only its tokens are valid.
+    /// Reads the token file, the settings of signed tokens and the rights again, and logs the
+    /// result. From then on only these are valid. The server does the same by itself within seconds
+    /// after one of the files has changed.
     ///
     /// # Errors
-    /// [`ServeError::Tokens`] if the file cannot be used. The earlier tokens then stay valid.
+    /// [`ServeError::Tokens`], `ServeError::Jwt` or [`ServeError::Rights`] if a file cannot be
+    /// used. The earlier credentials and rights then stay valid.
     pub fn reload_tokens(&self) -> Result<(), ServeError> {
-        let Some(path) = &self.tokens else {
-            tracing::warn!("there is no token file to be read again");
-            return Ok(());
+        self.identity.read_again()
+    }
+
+    /// Copies the store, as its last commit left it, into a new file, and returns the number of
+    /// rows. The server goes on meanwhile. To use the backup, put it in the place of the store of a
+    /// stopped server, and call [`declare_restored`].
+    ///
+    /// # Errors
+    /// [`ServeError::NotBackedUp`]: the path exists, its folder is missing, the disk is full, or
+    /// the store is out of reach for the moment.
+    pub async fn backup(&self, path: impl Into<PathBuf>) -> Result<u64, ServeError> {
+        let (path, store) = (path.into(), self.store.clone());
+        let to = path.clone();
+        let copied = tokio::task::spawn_blocking(move || store.and_then(|store| store.backup(&to)));
+        let copied = match copied.await {
+            Ok(Some(copied)) => copied.map_err(Into::into),
+            Ok(None) => Err(StoreExchangeError::OutOfReach.into()),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        match Credentials::read(path) {
-            Ok(read) => {
-                *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = read;
-                tracing::warn!("the token file was read again: its tokens are valid from now on");
-                Ok(())
-            }
-            Err(error) => {
-                let cause: &dyn std::error::Error = &error;
-                tracing::error!(
-                    error = cause,
-                    "the token file cannot be used: the former tokens go on to hold"
-                );
-                Err(error.into())
-            }
-        }
+        copied.map_err(|source| ServeError::NotBackedUp { path, source })
     }
 
     /// Stops the server: it accepts no more requests, finishes running ones if they end within
@@ -257,8 +370,9 @@ impl Server {
     /// [`ServeError::Close`] if the store did not close well.
     pub async fn shutdown(mut self) -> Result<(), ServeError> {
         self.stop.send_replace(true);
-        // Both tasks end within their time, whatever clients do.
-        for task in [self.task.take(), self.keeping.take()].into_iter().flatten() {
+        // All tasks end within their time, whatever clients do.
+        let tasks = [self.task.take(), self.keeping.take(), self.watching.take()];
+        for task in tasks.into_iter().flatten() {
             drop(task.await);
         }
         let Some(store) = self.store.take() else { return Ok(()) };

@@ -3,7 +3,8 @@
 //! ```json
 //! {
 //!   "some-long-random-token": { "tenant": "acme", "actor": "ann" },
-//!   "another-long-token":     { "tenant": "acme", "actors": ["bob", "eve"], "expires": "2027-01-01T00:00:00Z" }
+//!   "another-long-token":     { "tenant": "acme", "actors": ["bob", "eve"], "roles": ["manager"],
+//!                           "expires": "2027-01-01T00:00:00Z" }
 //! }
 //! ```
 //!
@@ -20,47 +21,26 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fieldbook_core::authority::Caller;
+use fieldbook_core::authority::Role;
 use fieldbook_core::{Actor, Randomness as _, WallTime, system};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::identity::{Denied, FileError, Grant, Kind, Mode, Seen};
 use crate::store::Tenant;
 
 /// The shortest allowed token, in bytes.
 const TOKEN_BYTES: usize = 16;
 
+const KIND: Kind = Kind { what: "the token file", mode: Mode::Private, most: None };
+
 /// A token file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokensError {
-    /// The file cannot be read.
-    #[error("cannot read the token file {path:?}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The path is a folder, a pipe or a device.
-    #[error(
-        "the token file {path:?} is not a regular file: it is read again at each SIGHUP, so write it to a file"
-    )]
-    NotAFile {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Users other than the owner may read or write the file.
-    #[error(
-        "the token file {path:?} is open to other users of this machine (mode {mode:03o}): run chmod 600 on it"
-    )]
-    OpenToOthers {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    /// The file is not read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file has no entry.
     #[error(
         "the token file {path:?} names no token, so nobody could sync: add an entry, or serve without a token file"
@@ -97,40 +77,15 @@ pub enum TokensError {
     NoRandomness,
 }
 
-/// The rights of a token.
-#[derive(Debug)]
-pub(crate) struct Grant {
-    pub(crate) tenant: Tenant,
-    pub(crate) caller: Caller,
-    /// The place of the token in the file, which distinguishes it from others of the tenant.
-    pub(crate) number: usize,
-    expires: Option<WallTime>,
+/// The grants of the file, each by the hash of its token under a key of this process.
+pub(crate) struct Tokens {
+    key: [u8; 32],
+    grants: HashMap<[u8; 32], Arc<Grant>>,
 }
 
-/// The reason why a request's credentials are not valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denied {
-    Missing,
-    Unknown,
-    Expired,
-}
-
-/// The clients that may exchange.
-pub(crate) enum Credentials {
-    /// Every client that reaches the server, as the only tenant.
-    Open(Arc<Grant>),
-    /// Every client with one of these tokens, by the token's hash under the key.
-    Tokens { key: [u8; 32], grants: HashMap<[u8; 32], Arc<Grant>> },
-}
-
-impl fmt::Debug for Credentials {
+impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(_) => f.write_str("Open"),
-            Self::Tokens { grants, .. } => {
-                f.debug_struct("Tokens").field("count", &grants.len()).finish()
-            }
-        }
+        f.debug_struct("Tokens").field("count", &self.grants.len()).finish()
     }
 }
 
@@ -141,6 +96,8 @@ struct TokenEntry {
     actor: Option<Actor>,
     #[serde(default)]
     actors: BTreeSet<Actor>,
+    #[serde(default)]
+    roles: Vec<String>,
     expires: Option<String>,
 }
 
@@ -169,24 +126,11 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-impl Credentials {
-    /// Lets in every client that reaches the server.
-    pub(crate) fn open() -> Self {
-        let grant =
-            Grant { tenant: Tenant::local(), caller: Caller::Anyone, number: 0, expires: None };
-        Self::Open(Arc::new(grant))
-    }
-
+impl Tokens {
     /// Reads a token file.
-    pub(crate) fn read(path: &Path) -> Result<Self, TokensError> {
+    pub(crate) fn read(path: &Path, seen: &mut Seen) -> Result<Self, TokensError> {
+        let text = seen.read_text(path, KIND)?;
         let path = path.to_owned();
-        let unreadable = |source| TokensError::Unreadable { path: path.clone(), source };
-        let metadata = std::fs::metadata(&path).map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(TokensError::NotAFile { path });
-        }
-        check_mode(&path, &metadata)?;
-        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
         if text.trim().is_empty() {
             return Err(TokensError::Empty { path });
         }
@@ -207,7 +151,7 @@ impl Credentials {
             check_token(&token).map_err(|fault| faulty(fault.to_owned()))?;
             let entry: TokenEntry =
                 serde_json::from_str(entry.get()).map_err(|_| faulty(FORM.to_owned()))?;
-            let grant = entry.grant(number).map_err(|fault| faulty(fault.to_owned()))?;
+            let grant = entry.grant(number as u64).map_err(|fault| faulty(fault.to_owned()))?;
             if let Some(first) = grants.insert(hash(&key, token.as_bytes()), Arc::new(grant)) {
                 let fault = format!(
                     "its token is that of entry {} already: take one of them out",
@@ -216,43 +160,21 @@ impl Credentials {
                 return Err(faulty(fault));
             }
         }
-        Ok(Self::Tokens { key, grants })
+        Ok(Self { key, grants })
     }
 
-    /// Returns the rights of the value of an `Authorization` header.
-    pub(crate) fn grant(&self, header: Option<&[u8]>, now: WallTime) -> Result<Arc<Grant>, Denied> {
-        match self {
-            Self::Open(grant) => Ok(Arc::clone(grant)),
-            Self::Tokens { key, grants } => {
-                let token = header.and_then(bearer).ok_or(Denied::Missing)?;
-                let grant = grants.get(&hash(key, token)).ok_or(Denied::Unknown)?;
-                match grant.expires {
-                    Some(expires) if expires <= now => Err(Denied::Expired),
-                    _ => Ok(Arc::clone(grant)),
-                }
-            }
+    /// Returns the rights of a token.
+    pub(crate) fn grant(&self, token: &[u8], now: WallTime) -> Result<Arc<Grant>, Denied> {
+        let grant = self.grants.get(&hash(&self.key, token)).ok_or(Denied::Unknown)?;
+        match grant.expires {
+            Some(expires) if expires <= now => Err(Denied::Expired),
+            _ => Ok(Arc::clone(grant)),
         }
-    }
-}
-
-impl Grant {
-    /// Returns the actor of a token that allows only one.
-    pub(crate) fn only_actor(&self) -> Option<&Actor> {
-        match &self.caller {
-            Caller::OneOf(actors) if actors.len() == 1 => actors.first(),
-            _ => None,
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_test(tenant: &str, number: usize) -> Arc<Self> {
-        let tenant = Tenant::parse(tenant).unwrap();
-        Arc::new(Self { tenant, caller: Caller::Anyone, number, expires: None })
     }
 }
 
 /// The text that describes the form of an entry in an error.
-const FORM: &str = "an entry has the members tenant and actor (or actors), perhaps expires, each once, and no other";
+const FORM: &str = "an entry has the members tenant and actor (or actors), perhaps roles and expires, each once, and no other";
 
 fn check_token(token: &str) -> Result<(), &'static str> {
     if token.len() < TOKEN_BYTES {
@@ -264,25 +186,8 @@ fn check_token(token: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Refuses a file that other users may read or change.
-#[cfg(unix)]
-fn check_mode(path: &Path, metadata: &std::fs::Metadata) -> Result<(), TokensError> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    Err(TokensError::OpenToOthers { path: path.to_owned(), mode })
-}
-
-/// Accepts every file, because other systems have other permissions.
-#[cfg(not(unix))]
-fn check_mode(_: &Path, _: &std::fs::Metadata) -> Result<(), TokensError> {
-    Ok(())
-}
-
 impl TokenEntry {
-    fn grant(self, number: usize) -> Result<Grant, &'static str> {
+    fn grant(self, number: u64) -> Result<Grant, &'static str> {
         let tenant = Tenant::parse(&self.tenant)
             .ok_or("a tenant is a lower-case letter, then lower-case letters, digits, - or _")?;
         let actors: BTreeSet<_> = self.actors.into_iter().chain(self.actor).collect();
@@ -296,16 +201,10 @@ impl TokenEntry {
             ),
             None => None,
         };
-        Ok(Grant { tenant, caller: Caller::OneOf(actors), number, expires })
+        let roles: Option<_> = self.roles.iter().map(|name| Role::parse(name)).collect();
+        let roles = roles.ok_or("a role has 1 to 128 bytes and no spaces")?;
+        Ok(Grant { tenant, actors: Some(actors), roles, number, expires })
     }
-}
-
-/// Returns the token of `Bearer TOKEN`. The case of the scheme does not matter (RFC 9110, section
-/// 11.1).
-fn bearer(header: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = header.split_at_checked(7)?;
-    let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
 }
 
 fn hash(key: &[u8; 32], token: &[u8]) -> [u8; 32] {

@@ -1,6 +1,6 @@
-//! A person's decisions about conflicts: resolve an open one, flip a settled one.
+//! A person's decisions about conflicts: resolve an open one, flip a resolved one.
 
-use fieldbook_core::entry::{Items, Verb};
+use fieldbook_core::entry::{Items, PersonAction};
 use fieldbook_core::rows::ConflictRow;
 use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::admit::Rejected;
@@ -10,6 +10,7 @@ use fieldbook_core::{ConflictId, FieldsJson};
 use fieldbook_projections::Tables;
 
 use super::{decide, tail_ops, visible};
+use crate::authors::Met;
 use crate::book::Book;
 use crate::conflict::{Conflict, ConflictCount};
 use crate::error::Error;
@@ -41,6 +42,10 @@ impl<'b> Conflicts<'b> {
         Self { book }
     }
 
+    pub(crate) const fn book(&self) -> &'b Book {
+        self.book
+    }
+
     /// Returns all conflicts, oldest first. If there may be many, use the pages of [`Self::list`].
     ///
     /// # Errors
@@ -50,6 +55,8 @@ impl<'b> Conflicts<'b> {
     }
 
     /// Lists conflicts, oldest first, at most `limit` of them, after a conflict if it is given.
+    ///
+    /// It reads the answers of the server in which they were found, since these name the authors.
     ///
     /// # Errors
     /// [`Error::Store`] if a conflict cannot be read.
@@ -79,10 +86,12 @@ impl<'b> Conflicts<'b> {
         limit: usize,
         only_open: bool,
     ) -> Result<Page<Conflict, ConflictId>, Error> {
-        let found =
-            self.book.shared.snapshot()?.conflicts_after(after, limit, only_open)?.into_iter();
-        let items: Vec<_> = found.map(|(id, row)| Conflict::of(id, row)).collect();
-        Ok(Page::of(items, limit, |conflict| conflict.id))
+        let snapshot = self.book.shared.snapshot()?;
+        let log = snapshot.log()?;
+        let mut met = Met::new(&log);
+        let found = snapshot.conflicts_after(after, limit, only_open)?.into_iter();
+        let items = found.map(|(id, row)| met.conflict(id, row)).collect();
+        Ok(Page::of(items, limit, |conflict: &Conflict| conflict.id))
     }
 
     /// Returns the number of conflicts.
@@ -100,10 +109,11 @@ impl<'b> Conflicts<'b> {
     /// [`Error::NotPossible`] if there is no conflict with this id; [`Error::Store`] if it cannot
     /// be read.
     pub fn get(&self, id: ConflictId) -> Result<Conflict, Error> {
-        Ok(Conflict::of(id, self.row(id)?))
+        let row = self.row(id)?;
+        Ok(Met::new(&self.book.shared.snapshot()?.log()?).conflict(id, row))
     }
 
-    /// Lets the other side of a settled conflict win, by a new op that cites the op of the
+    /// Lets the other side of a resolved conflict win, by a new op that cites the op of the
     /// conflict.
     ///
     /// # Errors
@@ -129,7 +139,7 @@ impl<'b> Conflicts<'b> {
     /// Resolves an open conflict. The op that waited is sent or ends, as chosen.
     ///
     /// # Errors
-    /// [`Error::NotPossible`] if there is no such conflict, or it is settled already;
+    /// [`Error::NotPossible`] if there is no such conflict, or it is resolved already;
     /// [`Error::Rejected`] if the merged values are not valid.
     pub fn resolve(&self, conflict: ConflictId, choice: Choice) -> Result<(), Error> {
         let row = self.row(conflict)?;
@@ -150,7 +160,7 @@ impl<'b> Conflicts<'b> {
                 merged.map_err(|fault| Rejected::Fields { key: row.key.clone(), fault })?;
             let mut items = Items::default();
             let merged = merged.map(|merged| items.add_fields(&merged, session.randomness));
-            decide(session, Verb::Resolve, chosen.decisions(&row, merged), items)
+            decide(session, PersonAction::Resolve, chosen.decisions(&row, merged), items)
         })
     }
 

@@ -17,16 +17,16 @@ mod conflicts;
 mod ops;
 mod resume;
 
-use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, Verb};
+use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, PersonAction};
 use fieldbook_core::record::TailOp;
 use fieldbook_core::rows::RecordRow;
 use fieldbook_core::rules::NotPossible;
 use fieldbook_core::{Fields, FieldsJson, Hlc, OpPlace, RecordKey, Seq};
-use fieldbook_projections::{CachedLog, Effects, LogView, MemoryTables, apply};
+use fieldbook_projections::{LogView, Past};
 
 pub use self::conflicts::Conflicts;
 pub use self::ops::{DeadLetters, Undone};
-pub use self::resume::{Park, ServerState, Servers};
+pub use self::resume::{Park, Resume, ServerState, Servers};
 use crate::book::Book;
 use crate::error::Error;
 use crate::writer::Session;
@@ -34,12 +34,14 @@ use crate::writer::Session;
 /// Appends a person's decision.
 fn decide(
     session: &mut Session<'_>,
-    word: Verb,
+    word: PersonAction,
     decisions: Vec<Decision>,
     items: Items,
 ) -> Result<(), Error> {
-    session
-        .append(Draft { meta: Meta::Control(Control::Verb(word, decisions)), items }, Hlc::ZERO)?;
+    session.append(
+        Draft { meta: Meta::Control(Control::PersonActed(word, decisions)), items },
+        Hlc::ZERO,
+    )?;
     Ok(())
 }
 
@@ -74,13 +76,10 @@ impl Book {
     /// Returns the fields that the app read of a record before an entry. Only entries of the record
     /// are folded.
     fn image_before(&self, key: &RecordKey, seq: Seq) -> Result<Option<Fields>, Error> {
-        let timeline = self.audit().timeline(key)?;
+        self.audit().fold_lazy()?;
+        let before = Seq::new(seq.number().saturating_sub(1));
         let snapshot = self.shared.snapshot()?;
-        let log: CachedLog<_> = snapshot.log()?;
-        let (mut tables, mut effects) = (MemoryTables::default(), Effects::default());
-        for entry in timeline.iter().take_while(|entry| entry.header.seq < seq) {
-            apply(&mut tables, &log, &self.shared.schema, entry, &mut effects)?;
-        }
-        tables.records.get(key).map_or(Ok(None), visible)
+        let row = Past::row(&snapshot, &self.shared.schema, key, before)?;
+        row.as_ref().map_or(Ok(None), visible)
     }
 }

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{Items, Verb};
+use fieldbook_core::entry::{Items, ParkScope, PersonAction};
 use fieldbook_core::record::TailOp;
 use fieldbook_core::rows::RecordRow;
 use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::correct::{before_correction, correct};
-use fieldbook_core::rules::discard::{discard, given_up};
-use fieldbook_core::rules::isolated::{isolated, isolated_unit, take_out};
+use fieldbook_core::rules::discard::{discard, to_discard};
+use fieldbook_core::rules::hand_over::hand_over;
+use fieldbook_core::rules::isolated::{
+    Isolated, Rest, isolated, isolated_unit, left_behind, take_out,
+};
 use fieldbook_core::rules::plan::{Hold, PlanInput, plan_record};
 use fieldbook_core::rules::retry::{retry, try_at_once};
 use fieldbook_core::rules::status::{Stopped, together};
-use fieldbook_core::rules::undo::{annul, compensate};
-use fieldbook_core::{Fields, OpId, OpPlace, RecordKey};
+use fieldbook_core::rules::undo::{cancel, compensate};
+use fieldbook_core::{Actor, Fields, OpId, OpPlace, RecordKey};
 use fieldbook_projections::{LogView, Tables};
 
 use super::{decide, tail_ops};
@@ -21,6 +24,7 @@ use crate::book::Book;
 use crate::conflict::DeadLetter;
 use crate::error::Error;
 use crate::exchange::text_item;
+use crate::failed::Failed;
 use crate::inspect::Inspector;
 use crate::read::Page;
 use crate::status::Queue;
@@ -31,7 +35,7 @@ use crate::writer::Session;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undone {
     /// The op, with the rest of its transaction, is not sent.
-    Annulled,
+    Cancelled,
     /// The op was sent, or later ops depend on it: this new op reverses it.
     Compensated(OpId),
     /// Nothing was left to undo: the same fields were changed since. An op that is held until a
@@ -40,8 +44,9 @@ pub enum Undone {
 }
 
 impl Queue<'_> {
-    /// Undoes an op. An op that was not sent is annulled. An op that may have been sent is reversed
-    /// by another op that cites it. A transaction is annulled as a whole, and reversed op by op.
+    /// Undoes an op. An op that was not sent is cancelled. An op that may have been sent is
+    /// reversed by another op that cites it. A transaction is cancelled as a whole, and reversed op
+    /// by op.
     ///
     /// # Errors
     /// [`Error::NotPossible`] if the log has no such op; [`Error::Store`] if the book cannot be
@@ -52,9 +57,9 @@ impl Queue<'_> {
         self.book.shared.write_in_turn(move |session| {
             let tail = session.tail;
             let rows = record_rows(session, tail.ops_of_entry(op.seq).map(|(_, row)| &row.key))?;
-            if let Some(decisions) = annul(tail, &session.touched(), &rows, op) {
-                decide(session, Verb::Undo, decisions, Items::default())?;
-                return Ok(Undone::Annulled);
+            if let Some(decisions) = cancel(tail, &session.touched(), &rows, op) {
+                decide(session, PersonAction::Undo, decisions, Items::default())?;
+                return Ok(Undone::Cancelled);
             }
             let undone = session.log_view().op(op)?;
             let record = session.tables.record(&key)?.unwrap_or_default();
@@ -140,14 +145,14 @@ impl<'b> DeadLetters<'b> {
             let letters = letters.collect::<Result<Vec<_>, Error>>()?;
             let stopped = stopped(session, &ops)?;
             decisions.extend(retry(session.tail, &stopped, letters)?);
-            decide(session, Verb::Retry, decisions, Items::default())
+            decide(session, PersonAction::Retry, decisions, Items::default())
         })
     }
 
     /// Discards dead letters, or ops that are held until a person corrects them, that are parked,
-    /// or that do not get through: records lose the changes. The log keeps the reason. An op that
-    /// waits for a discarded creation is discarded too, because there is no record that it could
-    /// change.
+    /// that do not get through, or that a user made who is not there: records lose the changes. The
+    /// log keeps the reason. An op that waits for a discarded creation is discarded too, because
+    /// there is no record that it could change.
     ///
     /// # Errors
     /// [`Error::NotPossible`] if one of the ops waits for no such decision. Nothing is written
@@ -157,17 +162,23 @@ impl<'b> DeadLetters<'b> {
         self.book.shared.write_in_turn(move |session| {
             let (tail, touched) = (session.tail, session.touched());
             let mut decisions = Vec::new();
-            for found in isolated(tail, &touched, &ops).0 {
+            let parks = session.tables.state()?.parks;
+            let user = session.actor.clone();
+            let is_gone = |actor: &Actor| {
+                let of_them = |scope: &ParkScope| *scope == ParkScope::Actor(actor.clone());
+                *actor != user || parks.iter().any(|(scope, _)| of_them(scope))
+            };
+            for found in left_behind(tail, &touched, &ops, is_gone).0 {
                 let row = session.tables.unit(&found.unit)?;
                 decisions.extend(row.into_iter().flat_map(|row| take_out(found, &row, &ops)));
             }
             let stopped = stopped(session, &ops)?;
-            let given_up =
-                given_up(tail, &touched, &stopped, &ops, |key, place| hold(session, key, place))?;
-            let rows = record_rows(session, given_up.iter().map(|given_up| &given_up.key))?;
-            decisions.extend(discard(&given_up, &rows, |place| tail.unit_of(place).is_some()));
+            let found =
+                to_discard(tail, &touched, &stopped, &ops, |key, place| hold(session, key, place))?;
+            let rows = record_rows(session, found.iter().map(|found| &found.key))?;
+            decisions.extend(discard(&found, &rows, |place| tail.unit_of(place).is_some()));
             let (items, reason) = text_item(session, &reason);
-            decide(session, Verb::Discard { reason }, decisions, items)
+            decide(session, PersonAction::Discard { reason }, decisions, items)
         })
     }
 
@@ -180,8 +191,8 @@ impl<'b> DeadLetters<'b> {
     /// # Errors
     /// [`Error::NotPossible`] if the op is neither, or if it deletes; [`Error::Rejected`] if the
     /// corrected op is not valid. A dead letter is unchanged then.
-    pub fn edit_and_retry(&self, op: OpId, correction: Fields) -> Result<Written, Error> {
-        self.give_up_isolated(op)?;
+    pub fn correct(&self, op: OpId, correction: Fields) -> Result<Written, Error> {
+        self.abandon_isolated(op)?;
         self.book.shared.write_in_turn(move |session| {
             let letter = session.tables.dead_letter(&op)?.ok_or(NotPossible::NotRefused(op))?;
             let record = session.tables.record(&letter.key)?.unwrap_or_default();
@@ -191,14 +202,14 @@ impl<'b> DeadLetters<'b> {
             let in_flight = |op: &TailOp| pending.unit_of(op.op.place).is_some();
             let corrected = correct(&letter.key, &confirmed, &tail, in_flight, op, correction)?;
             let written = write_on(session, corrected.image.as_ref(), corrected.mutation)?;
-            decide(session, Verb::Retry, corrected.ends, Items::default())?;
+            decide(session, PersonAction::Retry, corrected.ends, Items::default())?;
             Ok(written)
         })
     }
 
     /// Makes a dead letter of an op that does not get through, so that it can be corrected. Any
     /// other op is unchanged.
-    fn give_up_isolated(&self, op: OpId) -> Result<(), Error> {
+    fn abandon_isolated(&self, op: OpId) -> Result<(), Error> {
         let is_isolated = {
             let tail = self.book.shared.tail();
             tail.place_of(&op).is_some_and(|place| isolated_unit(&tail, place).is_some())
@@ -215,7 +226,7 @@ impl<'b> DeadLetters<'b> {
                 let row = session.tables.unit(&found.unit)?;
                 let decisions =
                     row.into_iter().flat_map(|row| take_out(found, &row, &[op])).collect();
-                decide(session, Verb::Retry, decisions, Items::default())?;
+                decide(session, PersonAction::Retry, decisions, Items::default())?;
             }
             Ok(())
         })
@@ -237,7 +248,7 @@ fn stopped(session: &mut Session<'_>, ops: &[OpId]) -> Result<Stopped, Error> {
 }
 
 /// Reads the rows of records.
-fn record_rows<'k>(
+pub(super) fn record_rows<'k>(
     session: &mut Session<'_>,
     keys: impl Iterator<Item = &'k RecordKey>,
 ) -> Result<BTreeMap<RecordKey, RecordRow>, Error> {
@@ -254,4 +265,53 @@ fn hold(session: &mut Session<'_>, key: &RecordKey, place: OpPlace) -> Result<Op
     let input = PlanInput::unbounded(tail, schema, &state.parks, &actor, now, &inspector);
     let plan = plan_record(&input, key);
     Ok(plan.holds.get(&place).cloned())
+}
+
+impl Failed<'_> {
+    /// Hands ops over to another user, whose credentials send them from now on, and returns how
+    /// many ops that are: the other ops of the same user on these records, and in these
+    /// transactions, go with them. The ops keep their ids, their stamps and their fields. The log
+    /// has who decided it.
+    ///
+    /// A unit with such an op may have left already, and nobody knows whether it arrived. It is
+    /// abandoned, and its ops are sent again; they take effect once.
+    ///
+    /// ```
+    /// # use fieldbook::{Actor, Book, BookOptions, Fields};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("ann")?)?;
+    /// # book.records().create("lead/42".parse()?, Fields::parse("{}")?)?;
+    /// // Ann has left. Ben uses her device, and takes over what she had not sent.
+    /// let (ann, ben) = (Actor::parse("ann")?, Actor::parse("ben")?);
+    /// book.act_as(ben.clone());
+    /// let of_ann = book.failed().of(ann);
+    /// let ops = of_ann.page(None, 100)?.items.into_iter().map(|item| item.op.op).collect();
+    /// assert_eq!(of_ann.hand_over(ops, &ben)?, 1);
+    /// assert!(of_ann.page(None, 100)?.items.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotPossible`] if one of the ops is not pending, or this user sends it already.
+    /// Nothing is written then.
+    pub fn hand_over(&self, ops: Vec<OpId>, to: &Actor) -> Result<usize, Error> {
+        let to = to.clone();
+        self.book().shared.write_in_turn(move |session| {
+            let found = hand_over(session.tail, &session.touched(), &ops, &to)?;
+            let number = found.ops.len();
+            let mut decisions = Vec::new();
+            for unit in &found.units {
+                let row = session.tables.unit(unit)?;
+                let all = Isolated { unit: *unit, rest: Rest::SentAgain };
+                decisions.extend(row.into_iter().flat_map(|row| take_out(all, &row, &[])));
+            }
+            decisions.extend(found.decisions(&to));
+            if number > 0 {
+                decide(session, PersonAction::HandOver, decisions, Items::default())?;
+            }
+            Ok(number)
+        })
+    }
 }

@@ -1,24 +1,30 @@
 //! A person's decisions about the world outside: new credentials, an upgrade, the server of the
 //! book.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{Items, ParkScope, Receipt, Verb};
+use fieldbook_core::entry::{Decision, Items, ParkScope, PersonAction, Receipt};
+use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::belonging::{self, ServerIdentity};
+use fieldbook_core::rules::reset::reset;
 use fieldbook_core::rules::resume::{Change, resume};
-use fieldbook_core::{EntityType, ServerEpoch, ServerId, TenantId, WallTime};
-use fieldbook_projections::Tables;
+use fieldbook_core::{EntityType, RecordKey, ServerEpoch, ServerId, TenantId, WallTime};
+use fieldbook_projections::{Tables, sound};
 
 use super::decide;
+use super::ops::record_rows;
 use crate::book::Book;
 use crate::error::Error;
-use crate::writer::Session;
+use crate::exchange::text_item;
+
+/// The decisions of one entry of a reset: far below the largest entry, whatever the names are.
+const PART_DECISIONS: usize = 2_000;
 
 /// The server of a book, and a person's decisions about it: [`Book::servers`].
 ///
 /// ```
-/// use fieldbook::sync::ServerIdentity;
+/// use fieldbook::sync::{Resume, ServerIdentity};
 /// # use fieldbook::{Book, BookOptions, Error};
 ///
 /// /// The server was restored from a backup, and its operator confirms that.
@@ -33,7 +39,7 @@ use crate::writer::Session;
 /// # let folder = tempfile::tempdir()?;
 /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
 /// // After the user has signed in again, parked ops resume.
-/// book.servers().credentials_renewed()?;
+/// book.servers().resume(Resume::Authenticated)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -70,16 +76,19 @@ pub struct Park {
     pub code: String,
 }
 
-impl<'b> Servers<'b> {
-    pub(crate) const fn of(book: &'b Book) -> Self {
-        Self { book }
-    }
+/// What has changed outside the book, so that parked ops can be sent again ([`Servers::resume`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// The book's actor has new credentials: the ops that were parked for lack of them resume.
+    Authenticated,
+    /// The app or the server was upgraded: the parks of entity types and of the protocol end.
+    Upgraded,
+}
 
-    /// Returns the state of the book at its server.
-    pub fn state(&self) -> ServerState {
-        let state = self.book.shared.state();
+impl ServerState {
+    pub(crate) fn of(state: &StateRow) -> Self {
         let parks = state.parks.iter();
-        ServerState {
+        Self {
             server: state.server.map(|(server, _)| server),
             epoch: state.server.map(|(_, epoch)| epoch),
             tenant: state.tenant,
@@ -89,6 +98,17 @@ impl<'b> Servers<'b> {
                 .map(|(scope, code)| Park { scope: scope.clone(), code: code.clone() })
                 .collect(),
         }
+    }
+}
+
+impl<'b> Servers<'b> {
+    pub(crate) const fn of(book: &'b Book) -> Self {
+        Self { book }
+    }
+
+    /// Returns the state of the book at its server.
+    pub fn state(&self) -> ServerState {
+        ServerState::of(&self.book.shared.state())
     }
 
     /// Returns for each entity type when a page last moved its cursor, by the device's wall clock.
@@ -100,21 +120,24 @@ impl<'b> Servers<'b> {
         Ok(cursors.into_iter().map(|(entity, row)| (entity, row.synced_at)).collect())
     }
 
-    /// Reports new credentials for the book's actor: ops that were parked for lack of them resume.
+    /// Ends the parks of what may be sent again now: their ops resume. Without such parks nothing
+    /// is written.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails.
-    pub fn credentials_renewed(&self) -> Result<(), Error> {
+    pub fn resume(&self, after: Resume) -> Result<(), Error> {
         let actor = self.book.actor();
-        self.book.shared.write_in_turn(move |session| go_on(session, Change::Credentials(&actor)))
-    }
-
-    /// Reports an upgrade of the app or the server: parks of entity types and of the protocol end.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the disk fails.
-    pub fn upgraded(&self) -> Result<(), Error> {
-        self.book.shared.write_in_turn(|session| go_on(session, Change::Upgraded))
+        self.book.shared.write_in_turn(move |session| {
+            let change = match after {
+                Resume::Authenticated => Change::Credentials(&actor),
+                Resume::Upgraded => Change::Upgraded,
+            };
+            let decisions = resume(&session.tables.state()?, session.tail, change);
+            if decisions.is_empty() {
+                return Ok(());
+            }
+            decide(session, PersonAction::Resume, decisions, Items::default())
+        })
     }
 
     /// Returns the servers that answered instead of the known one: another server, another epoch of
@@ -134,7 +157,52 @@ impl<'b> Servers<'b> {
         self.book.shared.write_in_turn(move |session| {
             let state = session.tables.state()?;
             let decisions = belonging::accept(&state, &accepted)?;
-            decide(session, Verb::AcceptServer, decisions, Items::default())
+            decide(session, PersonAction::AcceptServer, decisions, Items::default())
+        })
+    }
+
+    /// Takes the server's state in place of this device's own changes: every op that the server
+    /// does not have, of whichever user, is discarded, and returns how many ops that are. The app
+    /// reads what the server confirmed at once, and what it has now after the next sync. Nothing of
+    /// these ops is sent any more. The log keeps each op with its fields, and the reason. Records
+    /// of entity types that never leave the device stay.
+    ///
+    /// A unit may have left already, and nobody knows whether it arrived. It is abandoned; if it
+    /// did arrive, its changes are part of the server's state. Without an unsent op nothing is
+    /// written.
+    ///
+    /// ```
+    /// # use fieldbook::{Book, BookOptions, Fields};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("ann")?)?;
+    /// book.records().create("lead/42".parse()?, Fields::parse("{}")?)?;
+    /// assert_eq!(book.servers().take_state("entered on the wrong device")?, 1);
+    /// assert!(book.records().get(&"lead/42".parse()?)?.is_none());
+    /// assert!(book.queue().unsent()?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails; nothing is decided then.
+    pub fn take_state(&self, reason: &str) -> Result<u64, Error> {
+        let reason = reason.to_owned();
+        self.book.shared.write_in_turn(move |session| {
+            let schema = session.schema;
+            let leaves = |key: &RecordKey| schema.leaves(&key.entity);
+            let keys: BTreeSet<_> = session.tail.ops().map(|(_, row)| row.key.clone()).collect();
+            sound(session.tail)?;
+            let keys: Vec<_> = keys.into_iter().filter(leaves).collect();
+            let rows = record_rows(session, keys.iter())?;
+            let decisions = reset(&session.tables.units()?, &rows);
+            let is_end = |found: &&Decision| matches!(found, Decision::Discarded { .. });
+            let ended = decisions.iter().filter(is_end).count() as u64;
+            for part in decisions.chunks(PART_DECISIONS) {
+                let (items, reason) = text_item(session, &reason);
+                decide(session, PersonAction::Discard { reason }, part.to_vec(), items)?;
+            }
+            Ok(ended)
         })
     }
 
@@ -148,14 +216,5 @@ impl<'b> Servers<'b> {
             [only] => self.accept(*only),
             _ => Err(NotPossible::SeveralServers.into()),
         }
-    }
-}
-
-fn go_on(session: &mut Session<'_>, change: Change<'_>) -> Result<(), Error> {
-    let decisions = resume(&session.tables.state()?, session.tail, change);
-    if decisions.is_empty() {
-        Ok(())
-    } else {
-        decide(session, Verb::Resume, decisions, Items::default())
     }
 }

@@ -4,15 +4,17 @@
 use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, Receipt};
 use fieldbook_core::log::entries_from;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
-use fieldbook_core::rules::answer::{Answered, Reoffer, Tally, set_aside, split, take_answer};
+use fieldbook_core::rules::answer::{
+    AnswerCounts, Answered, Reoffer, decide_answer, entries, set_aside,
+};
 use fieldbook_core::rules::clock::observe;
 use fieldbook_core::rules::failure::freed;
 use fieldbook_core::rules::news::{News, ends_rereading, keep_news};
-use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
+use fieldbook_core::rules::restamp::{KnownTimes, may_be_ahead, restamp};
 use fieldbook_core::rules::restore::{bring_back, offer, offer_missing};
 use fieldbook_core::{Epoch, Hlc, Seq};
 use fieldbook_projections::Tables;
-use fieldbook_transport::Taken;
+use fieldbook_transport::ExchangeCounts;
 
 use crate::book::Shared;
 use crate::decisions::tail_ops;
@@ -29,8 +31,9 @@ impl Shared {
         }
         let is_sent_back =
             |outcome: &Outcome| matches!(outcome, Outcome::Stale { .. } | Outcome::Ahead);
-        let sent_back = answer.outcomes.iter().filter(|told| is_sent_back(&told.outcome));
-        let (sent_back, server) = (sent_back.map(|told| told.unit).collect(), answer.server_time);
+        let sent_back = answer.outcomes.iter().filter(|answered| is_sent_back(&answered.outcome));
+        let (sent_back, server) =
+            (sent_back.map(|answered| answered.unit).collect(), answer.server_time);
         self.write_in_turn(move |session| {
             let before = match session.tables.state()?.server_time {
                 Some((server, _)) => Some(server),
@@ -39,8 +42,8 @@ impl Shared {
                     .transpose()?
                     .map(|entry| entry.header.wall),
             };
-            let (tail, told) = (session.tail, Told { server, now: session.now, before });
-            let ops = restamp(&mut session.view().0, tail, &told, &sent_back)?;
+            let (tail, times) = (session.tail, KnownTimes { server, now: session.now, before });
+            let ops = restamp(&mut session.view().0, tail, &times, &sent_back)?;
             if !ops.is_empty() {
                 tracing::warn!(
                     ops = ops.len(),
@@ -63,6 +66,7 @@ impl Shared {
                 return Ok(());
             }
             tracing::warn!("this log is a restored or cloned copy: it continues in a new epoch");
+            session.introduce()?;
             let epoch = Epoch::new(session.now.wall, session.randomness);
             session.epoch = epoch;
             session.append(
@@ -76,7 +80,7 @@ impl Shared {
 
 /// The result of an answer.
 pub(super) struct Took {
-    pub(super) taken: Taken,
+    pub(super) taken: ExchangeCounts,
     /// Whether the page leaves out changes of units that are no longer unanswered. Its cursor must
     /// not be used then.
     pub(super) passed_over: bool,
@@ -84,7 +88,7 @@ pub(super) struct Took {
 
 /// Applies an answer: first the upstream entry, then the decisions. All of it is one commit, so the
 /// size is checked before the first entry is appended.
-pub(super) fn take(
+pub(super) fn apply(
     session: &mut Session<'_>,
     asked: &ExchangeRequest,
     answer: &ExchangeAnswer,
@@ -94,23 +98,20 @@ pub(super) fn take(
     session.tables.reserve(answer.changes.len());
     let answered = {
         let (mut view, randomness) = session.view();
-        take_answer(&mut view, schema, answer, now, randomness)?
+        decide_answer(&mut view, schema, answer, now, randomness)?
     };
     let state = session.tables.state()?;
     let (aside, rows_aside) = set_aside(&state, &asked.foreign_cursors, answer, session.randomness);
     let News { mut answered, tells, passed_over } =
         keep_news(&state, answer, now, !aside.is_empty(), answered);
     let read_to_end = ends_rereading(&state, asked, answer);
-    let taken =
-        Taken { set_aside: rows_aside + answered.tally.set_aside, ..taken(&answered.tally) };
+    let taken = ExchangeCounts {
+        set_aside: rows_aside + answered.tally.set_aside,
+        ..taken(&answered.tally)
+    };
     answered.decisions.extend(freed(session.tail, &answered.decisions, now));
     let Answered { upstream, upstream_items, decisions, decision_items, reoffers, .. } = answered;
-    let mut drafts = Vec::new();
-    if tells {
-        let parts = split(upstream, upstream_items).into_iter();
-        drafts
-            .extend(parts.map(|(upstream, items)| Draft { meta: Meta::Upstream(upstream), items }));
-    }
+    let mut drafts = if tells { entries(answer, upstream, upstream_items) } else { Vec::new() };
     drafts.extend(aside);
     if !decisions.is_empty() {
         drafts.push(Draft {
@@ -119,7 +120,8 @@ pub(super) fn take(
         });
     }
     let Ok(drafts) = drafts.into_iter().map(Draft::checked).collect::<Result<Vec<_>, _>>() else {
-        let taken = Taken { misbehaved: Some("too_much_to_store"), ..Taken::default() };
+        let taken =
+            ExchangeCounts { misbehaved: Some("too_much_to_store"), ..ExchangeCounts::default() };
         return Ok(Took { taken, passed_over: true });
     };
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
@@ -162,8 +164,8 @@ fn offer_again(
     missing.into_iter().try_for_each(|offer| write_offer(session, offer))
 }
 
-fn taken(tally: &Tally) -> Taken {
-    Taken {
+fn taken(tally: &AnswerCounts) -> ExchangeCounts {
+    ExchangeCounts {
         units_acked: tally.units_acked,
         ops_acked: tally.ops_acked,
         units_stale: tally.units_stale,
@@ -174,6 +176,6 @@ fn taken(tally: &Tally) -> Taken {
         conflicts: tally.conflicts,
         changes: tally.changes,
         parked: tally.parked,
-        ..Taken::default()
+        ..ExchangeCounts::default()
     }
 }

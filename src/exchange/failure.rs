@@ -6,7 +6,7 @@ use fieldbook_core::entry::{Control, Decision, Draft};
 use fieldbook_core::protocol::{ExchangeRequest, Failure};
 use fieldbook_core::rules::failure::{Doubted, isolate, parks, refused_for_good};
 use fieldbook_projections::Tables;
-use fieldbook_transport::Taken;
+use fieldbook_transport::ExchangeCounts;
 
 use crate::book::Shared;
 use crate::error::Error;
@@ -18,16 +18,16 @@ impl Shared {
         &self,
         request: &ExchangeRequest,
         failure: &Failure,
-    ) -> Result<Taken, Error> {
+    ) -> Result<ExchangeCounts, Error> {
         if request.units.len() == 1 && refused_for_good(failure).is_some() {
             return self.isolate_units(request, failure, 1);
         }
         let known = self.state().server;
         let Some((scope, code)) = parks(failure, &request.actor, known) else {
-            return Ok(Taken::default());
+            return Ok(ExchangeCounts::default());
         };
         self.decide(vec![Decision::Parked { scope, code }])?;
-        Ok(Taken { parked: true, ..Taken::default() })
+        Ok(ExchangeCounts { parked: true, ..ExchangeCounts::default() })
     }
 
     /// Decides which units do not get through.
@@ -36,13 +36,13 @@ impl Shared {
         request: &ExchangeRequest,
         failure: &Failure,
         strikes: u32,
-    ) -> Result<Taken, Error> {
+    ) -> Result<ExchangeCounts, Error> {
         let (ids, failure) =
             (request.units.iter().map(|unit| unit.id).collect::<Vec<_>>(), failure.clone());
         self.write_in_turn(move |session| {
             let mut units = Vec::with_capacity(ids.len());
             for unit in ids {
-                // A unit that was given up in the meantime is skipped.
+                // A unit that was abandoned in the meantime is skipped.
                 let Some(row) = session.tables.unit(&unit)? else { continue };
                 let (planned, tries, suspicion) = (row.planned, row.tries, row.suspicion);
                 units.push(Doubted { unit, planned, tries, suspicion });
@@ -50,7 +50,7 @@ impl Shared {
             let decisions =
                 isolate(&failure, &units, strikes, session.now.wall, session.randomness);
             if decisions.is_empty() {
-                return Ok(Taken::default());
+                return Ok(ExchangeCounts::default());
             }
             let taken = taken(session, &decisions)?;
             session.append(Draft::control(Control::Decided(decisions)), Hlc::ZERO)?;
@@ -59,8 +59,8 @@ impl Shared {
     }
 }
 
-fn taken(session: &mut Session<'_>, decisions: &[Decision]) -> Result<Taken, Error> {
-    let mut taken = Taken::default();
+fn taken(session: &mut Session<'_>, decisions: &[Decision]) -> Result<ExchangeCounts, Error> {
+    let mut taken = ExchangeCounts::default();
     for decision in decisions {
         match decision {
             Decision::DeadLettered { unit, .. } => {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   prepare   plan (rule) ─► freeze (rule) ─► append Planned, durable ─► request
-//!   accept    answer ─► take_answer (rule) ─► append Upstream, Decided, one commit
+//!   apply     answer ─► decide_answer (rule) ─► append Upstream, Decided, one commit
 //!   fail      failure (rule) ─► append Decided, if it stops something
 //!   isolate   failure (rule) ─► append Decided: which units are suspected
 //! ```
@@ -40,10 +40,11 @@ use fieldbook_core::rules::plan::Plan;
 use fieldbook_core::tail::TailUnit;
 use fieldbook_core::{Actor, DeviceId, Epoch, Hlc, RequestId, Seq};
 use fieldbook_transport::{
-    Activity, Ask, Next, Remote, RunError, RunOptions, SyncHost, SyncReport, Taken, Unanswered, run,
+    Activity, ExchangeCounts, ExchangeParams, Left, NextStep, Remote, RunError, RunOptions,
+    SyncHost, SyncReport, Unanswered, run,
 };
 
-use self::answer::take;
+use self::answer::apply;
 pub(crate) use self::position::Others;
 use self::request::{Planned, request_with_units};
 use crate::book::{Book, Shared, read};
@@ -82,7 +83,7 @@ impl Book {
 ///
 /// ```
 /// use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
-/// use fieldbook::sync::{Ask, Next};
+/// use fieldbook::sync::{ExchangeParams, NextStep};
 /// use fieldbook::{Book, BookOptions, Error, Fields};
 ///
 /// /// Sends one request to the server and returns its answer.
@@ -92,8 +93,8 @@ impl Book {
 /// }
 ///
 /// fn exchange(book: &Book) -> Result<(), Error> {
-///     let mut ask = Ask { first: true, push: true, pull: true, batch_ops: 500, batch_bytes: 1 << 20, page_limit: 500 };
-///     while let Next::Exchange(request) = book.exchange().prepare(&ask)? {
+///     let mut ask = ExchangeParams { first: true, push: true, pull: true, batch_ops: 500, batch_bytes: 1 << 20, page_limit: 500 };
+///     while let NextStep::Exchange(request) = book.exchange().prepare(&ask)? {
 ///         // The units are durable now. Without an answer, the next request has the same bytes.
 ///         let Some(answer) = carry(&request) else { break };
 ///         let taken = book.exchange().apply_answer(&request, answer)?;
@@ -106,7 +107,7 @@ impl Book {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("user-7")?)?;
-/// book.create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
+/// book.records().create("lead/42".parse()?, Fields::parse(r#"{"name":"Ann"}"#)?)?;
 /// exchange(&book)?;
 /// # Ok(())
 /// # }
@@ -122,12 +123,12 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// [`Error`] if the book fails.
-    pub fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
+    pub fn prepare(&self, ask: &ExchangeParams) -> Result<NextStep, Error> {
         SyncHost::prepare(&*self.book.shared, ask)
     }
 
     /// Applies an answer. An answer that cannot be true is not applied: the exchange has failed,
-    /// and [`Taken::misbehaved`] has the code.
+    /// and [`ExchangeCounts::misbehaved`] has the code.
     ///
     /// # Errors
     /// [`Error`] if the book fails.
@@ -135,8 +136,8 @@ impl Exchange<'_> {
         &self,
         request: &ExchangeRequest,
         answer: ExchangeAnswer,
-    ) -> Result<Taken, Error> {
-        let taken = self.book.shared.accept(request, answer);
+    ) -> Result<ExchangeCounts, Error> {
+        let taken = self.book.shared.apply_answer(request, answer);
         self.book.shared.refresh_status();
         taken
     }
@@ -145,7 +146,11 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// [`Error`] if the book fails.
-    pub fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+    pub fn fail(
+        &self,
+        request: &ExchangeRequest,
+        failure: &Failure,
+    ) -> Result<ExchangeCounts, Error> {
         SyncHost::fail(&*self.book.shared, request, failure)
     }
 
@@ -160,7 +165,7 @@ impl Exchange<'_> {
         request: &ExchangeRequest,
         failure: &Failure,
         strikes: u32,
-    ) -> Result<Taken, Error> {
+    ) -> Result<ExchangeCounts, Error> {
         SyncHost::isolate(&*self.book.shared, request, failure, strikes)
     }
 }
@@ -177,17 +182,21 @@ impl Drop for EndsRun<'_> {
 impl SyncHost for Shared {
     type Error = Error;
 
-    fn prepare(&self, ask: &Ask) -> Result<Next, Error> {
+    fn prepare(&self, ask: &ExchangeParams) -> Result<NextStep, Error> {
         let next = self.next(ask)?;
-        if let Next::Exchange(request) = &next {
+        if let NextStep::Exchange(request) = &next {
             self.sends(request);
         }
         Ok(next)
     }
 
-    fn accept(&self, request: &ExchangeRequest, answer: ExchangeAnswer) -> Result<Taken, Error> {
+    fn apply_answer(
+        &self,
+        request: &ExchangeRequest,
+        answer: ExchangeAnswer,
+    ) -> Result<ExchangeCounts, Error> {
         self.has_sent(request);
-        self.take_answer(request, answer)
+        self.check_and_apply(request, answer)
     }
 
     fn follow_up(
@@ -218,8 +227,9 @@ impl SyncHost for Shared {
         })
     }
 
-    fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Error> {
+    fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<ExchangeCounts, Error> {
         self.has_sent(request);
+        self.silences().failed(self.clock.now().wall, failure.code());
         self.fail_exchange(request, failure)
     }
 
@@ -228,7 +238,7 @@ impl SyncHost for Shared {
         request: &ExchangeRequest,
         failure: &Failure,
         strikes: u32,
-    ) -> Result<Taken, Error> {
+    ) -> Result<ExchangeCounts, Error> {
         self.has_sent(request);
         self.isolate_units(request, failure, strikes)
     }
@@ -249,6 +259,11 @@ impl SyncHost for Shared {
         known.max().unwrap_or_default()
     }
 
+    fn left(&self) -> Left {
+        let (pending, needs_someone) = self.unfinished();
+        Left::of_book(pending, needs_someone)
+    }
+
     fn report(&self, activity: &Activity) {
         self.show(activity);
     }
@@ -256,15 +271,15 @@ impl SyncHost for Shared {
 
 impl Shared {
     /// Plans the next units and builds the request.
-    fn next(&self, ask: &Ask) -> Result<Next, Error> {
+    fn next(&self, ask: &ExchangeParams) -> Result<NextStep, Error> {
         let _span = tracing::debug_span!("plan").entered();
         self.check_alive()?;
         if ask.first && waits_for_owner(&self.state()) {
-            return Ok(Next::Exchange(self.probe()?));
+            return Ok(NextStep::Exchange(self.probe()?));
         }
         let page_limit = if ask.pull || ask.push { ask.page_limit } else { 0 };
         loop {
-            let plan = if ask.push { self.plan_next(ask) } else { Plan::default() };
+            let plan = if ask.push { self.plan_next(ask)? } else { Plan::default() };
             self.review_plan(&plan);
             self.note_held(&plan);
             if plan.unfinished && plan.groups.is_empty() && plan.again.is_empty() {
@@ -274,9 +289,9 @@ impl Shared {
             if plan.groups.is_empty() && plan.again.is_empty() {
                 return if ask.pull && !self.is_parked(ask.first) {
                     let request = self.empty_request(cursors, page_limit)?;
-                    Ok(Next::Exchange(ExchangeRequest { others: Some(others), ..request }))
+                    Ok(NextStep::Exchange(ExchangeRequest { others: Some(others), ..request }))
                 } else {
-                    Ok(Next::Idle { next_wake: plan.wake })
+                    Ok(NextStep::Idle { next_wake: plan.wake })
                 };
             }
             let Planned { request, too_large } = self.write_in_turn(move |session| {
@@ -285,7 +300,7 @@ impl Shared {
             self.note_too_large(too_large);
             if !request.units.is_empty() {
                 let (device_key, others) = (self.device_key, Some(others));
-                return Ok(Next::Exchange(ExchangeRequest { device_key, others, ..request }));
+                return Ok(NextStep::Exchange(ExchangeRequest { device_key, others, ..request }));
             }
             // All planned ops have ended, so there is nothing to send. Ops that waited for them may
             // be ready now: plan again.
@@ -293,35 +308,36 @@ impl Shared {
     }
 
     /// Applies an answer.
-    fn take_answer(
+    fn check_and_apply(
         &self,
         request: &ExchangeRequest,
         mut answer: ExchangeAnswer,
-    ) -> Result<Taken, Error> {
+    ) -> Result<ExchangeCounts, Error> {
         let _span = tracing::debug_span!("exchange", request = %request.request, units = request.units.len())
             .entered();
         self.check_alive()?;
         if answer.request != request.request {
-            return Ok(Taken::default());
+            return Ok(ExchangeCounts::default());
         }
         let state = self.state().clone();
         let stranger = stranger(&state, &answer);
         if !stranger.is_empty() {
             self.decide(stranger)?;
-            return Ok(Taken { parked: true, ..Taken::default() });
+            return Ok(ExchangeCounts { parked: true, ..ExchangeCounts::default() });
         }
         if let Err(code) = credible(request, &answer, &known_of_server(&state)) {
             tracing::warn!(code, "the server's answer cannot be true: it is not applied");
-            return Ok(Taken { misbehaved: Some(code), ..Taken::default() });
+            return Ok(ExchangeCounts { misbehaved: Some(code), ..ExchangeCounts::default() });
         }
         drop_unasked(request, &mut answer);
+        self.silences().answered();
         self.hear_server(answer.server_time, self.clock.now());
         self.lower_stamps(&answer)?;
         let resumed = self.resume_with_owner(&state)?;
         let more = answer.more || resumed;
         let taken = if let Some(anchored) = answer.forked {
             self.start_epoch(anchored)?;
-            Taken { units_stale: 1, ..Taken::default() }
+            ExchangeCounts { units_stale: 1, ..ExchangeCounts::default() }
         } else {
             self.forget_others_while_rereading();
             let began_here = self.began_here(request)?;
@@ -330,20 +346,20 @@ impl Shared {
             let (taken, passed_over) = if news {
                 drop_late_cursors(request, began_here, || self.cursors(), &mut answer)?;
                 let asked = request.clone();
-                let took = self.write_in_turn(move |session| take(session, &asked, &answer))?;
+                let took = self.write_in_turn(move |session| apply(session, &asked, &answer))?;
                 (took.taken, took.passed_over)
             } else {
-                (Taken::default(), false)
+                (ExchangeCounts::default(), false)
             };
             if began_here && !passed_over {
                 self.read_on(server, others);
             }
-            Taken { more, ..taken }
+            ExchangeCounts { more, ..taken }
         };
         if !taken.parked {
             self.unpark(&request.actor)?;
         }
-        Ok(Taken { resumed, ..taken })
+        Ok(ExchangeCounts { resumed, ..taken })
     }
 
     /// Returns whether the server is not asked for pages. A park for credentials or the protocol is

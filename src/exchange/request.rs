@@ -201,7 +201,7 @@ fn stands_as_planned(tail: &Tail, group: &Group) -> bool {
     let goes = |place: &OpPlace| {
         let unit = tail.unit_of(*place);
         let is_parked = tail.op(*place).is_none_or(|row| tail.park_of(&row.op).is_some());
-        !is_parked && (unit.is_none() || unit == group.replaces)
+        !is_parked && (unit.is_none() || unit == group.absorbs)
     };
     group.records.iter().all(|(key, places)| {
         let waiting = tail.ops_of(key).filter(|place| !tail.is_dead(*place)).take(places.len());

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
-use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook::sync::protocol::{
+    ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome,
+};
 use fieldbook::sync::{FnRemote, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, Fields, RecordKey, Remote, RunOptions, SyncReport};
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
@@ -87,6 +89,36 @@ impl Server {
         FnRemote::new(move |request: &ExchangeRequest| Ok(server.try_answer(request)?))
     }
 
+    /// Returns a remote whose server refuses every unit for good.
+    pub(crate) fn refusing(
+        &self,
+        code: &'static str,
+        message: &'static str,
+    ) -> impl Remote + use<> {
+        self.refusing_where(|_| true, code, message)
+    }
+
+    /// Returns a remote whose server refuses these units for good.
+    pub(crate) fn refusing_where<F: Fn(&Unit) -> bool + Send + Sync>(
+        &self,
+        is_bad: F,
+        code: &'static str,
+        message: &'static str,
+    ) -> impl Remote + use<F> {
+        let server = self.clone();
+        FnRemote::new(move |request: &ExchangeRequest| {
+            let mut rest = request.clone();
+            let (bad, good): (Vec<_>, Vec<_>) = rest.units.into_iter().partition(&is_bad);
+            rest.units = good;
+            let mut answer = server.try_answer(&rest)?;
+            let outcome =
+                || Outcome::Rejected { code: code.to_owned(), message: message.to_owned() };
+            let refused = bad.iter().map(|unit| UnitOutcome { unit: unit.id, outcome: outcome() });
+            answer.outcomes.extend(refused);
+            Ok(answer)
+        })
+    }
+
     /// Returns a record of the server.
     pub(crate) fn record(&self, key: &str) -> Option<Value> {
         let key: RecordKey = key.parse().unwrap();
@@ -115,8 +147,12 @@ pub(crate) fn sync(book: &Book, server: &Server) -> SyncReport {
 }
 
 pub(crate) fn sync_with(book: &Book, remote: &dyn Remote) -> SyncReport {
+    sync_by(book, remote, &RunOptions::default())
+}
+
+pub(crate) fn sync_by(book: &Book, remote: &dyn Remote, options: &RunOptions) -> SyncReport {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(book.sync(remote, &RunOptions::default())).unwrap()
+    runtime.block_on(book.sync(remote, options)).unwrap()
 }
 
 pub(crate) fn key(text: &str) -> RecordKey {
@@ -129,7 +165,7 @@ pub(crate) fn fields(value: Value) -> Fields {
 
 /// Returns the record that the app reads.
 pub(crate) fn view(book: &Book, record: &str) -> Option<Value> {
-    let record = book.get_record(&key(record)).unwrap()?;
+    let record = book.records().get(&key(record)).unwrap()?;
     Some(serde_json::from_str(record.json.as_str()).unwrap())
 }
 

@@ -27,14 +27,15 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldbook_core::protocol::{Failure, UNMARKED};
 use fieldbook_core::rules::backoff;
 use fieldbook_core::{Clock, Now, Randomness, limits};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::remote::Remote;
-use crate::run::{Activity, BatchSizer, RunOptions, Stopped, SyncHost, SyncReport, run_until};
+use crate::run::{
+    Activity, BatchSizer, RunOptions, Stopped, SyncHost, SyncReport, WaitAfter, run_until,
+};
 
 /// The configuration of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,28 +263,18 @@ impl<D: SyncHost> Task<D> {
         };
         let Some(failure) = failure else {
             *failures = 0;
-            let due = report.next_wake.map_or(Duration::MAX, |next| next.since(now.wall));
+            let due = report.next_run.filter(|_| report.stopped == Stopped::Idle);
+            let due = due.map_or(Duration::MAX, |next| next.since(now.wall));
             let length =
                 due.min(self.worker.options.look_every).clamp(LEAST_WAIT, limits::BACKOFF_MOST);
             self.worker.host.report(&Activity::Waiting { until: now.wall.plus(length) });
             return Wait { length, wakes: true };
         };
         *failures = failures.saturating_add(1);
-        let length = match failure {
-            // Something other than our server asks for a login, such as the login page of a
-            // network: the user of the device may be signing in now.
-            Some(Failure::Unauthorized { code }) if code.starts_with(UNMARKED) => {
-                self.backoff(*failures, None).min(OFFLINE_MOST)
-            }
-            // Time alone does not help here, but the worker must try again at some finite time.
-            Some(
-                Failure::Unauthorized { .. }
-                | Failure::UpgradeRequired { .. }
-                | Failure::Refused { .. },
-            ) => limits::BACKOFF_MOST,
-            Some(Failure::Transient { retry_after, .. }) => self.backoff(*failures, *retry_after),
-            Some(Failure::Unreachable { .. }) => self.backoff(*failures, None).min(OFFLINE_MOST),
-            _ => self.backoff(*failures, None),
+        let length = match failure.map(WaitAfter::of) {
+            Some(WaitAfter::Longest) => limits::BACKOFF_MOST,
+            Some(WaitAfter::Random { asked, most }) => self.backoff(*failures, asked).min(most),
+            None => self.backoff(*failures, None),
         };
         let until = now.wall.plus(length);
         self.worker.host.report(&Activity::BackingOff { until, failures: *failures });
@@ -323,7 +314,5 @@ fn passed(began: Now, now: Now) -> Duration {
 /// The shortest wait for something that is due: a book that always returns "now" must not make the
 /// worker spin.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait while no server is reached: a try costs little, and the network may be back.
-const OFFLINE_MOST: Duration = Duration::from_secs(5 * 60);
 /// The longest sleep without reading the clocks.
 const LOOK_AT_CLOCKS: Duration = Duration::from_secs(60);

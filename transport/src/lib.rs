@@ -11,7 +11,7 @@
 //! 1. Nothing that matters lives only in a future. If a future is dropped at an await, the book
 //!    keeps what it has committed, and the next run continues from there.
 //! 2. [`SyncHost::prepare`] makes each request durable before it leaves. One call of
-//!    [`SyncHost::accept`] applies an answer in one commit, after the whole answer was read.
+//!    [`SyncHost::apply_answer`] applies an answer in one commit, after the whole answer was read.
 //! 3. Every loop, wait, body and retry in this crate has a bound.
 //! 4. No error, `Debug` text or log line holds a token, a payload or a full URL.
 //!
@@ -35,6 +35,6 @@ pub use http::{
 pub use memory::FnRemote;
 pub use remote::{BoxFuture, Received, Remote, RemoteError};
 pub use run::{
-    Activity, Ask, BatchSizer, Budget, Limit, MOST_EXCHANGES, Next, RunError, RunOptions, Stopped,
-    SyncHost, SyncReport, Taken, Unanswered, run,
+    Activity, BatchSizer, Budget, ExchangeCounts, ExchangeParams, Left, Limit, MOST_EXCHANGES,
+    NextStep, RunError, RunOptions, Stopped, SyncHost, SyncReport, Unanswered, run,
 };

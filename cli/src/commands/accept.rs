@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fieldbook::Book;
 use fieldbook::sync::ServerIdentity;
 
-use super::Viewer;
+use super::{AppRules, Viewer};
 use crate::error::Failure;
 use crate::files::shown;
 use crate::output::Output;
@@ -27,11 +27,13 @@ pub(crate) struct Args {
     server: Option<ServerIdentity>,
     #[command(flatten)]
     viewer: Viewer,
+    #[command(flatten)]
+    rules: AppRules,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let book = args.viewer.open(&args.book)?;
+    let book = args.viewer.open(&args.book, &args.rules)?;
     let accepted = accept(&book, args.server)?;
     writeln!(output, "{} now belongs to {accepted}; sync it", shown(&args.book))?;
     Ok(())

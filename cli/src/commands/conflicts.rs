@@ -1,7 +1,7 @@
 //! `conflicts`: the conflicts of a book, their results, and what a person decides about them.
 
 use fieldbook::Error;
-use fieldbook::conflict::{ConflictedField, NotPossible};
+use fieldbook::conflict::ConflictedField;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{json, name, some, time, words};
+use crate::view::Then;
 
 /// The arguments of `conflicts`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +41,7 @@ enum Verb {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fieldbook conflicts list ann.book\n  fieldbook conflicts list ann.book --open --json"
+    after_help = "Examples:\n  fieldbook conflicts list ann.book\n  fieldbook conflicts list ann.book --open --json\n  fieldbook conflicts list ann.book --at -1d"
 )]
 struct ListArgs {
     /// The book's file
@@ -51,6 +52,8 @@ struct ListArgs {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    then: Then,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +69,8 @@ struct ShowArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    then: Then,
 }
 
 #[derive(Debug, clap::Args)]
@@ -119,9 +124,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let conflicts = book.conflicts();
-    let conflicts =
-        if args.open { conflicts.list_open(None, usize::MAX)?.items } else { conflicts.all()? };
+    let conflicts = args.then.of(&book, args.json, output)?.conflicts(args.open)?;
     if args.json {
         return conflicts.iter().try_for_each(|conflict| output.json(&json::conflict(conflict)));
     }
@@ -144,13 +147,11 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
 fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
     let id = args.id;
-    let conflict = match book.conflicts().get(id) {
-        Err(Error::NotPossible(NotPossible::NoSuchConflict(_))) => {
-            return Err(Failure::new(format!("there is no conflict {id}"))
-                .hint("this lists the conflicts:")
-                .advise(Advice::default().run(["conflicts", "list", BOOK])));
-        }
-        found => found?,
+    let view = args.then.of(&book, args.json, output)?;
+    let Some(conflict) = view.conflict(id)? else {
+        return Err(Failure::new(format!("there is no conflict {id}"))
+            .hint("this lists the conflicts:")
+            .advise(Advice::default().run(["conflicts", "list", BOOK])));
     };
     if args.json {
         return output.json(&json::conflict(&conflict));
@@ -158,7 +159,7 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     about_all(&conflict, output)?;
     field_by_field(&conflict, args.full, output)?;
     let advice = choices(id, &conflict);
-    if !advice.is_empty() {
+    if !advice.is_empty() && !view.is_past() {
         writeln!(output)?;
         advice.lines(Some(&args.book)).iter().try_for_each(|line| writeln!(output, "{line}"))?;
     }
@@ -179,8 +180,9 @@ fn about_all(conflict: &Conflict, output: &mut Output) -> Result<(), Failure> {
     );
     row!(listing, "local", local);
     let did = if conflict.extent == Extent::Deleted { "delete" } else { "update" };
+    let by = conflict.remote_by.as_ref().map_or_else(String::new, |by| format!(" by {}", name(by)));
     let remote = format!(
-        "{did} ({}), made at {}",
+        "{did} ({}), made{by} at {}",
         conflict.version,
         time::local(conflict.remote_edited_at.wall())
     );
@@ -235,8 +237,8 @@ fn choices(id: ConflictId, conflict: &Conflict) -> Advice {
 
 fn keep(args: &KeepArgs, output: &mut Output) -> Result<(), Failure> {
     let choice = match args.choice.as_str() {
-        "local" | "mine" => Choice::Local,
-        "remote" | "theirs" => Choice::Remote,
+        "local" => Choice::Local,
+        "remote" => Choice::Remote,
         fields => Choice::Merged(read_fields(fields, &format_args!("conflict {}", args.id))?),
     };
     let book = open_for(&args.book, args.id, &args.writer)?;

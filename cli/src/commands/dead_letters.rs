@@ -18,6 +18,7 @@ use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{Visible, count, count_of, json, name, some, time};
+use crate::view::Then;
 
 /// The arguments of `dead-letters`.
 #[derive(Debug, clap::Args)]
@@ -37,14 +38,14 @@ enum Verb {
     /// Discard some: records lose their changes
     Discard(DiscardArgs),
     /// Correct one and send it again
-    Edit(EditArgs),
+    Correct(CorrectArgs),
     /// Write all of them to a file, one JSON object a line
     Export(ExportArgs),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fieldbook dead-letters list ann.book\n  fieldbook dead-letters list ann.book --json"
+    after_help = "Examples:\n  fieldbook dead-letters list ann.book\n  fieldbook dead-letters list ann.book --json\n  fieldbook dead-letters list ann.book --at 40"
 )]
 struct ListArgs {
     /// The book's file
@@ -52,6 +53,8 @@ struct ListArgs {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    then: Then,
 }
 
 #[derive(Debug, clap::Args)]
@@ -67,6 +70,8 @@ struct ShowArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    then: Then,
 }
 
 #[derive(Debug, clap::Args)]
@@ -95,8 +100,10 @@ struct DiscardArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fieldbook dead-letters edit ann.book 41 '{\"name\":\"Ann\"}'")]
-struct EditArgs {
+#[command(
+    after_help = "Examples:\n  fieldbook dead-letters correct ann.book 41 '{\"name\":\"Ann\"}'"
+)]
+struct CorrectArgs {
     /// The book's file
     book: PathBuf,
     /// The op, by its place (41 or 41+3) or its id
@@ -141,7 +148,7 @@ impl Args {
             Verb::Show(args) => &args.book,
             Verb::Retry(args) => &args.which.book,
             Verb::Discard(args) => &args.which.book,
-            Verb::Edit(args) => &args.book,
+            Verb::Correct(args) => &args.book,
             Verb::Export(args) => &args.book,
         }
     }
@@ -154,15 +161,16 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         Verb::Show(args) => show(args, output),
         Verb::Retry(args) => retry(args, output),
         Verb::Discard(args) => discard(args, output),
-        Verb::Edit(args) => edit(args, output),
+        Verb::Correct(args) => correct(args, output),
         Verb::Export(args) => export(args, output),
     }
 }
 
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let letters = book.dead_letters().all()?;
-    let queued = book.queue().list()?;
+    let view = args.then.of(&book, args.json, output)?;
+    let letters = view.dead_letters()?;
+    let queued = view.queue()?;
     if args.json {
         return letters
             .iter()
@@ -185,9 +193,10 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), Failure> {
 
 fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let letters = book.dead_letters().all()?;
+    let view = args.then.of(&book, args.json, output)?;
+    let letters = view.dead_letters()?;
     let letter = find(&letters, args.op)?;
-    let queued = book.queue().list()?;
+    let queued = view.queue()?;
     if args.json {
         return output.json(&as_json(&book, letter, &queued)?);
     }
@@ -227,6 +236,10 @@ fn show(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
         writeln!(output)?;
     }
     fields.write(output)?;
+    if view.is_past() {
+        // What was possible then may not be possible now.
+        return Ok(());
+    }
     writeln!(output)?;
     let advice = choices(letter, &book.queue().op(letter.place)?.fields.to_json());
     advice.lines(Some(&args.book)).iter().try_for_each(|line| writeln!(output, "{line}"))?;
@@ -246,7 +259,7 @@ fn choices(letter: &DeadLetter, fields: &FieldsJson) -> Advice {
     }
     all.words("or, with its fields corrected:").choose([
         "dead-letters",
-        "edit",
+        "correct",
         BOOK,
         &op,
         fields.as_str(),
@@ -280,13 +293,13 @@ fn discard(args: &DiscardArgs, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn edit(args: &EditArgs, output: &mut Output) -> Result<(), Failure> {
+fn correct(args: &CorrectArgs, output: &mut Output) -> Result<(), Failure> {
     let correction = read_fields(&args.fields, &format_args!("dead letter {}", args.op))?;
     let book = args.writer.open(&args.book)?;
     let letters = book.dead_letters().all()?;
     let (op, place) = decided_on(&book, &letters, args.op, UserAction::Correct)?;
     args.writer.act_for(&book, place)?;
-    let written = book.dead_letters().edit_and_retry(op, correction)?;
+    let written = book.dead_letters().correct(op, correction)?;
     book.close()?;
     match written {
         Written::Op { place, .. } => {

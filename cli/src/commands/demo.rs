@@ -1,20 +1,24 @@
 //! `fieldbook demo`: the shipped history, played in a temporary folder. The crate `fieldbook-play`
 //! does the work.
 //!
-//! It prints an introduction, plays, shows the result, and follows one record that two people
-//! changed at the same time.
+//! It prints an introduction, plays, shows the result, follows one record that two people changed
+//! at the same time, and writes the page of the device that found out.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fieldbook::audit::Seq;
 use fieldbook::audit::entry::Winner;
 use fieldbook::record::FieldsJson;
 use fieldbook_play::{Demo, Meeting};
 
 use super::play::{Bar, verdict, write_report};
+use super::view;
 use crate::error::Failure;
+use crate::files::{is_new, shown};
 use crate::output::Output;
+use crate::page::{Wanted, page};
 use crate::show::advice::quoted_path;
 use crate::show::history::Follower;
 use crate::show::table::{Listing, cut, row};
@@ -27,6 +31,9 @@ pub(crate) struct Args {
     /// Verify every book's log and fold its tables anew at the end
     #[arg(long)]
     check: bool,
+    /// Write the page of a device here [default: a new file in the folder for temporary files]
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
 /// The longest value shown, in columns.
@@ -34,6 +41,9 @@ const SHOWN: usize = 90;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    if let Some(path) = &args.page {
+        is_new(path)?;
+    }
     writeln!(output, "{}", Demo::INTRODUCTION)?;
     output.finish()?;
     let folder = Temporary::new("fieldbook-demo-")?;
@@ -44,6 +54,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     writeln!(output, "\n{}", demo.ending())?;
     if let Some(meeting) = demo.meeting()? {
         write_meeting(&meeting, output)?;
+        write_page(&meeting, args.page.as_deref(), output)?;
     }
     // The folder is removed before the program says so.
     drop(folder);
@@ -83,6 +94,48 @@ fn write_meeting(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> 
         }
     }
     listing.write(output)
+}
+
+/// Writes the page of the device that found the conflict, and says where it is.
+fn write_page(meeting: &Meeting, path: Option<&Path>, output: &mut Output) -> Result<(), Failure> {
+    let audit = meeting.book.audit();
+    let until = audit.head().map_err(unreadable)?.map_or(Seq::ZERO, |head| head.seq);
+    let made = page(
+        &meeting.book,
+        &Wanted {
+            name: format!("{}.book", meeting.author),
+            path: None,
+            since: Seq::ZERO,
+            until,
+            offset: audit.offset_at(until).map_err(unreadable)?,
+            full: false,
+        },
+        |_| {},
+    )?;
+    let path = match path {
+        Some(path) => {
+            view::write(path, false, &made)?;
+            path.to_owned()
+        }
+        None => {
+            let failed = |error| Failure::new("cannot write the page of the demo").because(error);
+            let mut file = tempfile::Builder::new()
+                .prefix("fieldbook-page-")
+                .suffix(".html")
+                .tempfile()
+                .map_err(failed)?;
+            file.write_all(made.html.as_bytes()).map_err(failed)?;
+            file.keep().map_err(|refused| failed(refused.error))?.1
+        }
+    };
+    writeln!(
+        output,
+        "\nThe whole history of that device, to look at in a browser, is in\n  {}\n\
+         The conflict is at entry {}: n and p go from one conflict or failure to the next.",
+        shown(&path),
+        meeting.conflict.id.seq
+    )?;
+    Ok(())
 }
 
 fn write_conflict(meeting: &Meeting, output: &mut Output) -> Result<(), Failure> {

@@ -1,26 +1,26 @@
-//! `log` and `history`: the entries of a book.
+//! `log`: the entries of a book.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use fieldbook::Book;
 use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{Entry, EntryKind};
-use fieldbook::{Book, RecordKey};
 
 use super::{head_of, look};
 use crate::error::Failure;
 use crate::files::{may_be_written, shown};
 use crate::output::{Output, write_whole};
-use crate::show::advice::{Advice, BOOK};
-use crate::show::history::Follower;
 use crate::show::table::{Listing, Text, Tone, row};
-use crate::show::{count, entry, json, name, progress, time};
+use crate::show::{count, entry, json, progress, time};
+use crate::view::Then;
 
 /// The arguments of `log`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook log ann.book                        the last entries
   fieldbook log ann.book --from 1 --limit 0     all of them
+  fieldbook log ann.book --at 14:05             the last ones before that time
   fieldbook log ann.book --json | jq -c 'select(.kind == \"upstream\")'
   fieldbook log ann.book --export ann.log       for another program to verify")]
 pub(crate) struct LogArgs {
@@ -38,30 +38,14 @@ pub(crate) struct LogArgs {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    then: Then,
     /// Verify the log and write it to a file that other programs can verify (docs/log-format.md)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "json"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "json", "at"])]
     export: Option<PathBuf>,
     /// Overwrite the file of --export
     #[arg(long, requires = "export")]
     force: bool,
-}
-
-/// The arguments of `history`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  fieldbook history ann.book lead/42
-  fieldbook history ann.book lead/42 --json      the entries, one JSON object a line, as `log --json`")]
-pub(crate) struct HistoryArgs {
-    /// The book's file
-    pub(crate) book: PathBuf,
-    /// The record, as ENTITY/ID
-    key: RecordKey,
-    /// Show long values whole
-    #[arg(long)]
-    full: bool,
-    /// Print one JSON object a line
-    #[arg(long)]
-    json: bool,
 }
 
 /// Shows or exports the log.
@@ -70,7 +54,7 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
     if let Some(file) = &args.export {
         return export(&book, file, args.force, output);
     }
-    let head = head_of(&book)?;
+    let head = args.then.of(&book, args.json, output)?.entries()?;
     let limit = if args.limit == 0 { u64::MAX } else { args.limit };
     let from = args.from.unwrap_or_else(|| head.saturating_sub(limit).saturating_add(1)).max(1);
     let to = from.saturating_add(limit - 1).min(head);
@@ -97,31 +81,6 @@ pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Shows the history of a record.
-pub(crate) fn history(args: &HistoryArgs, output: &mut Output) -> Result<(), Failure> {
-    let book = look(&args.book)?;
-    let entries = book.audit().timeline(&args.key)?;
-    if entries.is_empty() {
-        return Err(Failure::new(format!("this book has nothing about {}", name(&args.key)))
-            .hint("this lists the records of its type:")
-            .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()])));
-    }
-    let mut follower = Follower::new(&args.key);
-    let mut listing = Listing::new(&[">entry", "time", "actor", "what", "detail"]).full(args.full);
-    for entry in &entries {
-        if args.json {
-            output.json(&json::entry(entry))?;
-            continue;
-        }
-        for event in follower.events(entry) {
-            let header = &entry.header;
-            let actor = Text::name(&header.actor);
-            row!(listing, header.seq, time::local(header.wall), actor, event.what, event.detail);
-        }
-    }
-    listing.write(output)
 }
 
 fn table(entries: &[Entry], full: bool, output: &mut Output) -> Result<(), Failure> {

@@ -2,23 +2,27 @@
 //! the commands that help.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use fieldbook::audit::{ExplainedOp, Seen};
+use fieldbook::audit::{ExplainedOp, Explanation, Seen};
 use fieldbook::conflict::ConflictId;
 use fieldbook::sync::{Held, OpState, ParkReason, UserAction};
 use fieldbook::{Actor, RecordKey};
 
-use super::{Viewer, as_actor};
+use super::{Viewer, as_actor, lacking, said_of};
 use crate::error::Failure;
+use crate::files::begins_like_an_exported_log;
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK, SERVER};
 use crate::show::table::wrap;
 use crate::show::{name, plain, time};
+use crate::view::Then;
 
 /// The arguments of `explain`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fieldbook explain ann.book lead/42")]
+#[command(after_help = "Examples:
+  fieldbook explain ann.book lead/42
+  fieldbook explain ann.book lead/42 --at 14:05 --zone local")]
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
@@ -28,20 +32,33 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    then: Then,
+    #[command(flatten)]
     viewer: Viewer,
+}
+
+/// An explanation, with what it leaves out.
+#[derive(serde::Serialize)]
+struct Explained<'e> {
+    #[serde(flatten)]
+    explanation: &'e Explanation,
+    /// The rules of the app that this program cannot run.
+    rules_not_run: &'e [String],
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
-    let explanation = book.explain(&args.key)?;
-    if explanation.seen == Seen::Nothing && explanation.ops.is_empty() && !explanation.kept_aside {
+    let view = args.then.of(&book, args.json, output)?;
+    let explanation = view.explain(&args.key)?;
+    if explanation.seen == Seen::Nothing && explanation.ops.is_empty() && !explanation.undeclared {
         return Err(Failure::new(format!("this book has nothing about {}", name(&args.key)))
             .hint("this lists the records of its type:")
             .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()])));
     }
+    let lacking = lacking(&book, Some(&args.key.entity));
     if args.json {
-        return output.json(&explanation);
+        return output.json(&Explained { explanation: &explanation, rules_not_run: &lacking });
     }
     for sentence in &explanation.sentences {
         let sentence = plain(&time::localised(sentence));
@@ -52,13 +69,38 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
             None => writeln!(output, "{sentence}")?,
         }
     }
-    let each = explanation.ops.iter().filter_map(advise);
-    let advice = each.fold(Advice::default(), Advice::and);
-    if advice.is_empty() {
+    if !lacking.is_empty() {
+        writeln!(output, "{}", plain(&format!("Note: {}.", said_of(&lacking))))?;
+    }
+    // What helped then may not be possible now.
+    if view.is_past() {
         return Ok(());
     }
-    writeln!(output, "\nWhat to do:")?;
-    let lines = advice.lines(Some(&args.book));
+    what_to_do(&explanation, &args.book, output)
+}
+
+/// Writes the commands that help with a record, if there are any.
+pub(crate) fn what_to_do(
+    explanation: &Explanation,
+    book: &Path,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let each = explanation.ops.iter().filter_map(advise);
+    write_advice("What to do:", &each.fold(Advice::default(), Advice::and), book, output)
+}
+
+/// Writes advice about a book below a heading, if there is any. An exported log cannot be changed.
+pub(crate) fn write_advice(
+    heading: &str,
+    advice: &Advice,
+    book: &Path,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if advice.is_empty() || begins_like_an_exported_log(book) {
+        return Ok(());
+    }
+    writeln!(output, "\n{heading}")?;
+    let lines = advice.lines(Some(book));
     if std::env::var_os("FIELDBOOK_SERVER").is_none()
         && lines.iter().any(|line| line.contains(SERVER))
     {
@@ -69,7 +111,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// Returns the commands that help with an op, if there are any.
-fn advise(op: &ExplainedOp) -> Option<Advice> {
+pub(crate) fn advise(op: &ExplainedOp) -> Option<Advice> {
     let place = op.place.to_string();
     Some(match &op.state {
         OpState::Pending { .. } | OpState::WaitingForNetwork { .. } | OpState::InFlight { .. } => {
@@ -109,10 +151,10 @@ fn held_back(held: &Held, place: &str) -> Option<Advice> {
         Held::NotLetThrough { times: 1.., .. } => decide(place),
         Held::OtherActor { actor } => Advice::default().run(sync(Some(actor), &[])),
         Held::WaitsFor { record } => Advice::default().run(["explain", BOOK, &record.to_string()]),
-        Held::Gone { record } => {
-            Advice::default().run(["explain", BOOK, &record.to_string()]).and(give_up(place))
+        Held::TargetDeleted { record } => {
+            Advice::default().run(["explain", BOOK, &record.to_string()]).and(discard(place))
         }
-        Held::Refused { .. } | Held::TooLarge { .. } => give_up(place),
+        Held::Refused { .. } | Held::TooLarge { .. } => discard(place),
         Held::DeadCreate => Advice::default().run(["dead-letters", "list", BOOK]),
         Held::BehindParked { conflict: Some(conflict), .. } => choose(*conflict),
         Held::BehindParked { op, conflict: None, .. } => decide(&op.to_string()),
@@ -137,10 +179,10 @@ fn decide(place: &str) -> Advice {
         BOOK,
         place,
     ]);
-    retry.and(give_up(place))
+    retry.and(discard(place))
 }
 
-fn give_up(place: &str) -> Advice {
+fn discard(place: &str) -> Advice {
     Advice::default().choose(["dead-letters", "discard", BOOK, place, "--reason", "not needed"])
 }
 

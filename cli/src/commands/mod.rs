@@ -5,25 +5,37 @@ pub(crate) mod accept;
 pub(crate) mod conflicts;
 pub(crate) mod dead_letters;
 pub(crate) mod demo;
+pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod entries;
+pub(crate) mod evidence;
 pub(crate) mod explain;
+pub(crate) mod failed;
+pub(crate) mod find;
+pub(crate) mod history;
 pub(crate) mod play;
 pub(crate) mod queue;
 pub(crate) mod read;
+pub(crate) mod reset;
+pub(crate) mod salvage;
 pub(crate) mod serve;
+pub(crate) mod show_entry;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod upkeep;
+pub(crate) mod view;
 pub(crate) mod write;
 
 use std::path::Path;
 
-use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{Control, Meta};
+use fieldbook::audit::{Seq, read_export};
 use fieldbook::record::{OpId, OpPlace};
-use fieldbook::{Actor, Book, BookOptions};
+use fieldbook::schema::Hook;
+use fieldbook::{Actor, Book, BookOptions, EntityType};
 
-use crate::error::Failure;
+use crate::error::{Failure, of_export};
+use crate::show::advice::Advice;
 
 /// The author of a change.
 #[derive(Debug, clap::Args)]
@@ -31,12 +43,14 @@ pub(crate) struct Writer {
     /// The author of the change: an opaque id of a user [default: the last user of the book]
     #[arg(long, value_name = "ACTOR", env = "FIELDBOOK_ACTOR", hide_env_values = true)]
     pub(crate) actor: Option<Actor>,
+    #[command(flatten)]
+    rules: AppRules,
 }
 
 impl Writer {
     /// Opens a book to write to it.
     pub(crate) fn open(&self, path: &Path) -> Result<Book, Failure> {
-        let book = open(path)?;
+        let book = self.rules.open(path)?;
         self.actor.iter().for_each(|actor| book.act_as(actor.clone()));
         Ok(book)
     }
@@ -70,11 +84,58 @@ impl Viewer {
     }
 
     /// Opens a book to write to it.
-    pub(crate) fn open(&self, path: &Path) -> Result<Book, Failure> {
-        let book = open(path)?;
+    pub(crate) fn open(&self, path: &Path, rules: &AppRules) -> Result<Book, Failure> {
+        let book = rules.open(path)?;
         self.actor.iter().for_each(|actor| book.act_as(actor.clone()));
         Ok(book)
     }
+}
+
+/// Whether a book is written without functions of its app.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AppRules {
+    /// Write the book although it needs rules of its app that are code, which this program lacks.
+    /// What may go wrong: changes are sent that the app's validator refuses; conflicts are resolved
+    /// by the declared policy, or by the later edit, instead of the app's function; changes that an
+    /// older version of the app made stay held
+    #[arg(long)]
+    without_app_rules: bool,
+}
+
+impl AppRules {
+    /// Opens a book as its last user, to write to it.
+    fn open(&self, path: &Path) -> Result<Book, Failure> {
+        let options = options("local")?;
+        let options = if self.without_app_rules { options.without_app_rules() } else { options };
+        let book = as_last_user(Book::open(path, options)?)?;
+        note_lacking(&book);
+        Ok(book)
+    }
+}
+
+/// Returns the rules of the app that this program cannot run, for one entity type or for all.
+pub(crate) fn lacking(book: &Book, entity: Option<&EntityType>) -> Vec<String> {
+    let concerns = |hook: &&Hook| match (&hook.entity, entity) {
+        (Some(of), Some(entity)) => of == entity,
+        _ => true,
+    };
+    book.audit().lacking().iter().filter(concerns).map(ToString::to_string).collect()
+}
+
+/// Says on standard error which rules of the app this program cannot run.
+pub(crate) fn note_lacking(book: &Book) {
+    let lacking = lacking(book, None);
+    if !lacking.is_empty() {
+        crate::error::note(&said_of(&lacking), &Advice::default(), Path::new(""));
+    }
+}
+
+/// Returns a sentence about rules of the app that this program cannot run.
+pub(crate) fn said_of(lacking: &[String]) -> String {
+    format!(
+        "this program cannot run rules of the app, which may decide otherwise: {}",
+        lacking.join(", ")
+    )
 }
 
 /// Returns the option that names the actor. An actor may begin with a hyphen.
@@ -85,18 +146,23 @@ pub(crate) fn as_actor(actor: &Actor) -> Vec<String> {
     vec!["--actor".to_owned(), actor.to_string()]
 }
 
-/// Opens a book as its last user.
-pub(crate) fn open(path: &Path) -> Result<Book, Failure> {
-    as_last_user(Book::open(path, options("local")?)?)
-}
-
 /// Opens a book as its last user, read-only: no byte of the file changes.
 pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
-    as_last_user(Book::open(path, options("local")?.look_only())?)
+    as_last_user(source(path)?)
+}
+
+/// Opens a book read-only, or an exported log as a book in memory.
+fn source(path: &Path) -> Result<Book, Failure> {
+    if crate::files::begins_like_an_exported_log(path) {
+        let mut reader = std::io::BufReader::new(crate::files::open(path)?);
+        return read_export(&mut reader, options("local")?).map_err(of_export);
+    }
+    Ok(Book::open(path, options("local")?.read_only())?)
 }
 
 /// Acts as the last user. An action of a person about other users' ops is not a use of the book, so
-/// it is skipped. So is an entry that cannot be read: the command may not need it.
+/// it is skipped, with what precedes it. So is an entry that cannot be read: the command may not
+/// need it.
 fn as_last_user(book: Book) -> Result<Book, Failure> {
     let head = book.audit().head()?.map_or(0, |head| head.seq.number());
     let mut last = None;
@@ -106,7 +172,10 @@ fn as_last_user(book: Book) -> Result<Book, Failure> {
         else {
             continue;
         };
-        let is_use = !matches!(entry.meta, Meta::Control(Control::Verb(..)));
+        let is_use = !matches!(
+            entry.meta,
+            Meta::Control(Control::PersonActed(..) | Control::Session(_) | Control::Silence(_))
+        );
         if is_use || last.is_none() {
             last = Some(entry.header.actor);
         }
@@ -121,10 +190,12 @@ fn as_last_user(book: Book) -> Result<Book, Failure> {
 /// How many entries are searched for the last user.
 const LOOKS_BACK: usize = 1_000;
 
-/// Returns the options of books here: no schema, so every entity type has the default rules.
+/// Returns the options of books here: the schema is the one that the app declared, as the book has
+/// recorded it.
 pub(crate) fn options(actor: &str) -> Result<BookOptions, Failure> {
-    BookOptions::new(actor)
-        .map_err(|error| Failure::usage("this actor cannot be used").because(error))
+    let options = BookOptions::new(actor)
+        .map_err(|error| Failure::usage("this actor cannot be used").because(error))?;
+    Ok(options.recorded_schema().app(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")))
 }
 
 /// Returns the number of entries, for a progress bar.

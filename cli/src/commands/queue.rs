@@ -8,16 +8,18 @@ use fieldbook::record::{OpPlace, UnitId};
 use fieldbook::sync::{Hold, OpState, QueuedOp};
 use serde_json::{Value, json};
 
-use super::Viewer;
+use super::{Viewer, lacking, note_lacking};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::table::{Listing, Text, row};
 use crate::show::{count, json, some, time, words};
+use crate::view::Then;
 
 /// The arguments of `queue`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook queue ann.book
+  fieldbook queue ann.book --at @-3
   fieldbook queue ann.book --json | jq -r 'select(.state == \"held\") | .key'")]
 pub(crate) struct QueueArgs {
     /// The book's file
@@ -26,6 +28,8 @@ pub(crate) struct QueueArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    then: Then,
+    #[command(flatten)]
     viewer: Viewer,
 }
 
@@ -33,6 +37,7 @@ pub(crate) struct QueueArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook plan ann.book
+  fieldbook plan ann.book --at -2h
 
 Nothing is sent or written.")]
 pub(crate) struct PlanArgs {
@@ -42,13 +47,17 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    then: Then,
+    #[command(flatten)]
     viewer: Viewer,
 }
 
 /// Shows the queue.
 pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
-    let queued = book.queue().list()?;
+    let view = args.then.of(&book, args.json, output)?;
+    let queued = view.queue()?;
+    note_lacking(&book);
     if args.json {
         return queued.iter().try_for_each(|op| output.json(&queued_json(op)));
     }
@@ -57,10 +66,10 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
     }
     let mut listing = Listing::new(&[">op", "made", "actor", "what", "record", "state"]).wrapped();
     for op in &queued {
-        let (said, tone) = words::op(&op.op);
+        let (text, tone) = words::op(&op.op);
         let made = time::local(op.op.made_at);
         let (actor, key) = (Text::name(&op.op.actor), Text::name(&op.key));
-        row!(listing, op.op.place, made, actor, op.op.kind, key, Text::toned(said, tone));
+        row!(listing, op.op.place, made, actor, op.op.kind, key, Text::toned(text, tone));
     }
     listing.write(output)
 }
@@ -68,9 +77,11 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
 /// Shows what the next sync sends.
 pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
-    let queued = book.queue().list()?;
+    let view = args.then.of(&book, args.json, output)?;
+    let queued = view.queue()?;
     let by_place: BTreeMap<_, _> = queued.iter().map(|op| (op.op.place, op)).collect();
-    let plan = book.queue().plan();
+    let plan = view.plan()?;
+    note_lacking(&book);
     if args.json {
         let again = plan.again.iter().map(|unit| {
             let records = again_records(unit, &queued)
@@ -89,6 +100,7 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Result<(), Failure> 
             "send": again.chain(groups).collect::<Vec<_>>(),
             "held": held.collect::<Vec<_>>(),
             "wake": json::moment(plan.wake),
+            "rules_not_run": lacking(&book, None),
         }));
     }
     let mut sending = Listing::new(&[">unit", "record", "ops", "what"]);

@@ -1,10 +1,9 @@
 //! `get` and `ls`: what the app reads.
 
-use fieldbook::RecordRef;
+use fieldbook::record::RecordRef;
 use std::io::Write;
 use std::path::PathBuf;
 
-use fieldbook::audit::Seq;
 use fieldbook::{EntityType, Record, RecordId, RecordKey};
 use serde_json::json;
 
@@ -14,13 +13,15 @@ use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, json, name, time, words};
+use crate::view::Then;
 
 /// The arguments of `get`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook get ann.book lead/42
   fieldbook get ann.book lead/42 --json | jq .fields
-  fieldbook get ann.book lead/42 --at 40      as the app read it after entry 40
+  fieldbook get ann.book lead/42 --at 40                  as the app read it after entry 40
+  fieldbook get ann.book lead/42 --at 14:05 --zone local  and at that time
 
 Long values are cut: --full and --json show all of them.")]
 pub(crate) struct GetArgs {
@@ -28,15 +29,14 @@ pub(crate) struct GetArgs {
     pub(crate) book: PathBuf,
     /// The record, as ENTITY/ID
     key: RecordKey,
-    /// Read the record as it was after this entry
-    #[arg(long, value_name = "SEQ")]
-    at: Option<u64>,
     /// Show long values whole
     #[arg(long)]
     full: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    then: Then,
     #[command(flatten)]
     viewer: Viewer,
 }
@@ -46,7 +46,8 @@ pub(crate) struct GetArgs {
 #[command(after_help = "Examples:
   fieldbook ls ann.book                             the entity types
   fieldbook ls ann.book lead --limit 20
-  fieldbook ls ann.book lead --after 61 --json      one JSON object a line")]
+  fieldbook ls ann.book lead --after 61 --json      one JSON object a line
+  fieldbook ls ann.book lead --at -2h               two hours before the end of the log")]
 pub(crate) struct LsArgs {
     /// The book's file
     pub(crate) book: PathBuf,
@@ -64,17 +65,16 @@ pub(crate) struct LsArgs {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    then: Then,
 }
 
 /// Shows a record.
 pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
-    let (record, status) = match args.at {
-        Some(seq) => (book.audit().replay_at(Seq::new(seq))?.get_record(&args.key), None),
-        None => (book.get_record(&args.key)?, Some(book.explain(&args.key)?)),
-    };
-    let Some(record) = record else {
-        let then = args.at.map_or_else(String::new, |seq| format!(" after entry {seq}"));
+    let view = args.then.of(&book, args.json, output)?;
+    let Some(record) = view.get_record(&args.key)? else {
+        let then = if view.is_past() { " at that moment" } else { "" };
         return Err(Failure::new(format!("there is no {}{then}", name(&args.key)))
             .hint("these list the records of its type and its history:")
             .advise(Advice::default().run(["ls", BOOK, args.key.entity.as_str()]).run([
@@ -84,16 +84,13 @@ pub(crate) fn get(args: &GetArgs, output: &mut Output) -> Result<(), Failure> {
             ])));
     };
     if args.json {
-        let status = status.map(|_| book.record_status(&args.key)).transpose()?;
-        return output.json(&json::record(&record, status.as_ref()));
+        let status = view.record_status(&args.key)?;
+        return output.json(&json::record(&record, Some(&status)));
     }
     let version =
         record.version.map_or_else(|| "not synced yet".to_owned(), |version| version.to_string());
-    write!(output, "{}  {version}", name(&record.key))?;
-    if let Some(status) = &status {
-        write!(output, "  {}", words::record(status).0)?;
-    }
-    writeln!(output)?;
+    let status = words::record(&view.explain(&args.key)?).0;
+    writeln!(output, "{}  {version}  {status}", name(&record.key))?;
     let mut fields = Listing::new(&["field", "value"]).full(args.full);
     for (field, value) in record.fields()?.iter() {
         row!(fields, Text::name(field), value);
@@ -111,11 +108,12 @@ pub(crate) fn ls(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
 
 fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
+    let view = args.then.of(&book, args.json, output)?;
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit };
     let mut after = args.after.clone();
     let mut shown = 0u64;
     loop {
-        let page = book.list(entity, after.as_ref(), left.min(PAGE))?;
+        let page = view.list(entity, after.as_ref(), left.min(PAGE))?;
         let mut listing = Listing::new(&["id", ">version", "pending", "fields"]).full(args.full);
         for record in page.iter().map(RecordRef::to_record) {
             if args.json {
@@ -139,7 +137,7 @@ fn records(args: &LsArgs, entity: &EntityType, output: &mut Output) -> Result<()
         return Ok(());
     }
     match after {
-        Some(after) if !book.list(entity, Some(&after), 1)?.is_empty() => {
+        Some(after) if !view.list(entity, Some(&after), 1)?.is_empty() => {
             writeln!(output, "{}; this lists more:", count(shown, "record"))?;
             let lines = further(args, entity, &after).lines(Some(&args.book));
             lines.iter().try_for_each(|line| writeln!(output, "  {line}"))?;
@@ -160,17 +158,19 @@ fn further(args: &LsArgs, entity: &EntityType, after: &RecordId) -> Advice {
     if args.full {
         call.push("--full".to_owned());
     }
+    call.extend(args.then.again());
     Advice::default().run(call)
 }
 
 fn entity_types(args: &LsArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
-    let synced = book.servers().synced_at()?;
+    let view = args.then.of(&book, args.json, output)?;
+    let synced = view.synced_at()?;
     let mut listing = Listing::new(&["entity", ">records", "last synced"]);
-    for entity in book.audit().entity_types()? {
+    for entity in view.entity_types()? {
         let (mut records, mut after) = (0, None);
         loop {
-            let page = book.list(&entity, after.as_ref(), PAGE)?;
+            let page = view.list(&entity, after.as_ref(), PAGE)?;
             records += page.len();
             after = page.next;
             if after.is_none() {

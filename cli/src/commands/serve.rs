@@ -1,44 +1,78 @@
 //! `serve`: a sync server on one file. `restored`: marks that file as restored from a backup.
 
+mod config;
+
 use std::env::VarError;
 use std::error::Error;
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 
-use fieldbook_server::{DoorLimits, ServeOptions, declare_restored, serve};
+use fieldbook::host::{Clock, SystemClock};
+use fieldbook_server::{ServeOptions, Server, declare_restored, serve};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::error::Failure;
 use crate::files;
 use crate::output::Output;
+use crate::show::count;
 
-/// The arguments of `serve`.
-#[derive(Debug, clap::Args)]
+/// The address on which the server listens unless another is named.
+const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7070));
+
+/// The arguments of `serve`, which are also the members of the file of settings.
+#[derive(Debug, Default, clap::Args, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
 #[command(after_help = "Examples:
   fieldbook serve --data crm.store
   fieldbook serve --data crm.store --listen 127.0.0.1:0              any free port; the address is printed
   fieldbook serve --data crm.store --listen 0.0.0.0:7070 --tokens tokens.json
+  fieldbook serve --data crm.store --listen 0.0.0.0:7070 --jwt jwt.json --rights rights.json
+  fieldbook serve --config /etc/fieldbook/serve.json
+  fieldbook serve --data crm.store --metrics 127.0.0.1:9090          counts for a monitor
+  fieldbook serve --data crm.store --backups backups                 then, for each backup: kill -USR1 PID
 
 The token file: {\"a-long-random-token\": {\"tenant\": \"acme\", \"actor\": \"ann\"}}
-Only its owner may read it (chmod 600). After a change, kill -HUP PID makes the server read it again.
-Without a token file the server accepts everyone on this machine, and nobody else. It uses plain HTTP: put a TLS proxy
+Only its owner may read it (chmod 600). The settings of signed tokens:
+  {\"issuer\": \"https://login.example.com/\", \"audience\": \"fieldbook\", \"algorithms\": [\"RS256\"],
+   \"keys_url\": \"https://login.example.com/.well-known/jwks.json\", \"tenant_claim\": \"tenant\"}
+The file of settings: {\"data\": \"crm.store\", \"tokens\": \"tokens.json\", \"tenant_records\": 100000}
+The rights: {\"types\": {\"lead\": {\"delete\": [\"manager\"], \"fields\": {\"score\": []}}}}
+The server reads the tokens, the settings of signed tokens and the rights again within seconds after they have
+changed, and at once after kill -HUP PID. It reads the file of settings only when it starts.
+Without tokens the server accepts everyone on this machine, and nobody else. It uses plain HTTP: put a TLS proxy
 in front of it. FIELDBOOK_LOG=info logs each exchange. FIELDBOOK_LOG=warn,fieldbook_server=debug logs more of the server.
 GET /v1/health: the server runs. GET /v1/ready: it can read and write its store.")]
 pub(crate) struct Args {
     /// The store's file; the server makes it if it is missing
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    data: Option<PathBuf>,
+    /// A file with the same settings in JSON, such as tenant_records; a flag goes before the file
     #[arg(long, value_name = "FILE")]
-    data: PathBuf,
-    /// The address to listen on; port 0 takes any free port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
-    listen: SocketAddr,
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// The address to listen on; port 0 takes any free port [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// The file of tokens, with the tenant and the actor of each
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// The most open connections
-    #[arg(long, value_name = "NUMBER", default_value_t = DoorLimits::default().connections)]
-    connections: usize,
+    /// The settings of signed tokens (JWT): their issuer, their keys, and the claims that count
+    #[arg(long, value_name = "FILE")]
+    jwt: Option<PathBuf>,
+    /// The rights: who may create, change and delete which records, and set which fields
+    #[arg(long, value_name = "FILE")]
+    rights: Option<PathBuf>,
+    /// The address of GET /metrics, for a monitor (Prometheus); keep it inside a private network
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// The folder for backups. `kill -USR1 PID` makes the server write one there, while it goes on
+    #[arg(long, value_name = "FOLDER")]
+    backups: Option<PathBuf>,
+    /// The most open connections [default: 1024]
+    #[arg(long, value_name = "NUMBER")]
+    connections: Option<usize>,
     /// The most records a tenant may keep, deleted ones too
     #[arg(long, value_name = "NUMBER")]
     tenant_records: Option<u64>,
@@ -80,27 +114,43 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
         Signals::listen()?
     };
     start_logging()?;
+    let args = config::merged(args)?;
+    let Some(data) = args.data else {
+        return Err(Failure::usage(
+            "the store's file is missing: pass --data, or name it in the file of settings",
+        ));
+    };
     // Opening a pipe would wait until somebody writes to it.
-    [Some(&args.data), args.tokens.as_ref()]
+    [Some(&data), args.tokens.as_ref(), args.jwt.as_ref(), args.rights.as_ref()]
         .into_iter()
         .flatten()
         .try_for_each(|path| files::is_file(path))?;
-    let mut options =
-        ServeOptions { tokens: args.tokens, ..ServeOptions::new(args.listen, args.data) };
-    options.limits.connections = args.connections;
-    (options.tenant_records, options.tenant_bytes) = (args.tenant_records, args.tenant_bytes);
+    let mut options = ServeOptions {
+        tokens: args.tokens,
+        jwt: args.jwt,
+        rights: args.rights,
+        metrics: args.metrics,
+        tenant_records: args.tenant_records,
+        tenant_bytes: args.tenant_bytes,
+        ..ServeOptions::new(args.listen.unwrap_or(LISTEN), data)
+    };
+    if let Some(connections) = args.connections {
+        options.limits.connections = connections;
+    }
     runtime.block_on(async {
         let server = tokio::select! {
             server = serve(options) => server.map_err(Failure::caused_by)?,
             // A store that is being opened is closed before the program ends.
             () = signals.stop() => return Ok(()),
         };
-        writeln!(output, "listening on {}", server.url())?;
-        // A program that started this one waits for this line.
-        output.finish()?;
-        while signals.next().await == Asked::ToReload {
-            // The server logs the result. A file with a fault changes nothing.
-            drop(server.reload_tokens());
+        write_start(&server, output)?;
+        loop {
+            match signals.next().await {
+                // The server logs the result. A file with a fault changes nothing.
+                Asked::Reload => drop(server.reload_tokens()),
+                Asked::BackUp => back_up(&server, args.backups.as_deref(), output).await?,
+                Asked::Stop => break,
+            }
         }
         writeln!(output, "stopping")?;
         output.finish()?;
@@ -108,13 +158,54 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     })
 }
 
+/// Writes where the server listens, and its keys. A program that started this one waits for these
+/// lines.
+fn write_start(server: &Server, output: &mut Output) -> Result<(), Failure> {
+    writeln!(output, "listening on {}", server.url())?;
+    // A store that cannot be written, and never had a key, has none.
+    match server.verifiers().as_slice() {
+        [] => writeln!(output, "signs no receipts: the store has no key")?,
+        keys => writeln!(output, "signs receipts with {}", keys.join(", "))?,
+    }
+    if let Some(address) = server.metrics_addr() {
+        writeln!(output, "metrics on http://{address}/metrics")?;
+    }
+    output.finish()
+}
+
+/// Writes a backup whose name has the present time in UTC. A backup that fails does not end the
+/// server.
+async fn back_up(
+    server: &Server,
+    folder: Option<&Path>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let Some(folder) = folder else {
+        tracing::warn!("no backup was written: start the server with --backups FOLDER");
+        return Ok(());
+    };
+    let now = SystemClock::new().now().wall.to_utc().unwrap_or_default();
+    let path = folder.join(now.format("%Y%m%dT%H%M%S%3fZ.store").to_string());
+    match server.backup(&path).await {
+        Ok(rows) => {
+            writeln!(output, "backup {}: {}", files::shown(&path), count(rows, "row"))?;
+            output.finish()
+        }
+        Err(error) => {
+            let cause: &dyn Error = &error;
+            tracing::error!(error = cause, "no backup was written");
+            Ok(())
+        }
+    }
+}
+
 fn start_logging() -> Result<(), Failure> {
     let wrong = |error: Box<dyn Error + Send + Sync>| {
         Failure::usage("FIELDBOOK_LOG is not a filter such as `info`").because(error)
     };
     let mut filter = match std::env::var("FIELDBOOK_LOG") {
-        Ok(said) if !said.is_empty() => {
-            said.parse::<Targets>().map_err(|error| wrong(error.into()))?
+        Ok(text) if !text.is_empty() => {
+            text.parse::<Targets>().map_err(|error| wrong(error.into()))?
         }
         Ok(_) | Err(VarError::NotPresent) => Targets::new(),
         Err(error @ VarError::NotUnicode(_)) => return Err(wrong(error.into())),
@@ -132,8 +223,9 @@ fn start_logging() -> Result<(), Failure> {
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    ToReload,
-    ToStop,
+    Reload,
+    BackUp,
+    Stop,
 }
 
 /// The signals that the server handles.
@@ -142,6 +234,7 @@ struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
+    user: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
@@ -156,21 +249,23 @@ impl Signals {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,
             hangup: take(SignalKind::hangup())?,
+            user: take(SignalKind::user_defined1())?,
         })
     }
 
     /// Waits for the next signal.
     async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => Asked::ToStop,
-            _ = self.terminate.recv() => Asked::ToStop,
-            _ = self.hangup.recv() => Asked::ToReload,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user.recv() => Asked::BackUp,
         }
     }
 
     /// Waits until a person presses ctrl-C or the system asks the program to end.
     async fn stop(&mut self) {
-        while self.next().await != Asked::ToStop {}
+        while self.next().await != Asked::Stop {}
     }
 }
 
@@ -186,7 +281,7 @@ impl Signals {
 
     async fn next(&mut self) -> Asked {
         self.stop().await;
-        Asked::ToStop
+        Asked::Stop
     }
 
     async fn stop(&mut self) {

@@ -6,21 +6,23 @@ use fieldbook::sync::{Park, RecordStatus};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use fieldbook::{Book, RecordKey, SyncState};
+use fieldbook::RecordKey;
 use serde_json::{Value, json};
 
-use super::{Viewer, head_of};
+use super::{Viewer, lacking};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, json, name, time, words};
+use crate::view::{Then, View};
 
 /// The arguments of `status`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook status ann.book
   fieldbook status ann.book lead/42
+  fieldbook status ann.book --at 14:05 --zone local
   fieldbook status ann.book --json | jq .pending")]
 pub(crate) struct Args {
     /// The book's file
@@ -31,22 +33,30 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    then: Then,
+    #[command(flatten)]
     viewer: Viewer,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let book = args.viewer.look(&args.book)?;
+    let view = args.then.of(&book, args.json, output)?;
     match &args.key {
-        Some(key) => record(&book, key, args.json, output),
-        None if args.json => whole_json(&book, output),
-        None => whole(&book, &args.book, output),
+        Some(key) => record(&view, key, args.json, output),
+        None if args.json => whole_json(&view, output),
+        None => whole(&view, &args.book, output),
     }
 }
 
-fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> Result<(), Failure> {
-    let known = book.explain(key)?;
-    let status = book.record_status(key)?;
+fn record(
+    view: &View<'_>,
+    key: &RecordKey,
+    as_json: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let known = view.explain(key)?;
+    let status = view.record_status(key)?;
     if status == RecordStatus::Unknown && known.confirmed.is_none() {
         return Err(Failure::new(format!("this book has nothing about {}", name(key)))
             .hint("this lists the records of its type:")
@@ -65,20 +75,20 @@ fn record(book: &Book, key: &RecordKey, as_json: bool, output: &mut Output) -> R
         }));
     }
     let mut listing = Listing::new(&["record", "status", ">version", ">pending", "last synced"]);
-    let (said, tone) = words::record(&known);
-    let said = if is_there { said } else { format!("{said}, deleted") };
+    let (text, tone) = words::record(&known);
+    let text = if is_there { text } else { format!("{text}, deleted") };
     let version = version.map_or_else(|| "-".to_owned(), |version| version.to_string());
     let synced = time::local_or(known.synced_at, "never");
-    row!(listing, Text::name(key), Text::toned(said, tone), version, known.ops.len(), synced);
+    row!(listing, Text::name(key), Text::toned(text, tone), version, known.ops.len(), synced);
     listing.write(output)
 }
 
-fn whole_json(book: &Book, output: &mut Output) -> Result<(), Failure> {
-    let status = book.status();
-    let state = book.servers().state();
-    let ConflictCount { all: conflicts, open } = book.conflicts().count()?;
-    let entities: Vec<Value> = book
-        .servers()
+fn whole_json(view: &View<'_>, output: &mut Output) -> Result<(), Failure> {
+    let book = view.book;
+    let status = view.status()?;
+    let state = view.server_state()?;
+    let ConflictCount { all: conflicts, open } = view.count_conflicts()?;
+    let entities: Vec<Value> = view
         .synced_at()?
         .iter()
         .map(|(entity, at)| json!({ "entity": entity, "synced_at": time::utc(*at) }))
@@ -92,8 +102,8 @@ fn whole_json(book: &Book, output: &mut Output) -> Result<(), Failure> {
         "device": book.audit().device(),
         "epoch": book.audit().epoch(),
         "actor": book.actor(),
-        "entries": head_of(book)?,
-        "head": book.audit().head()?.map(|head| head.hash),
+        "entries": view.entries()?,
+        "head": view.head()?.map(|head| head.hash),
         "used_bytes": book.audit().used_bytes()?,
         "state": words::sync_state_name(&status.state),
         "pending": status.pending,
@@ -104,24 +114,21 @@ fn whole_json(book: &Book, output: &mut Output) -> Result<(), Failure> {
         "server": state.server,
         "server_epoch": state.epoch,
         "tenant": state.tenant,
-        "servers_to_accept": book.servers().candidates().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "servers_to_accept": view.candidates()?.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "set_aside": state.set_aside,
         "anchored": state.anchored,
         "entities": entities,
         "parks": parks,
-        "parked_ops": book.queue().parked(),
+        "parked_ops": view.parked()?,
+        "rules_not_run": lacking(book, None),
     }))
 }
 
-fn whole(book: &Book, path: &Path, output: &mut Output) -> Result<(), Failure> {
-    let status = book.status();
+fn whole(view: &View<'_>, path: &Path, output: &mut Output) -> Result<(), Failure> {
+    let book = view.book;
+    let status = view.status()?;
     let mut listing = Listing::new(&["book", ""]).wrapped();
-    let (said, tone) = match status.state {
-        SyncState::Idle if status.pending > 0 => {
-            ("changes wait to be sent".to_owned(), Tone::Waiting)
-        }
-        state => words::sync_state(&state),
-    };
+    let (text, tone) = words::book_state(&status.state, status.pending);
     row!(listing, "file", path.display());
     row!(
         listing,
@@ -129,21 +136,30 @@ fn whole(book: &Book, path: &Path, output: &mut Output) -> Result<(), Failure> {
         book.audit().device().map(|device| device.to_string()).unwrap_or_default()
     );
     row!(listing, "last used by", Text::name(book.actor()));
-    row!(listing, "state", Text::toned(said, tone));
+    row!(listing, "state", Text::toned(words::of_the_book(&text), tone));
     row!(listing, "pending", number(status.pending, Tone::Waiting));
     row!(listing, "dead letters", number(status.dead_letters, Tone::Bad));
-    row!(listing, "conflicts", conflicts(book.conflicts().count()?));
+    row!(listing, "conflicts", conflicts(view.count_conflicts()?));
     row!(listing, "last synced", time::local_or(status.synced_at, "never"));
-    server_rows(book, &mut listing);
+    server_rows(view, &mut listing)?;
+    let lacking = lacking(book, None);
+    if !lacking.is_empty() {
+        let rules = lacking.join(", ");
+        row!(
+            listing,
+            "rules not run",
+            Text::toned(format!("{rules}: the app has them"), Tone::Waiting)
+        );
+    }
     let used = indicatif::HumanBytes(book.audit().used_bytes()?);
-    row!(listing, "log", format!("{}, {used} on disk", count(head_of(book)?, "entry")));
-    let anchor = book.servers().state().anchored.map_or_else(
+    row!(listing, "log", format!("{}, {used} on disk", count(view.entries()?, "entry")));
+    let anchor = view.server_state()?.anchored.map_or_else(
         || "nothing yet".to_owned(),
         |anchor| format!("up to entry {}, according to this file", anchor.seq),
     );
     row!(listing, "server knows", anchor);
     listing.write(output)?;
-    let cursors = book.servers().synced_at()?;
+    let cursors = view.synced_at()?;
     if !cursors.is_empty() {
         writeln!(output)?;
         let mut listing = Listing::new(&["entity", "last synced"]);
@@ -156,16 +172,16 @@ fn whole(book: &Book, path: &Path, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// Adds what is parked, the servers that can be accepted, and the records that were set aside.
-fn server_rows(book: &Book, listing: &mut Listing) {
-    let state = book.servers().state();
+fn server_rows(view: &View<'_>, listing: &mut Listing) -> Result<(), Failure> {
+    let state = view.server_state()?;
     for Park { scope, code } in &state.parks {
         row!(listing, "parked", Text::toned(words::park(scope, code), Tone::Bad));
     }
-    for (reason, ops) in &book.queue().parked() {
+    for (reason, ops) in &view.parked()? {
         let parked = format!("{}, because {}", count(*ops, "op"), words::of_the_book(reason));
         row!(listing, "parked", Text::toned(parked, Tone::Bad));
     }
-    for other in book.servers().candidates() {
+    for other in view.candidates()? {
         row!(listing, "can be accepted", other);
     }
     if state.set_aside > 0 {
@@ -176,6 +192,7 @@ fn server_rows(book: &Book, listing: &mut Listing) {
             format!("{rows} that this program cannot hold; the log names them")
         );
     }
+    Ok(())
 }
 
 fn conflicts(ConflictCount { all, open }: ConflictCount) -> Text {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fieldbook::sync::protocol::Failure as ExchangeFailure;
-use fieldbook::sync::{OTHER_TENANT, Secret, Stopped};
+use fieldbook::sync::{OTHER_TENANT, Resume, Secret, Stopped};
 use fieldbook::{
     Book, HttpOptions, HttpRemote, NoCredentials, RunOptions, StaticToken, SyncReport, SyncState,
     limits,
@@ -14,7 +14,7 @@ use fieldbook::{
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::{Viewer, as_actor};
+use super::{AppRules, Viewer, as_actor};
 use crate::error::Failure;
 use crate::files::{self, shown};
 use crate::output::Output;
@@ -59,6 +59,8 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     viewer: Viewer,
+    #[command(flatten)]
+    rules: AppRules,
 }
 
 /// Runs the command.
@@ -66,10 +68,10 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let remote = HttpRemote::new(&args.server, Arc::new(NoCredentials), HttpOptions::default())
         .map_err(|error| unusable(&args.server, error))?;
     let token = args.token_file.as_deref().map(token).transpose()?;
-    let book = args.viewer.open(&args.book)?;
+    let book = args.viewer.open(&args.book, &args.rules)?;
     let remote = match token {
         Some(token) => {
-            book.servers().credentials_renewed()?;
+            book.servers().resume(Resume::Authenticated)?;
             remote.with_credentials(Arc::new(StaticToken::new(book.actor(), token)))
         }
         None => remote,
@@ -78,7 +80,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         super::accept::accept(&book, None)?;
     }
     if args.resume {
-        book.servers().upgraded()?;
+        book.servers().resume(Resume::Upgraded)?;
     }
     let options = RunOptions {
         batch_ops: args.batch,
@@ -141,7 +143,7 @@ async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
     while status.changed().await.is_ok() {
         let state = status.borrow_and_update().state.clone();
         if matches!(state, SyncState::Syncing { .. }) {
-            spinner.set_message(words::sync_state(&state).0);
+            spinner.set_message(words::of_the_book(&state));
         }
     }
 }
@@ -192,7 +194,7 @@ fn table(
     if report.ops_dead > 0 {
         row!(listing, "refused", Text::toned(ops(report.ops_dead), Tone::Bad));
     }
-    if let Some(at) = report.next_wake {
+    if let Some(at) = report.next_run {
         row!(listing, "next sync due", time::local(at));
     }
     let bytes =
@@ -384,7 +386,7 @@ fn report_json(book: &Book, report: &SyncReport) -> Value {
         "changes": report.changes,
         "set_aside": report.set_aside,
         "parked": report.parked,
-        "next_wake": json::moment(report.next_wake),
+        "next_run": json::moment(report.next_run),
         "pending": book.status().pending,
     })
 }

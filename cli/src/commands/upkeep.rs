@@ -1,14 +1,16 @@
-//! `verify` and `rebuild`: check the log and the tables, and fold the tables anew.
+//! `backup`, `verify` and `rebuild`: copy a book, check the log and the tables, and fold the tables
+//! anew.
 
 use std::error::Error;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use fieldbook::audit::{Examination, Finding, Hash, examine_book, rebuild_book, survey_export};
 use serde_json::{Value, json};
 
+use super::evidence::Trust;
 use super::options;
-use crate::error::Failure;
+use crate::error::{EXPORT_AGAIN, Failure};
 use crate::files;
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
@@ -19,12 +21,15 @@ use crate::show::{count, progress};
 #[command(after_help = "Examples:
   fieldbook verify ann.book
   fieldbook verify ann.log --head 5f0c...        a log written by `log --export`
+  fieldbook verify ann.book --key sync.example.com+9f2c41aa+... --require anchored
 
 For a book, everything is checked: the log, every row of every table, every page, and whether the book opens. No byte
 changes.
 
-An intact chain shows that nothing was changed by accident. A person who can write the file can forge all of it. A head
-that was kept elsewhere detects that (--head), and so does every sync.")]
+An intact chain shows that nothing was changed by accident (`chained`). A person who can write the file can forge all of
+it. A head that was kept elsewhere detects that (--head), and so does every sync, and so does a receipt that the server
+signed: with the server's public key, as its owner told you (--key), entries are `anchored`. They were so when it signed.
+With a key of the device they are `signed`: this says who, not when. A key that only the file names proves nothing.")]
 pub(crate) struct VerifyArgs {
     /// A book, or a log exported from one
     pub(crate) file: PathBuf,
@@ -34,6 +39,8 @@ pub(crate) struct VerifyArgs {
     /// Also fold the tables anew in memory, and compare them with those of the book
     #[arg(long)]
     tables: bool,
+    #[command(flatten)]
+    trust: Trust,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -44,17 +51,52 @@ pub(crate) struct VerifyArgs {
 #[command(after_help = "Examples:
   fieldbook rebuild ann.book
 
-The log does not change. This program does not know the indexes that an app declares. An app with indexes must fold its
-tables itself afterwards (`book.audit().rebuild`).")]
+The log does not change. The indexes of the app are built anew too, by their shapes in the book.")]
 pub(crate) struct RebuildArgs {
     /// The book's file
     pub(crate) book: PathBuf,
 }
 
+/// The arguments of `backup`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook backup ann.book ann.backup
+  fieldbook verify ann.backup --tables
+
+The copy has everything that was written before, and opens by itself. An app makes one while it writes, by
+`book.audit().backup`. Never sync both the book and its backup: they are one device. A server makes a backup of its
+store itself: fieldbook serve --help.")]
+pub(crate) struct BackupArgs {
+    /// The book's file
+    pub(crate) book: PathBuf,
+    /// The new file
+    copy: PathBuf,
+}
+
+/// Copies a book into a new file.
+pub(crate) fn backup(args: &BackupArgs, output: &mut Output) -> Result<(), Failure> {
+    let bar = progress::bar(0, "copying");
+    let book = super::look(&args.book)?;
+    let rows = book.audit().backup(&args.copy, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    let head = book.audit().head()?.map_or(0, |head| head.seq.number());
+    writeln!(
+        output,
+        "{}: {}, {}",
+        files::shown(&args.copy),
+        count(head, "entry"),
+        count(rows, "row")
+    )?;
+    Ok(())
+}
+
 /// Checks a book or an exported log.
 pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failure> {
     files::is_file(&args.file)?;
-    let exported = is_export(&args.file)?;
+    let exported = files::begins_like_an_exported_log(&args.file);
     if exported && args.tables {
         return Err(Failure::usage("an exported log has no tables")
             .hint("leave --tables out, or name a book"));
@@ -65,15 +107,23 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
     if let Some(expected) = args.head.filter(|expected| *expected != head) {
         found.find(Finding::OtherHead { head, expected });
     }
+    // Notes say nothing about a log whose hashes do not match.
+    let weighed = if found.is_sound() {
+        Some(args.trust.weigh(&args.file, exported, &mut found)?)
+    } else {
+        None
+    };
     if args.json {
-        output.json(&as_json(&found))?;
+        let mut value = as_json(&found);
+        weighed.iter().for_each(|weighed| weighed.add_to(&mut value));
+        output.json(&value)?;
         output.finish()?;
     }
-    if !found.is_sound() {
+    let Some(weighed) = weighed.filter(|_| found.is_sound()) else {
         return Err(damaged(&found, exported));
-    }
+    };
     if args.json {
-        return Ok(());
+        return weighed.check();
     }
     writeln!(output, "intact: {}, head {}", count(found.log.entries, "entry"), head)?;
     if found.log.erased_items > 0 {
@@ -85,14 +135,16 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
     if args.tables {
         writeln!(output, "the tables match the log")?;
     }
+    weighed.tell(output)?;
     if let Some(anchor) = found.anchor {
         writeln!(
             output,
-            "according to this file, the server knows the log up to entry {}; the next sync checks this",
+            "The next sync compares entry {} with the one that the server has.",
             anchor.seq
         )?;
     }
-    Ok(())
+    output.finish()?;
+    weighed.check()
 }
 
 /// Folds the tables anew.
@@ -105,15 +157,6 @@ pub(crate) fn rebuild(args: &RebuildArgs, output: &mut Output) -> Result<(), Fai
     bar.finish_and_clear();
     writeln!(output, "folded {} anew", count(head.number(), "entry"))?;
     Ok(())
-}
-
-/// Returns whether a file begins as an exported log does.
-fn is_export(path: &Path) -> Result<bool, Failure> {
-    // Opening the file as a book reports why it cannot be read.
-    let Ok(file) = files::open(path) else { return Ok(false) };
-    let mut beginning = Vec::with_capacity(EXPORT_BEGINS.len());
-    let read = file.take(EXPORT_BEGINS.len() as u64).read_to_end(&mut beginning);
-    Ok(read.is_ok() && beginning == EXPORT_BEGINS)
 }
 
 fn examine_export(path: &Path) -> Result<Examination, Failure> {
@@ -162,7 +205,7 @@ fn as_json(found: &Examination) -> Value {
 }
 
 /// Returns what was found, and why it is wrong.
-fn words_of(finding: &Finding) -> (String, Option<String>) {
+pub(crate) fn words_of(finding: &Finding) -> (String, Option<String>) {
     if let Finding::Entry(damage) = finding {
         return (format!("entry {} is damaged", damage.seq), Some(chain_of(&damage.kind)));
     }
@@ -171,60 +214,65 @@ fn words_of(finding: &Finding) -> (String, Option<String>) {
 
 /// Returns an error with its causes, in one line.
 fn chain_of(error: &dyn Error) -> String {
-    let mut said = error.to_string();
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let words = error.to_string();
-        if !said.ends_with(&words) {
-            said = format!("{said}: {words}");
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
         }
         cause = error.source();
     }
-    said
+    text
 }
 
 fn damaged(found: &Examination, exported: bool) -> Failure {
-    let mut said = found.findings.iter().map(words_of);
-    let (what, why) = said.next().unwrap_or_default();
+    let mut findings = found.findings.iter().map(words_of);
+    let (what, why) = findings.next().unwrap_or_default();
     let mut failure = Failure::new(what);
     if let Some(why) = why {
         failure = failure.because(why);
     }
-    let others =
-        said.map(|(what, why)| why.map_or_else(|| what.clone(), |why| format!("{what}: {why}")));
+    let others = findings
+        .map(|(what, why)| why.map_or_else(|| what.clone(), |why| format!("{what}: {why}")));
     let unlisted = (found.unlisted > 0).then(|| count(found.unlisted, "further fault"));
     let failure = failure.also(others.chain(unlisted));
+    if found.findings.iter().all(Finding::is_of_a_note) {
+        return failure.hint(
+            "every hash matches, so nothing changed by accident: somebody wrote the log or the notes anew. Keep the \
+             file, and compare it with a backup",
+        );
+    }
     if let [Finding::OtherHead { .. }] = found.findings.as_slice() {
         return failure.hint("the log was cut, was continued, or is another log");
     }
     if exported {
-        return failure.hint("export the log again; if that fails too, the book itself is damaged");
+        return failure.hint(EXPORT_AGAIN);
     }
-    let log_is_sound = found.log.head.is_some()
-        && !found.findings.iter().any(|finding| {
-            matches!(
-                finding,
-                Finding::Entry(_) | Finding::NotAnchored { .. } | Finding::OtherHead { .. }
-            ) || finding.is_cut()
-        });
-    if log_is_sound {
+    if found.log_is_sound() {
         return failure
             .hint(
-                "keep a copy of the file. The log is sound, and this folds the tables anew from it; an app with \
-                 indexes must do that itself:",
+                "keep a copy of the file. The log is sound, and this folds the tables anew from it:",
             )
             .advise(Advice::default().choose(["rebuild", BOOK]));
     }
+    let salvage = Advice::default().choose(["salvage", BOOK, "new.book"]);
     let is_seen = found.log.head.is_some() && !found.findings.iter().any(Finding::hides_entries);
     if !is_seen {
-        return failure.hint("keep the file, and restore the book from a copy that verifies; parts of this file cannot be read");
+        return failure
+            .hint(
+                "keep the file; parts of it cannot be read. Restore the book from a backup that verifies, or make a \
+                 new book of what is left in the file:",
+            )
+            .advise(salvage);
     }
-    failure.hint("keep the file; every entry that is not named is intact")
+    failure
+        .hint(
+            "keep the file; every entry that is not named is intact. This makes a new book of what is left in it:",
+        )
+        .advise(salvage)
 }
 
 fn hash(text: &str) -> Result<Hash, String> {
     Hash::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
-
-/// The first bytes of an exported log (docs/log-format.md).
-const EXPORT_BEGINS: &[u8] = b"fieldbook-log 1\n";

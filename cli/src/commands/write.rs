@@ -110,11 +110,11 @@ pub(crate) fn init(args: &InitArgs, output: &mut Output) -> Result<(), Failure> 
 pub(crate) fn put(args: PutArgs, output: &mut Output) -> Result<(), Failure> {
     let fields = read_fields(&args.fields, &args.key)?;
     let book = args.writer.open(&args.book)?;
-    let there = args.replace && book.get_record(&args.key)?.is_some();
+    let there = args.replace && book.records().get(&args.key)?.is_some();
     let (written, done) = if there {
-        (book.replace(args.key.clone(), fields)?, "replaced")
+        (book.records().replace(args.key.clone(), fields)?, "replaced")
     } else {
-        (book.create(args.key.clone(), fields)?, "created")
+        (book.records().create(args.key.clone(), fields)?, "created")
     };
     finish(book, &args.key, written, done, output)
 }
@@ -123,14 +123,14 @@ pub(crate) fn put(args: PutArgs, output: &mut Output) -> Result<(), Failure> {
 pub(crate) fn patch(args: PatchArgs, output: &mut Output) -> Result<(), Failure> {
     let fields = read_fields(&args.fields, &args.key)?;
     let book = args.writer.open(&args.book)?;
-    let written = book.update(args.key.clone(), fields)?;
+    let written = book.records().update(args.key.clone(), fields)?;
     finish(book, &args.key, written, "updated", output)
 }
 
 /// Deletes a record.
 pub(crate) fn rm(args: RmArgs, output: &mut Output) -> Result<(), Failure> {
     let book = args.writer.open(&args.book)?;
-    let written = book.delete(args.key.clone())?;
+    let written = book.records().delete(args.key.clone())?;
     finish(book, &args.key, written, "deleted", output)
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> 
     let book = args.writer.open(&args.book)?;
     let place = match args.op {
         OpName::Place(place) => Some(place),
-        OpName::Id(id) => book.queue().find(id),
+        OpName::Id(id) => book.queue().find(id)?,
     };
     let unknown = || {
         Failure::new(format!("op {} is not pending", args.op))
@@ -150,12 +150,12 @@ pub(crate) fn undo(args: &UndoArgs, output: &mut Output) -> Result<(), Failure> 
     args.writer.act_for(&book, place)?;
     let undone = book.queue().undo(place)?;
     let place = match undone {
-        Undone::Compensated(id) => book.queue().find(id),
-        Undone::Annulled | Undone::Nothing => None,
+        Undone::Compensated(id) => book.queue().find(id)?,
+        Undone::Cancelled | Undone::Nothing => None,
     };
     book.close()?;
     match (undone, place) {
-        (Undone::Annulled, _) => writeln!(output, "undone: the op is not sent")?,
+        (Undone::Cancelled, _) => writeln!(output, "undone: the op is not sent")?,
         (Undone::Nothing, _) => {
             writeln!(output, "nothing of the op is left to undo; the book is unchanged")?
         }

@@ -2,16 +2,18 @@
 //! conflict `47.2`.
 
 use fieldbook::RecordKey;
-use fieldbook::audit::Hlc;
 use fieldbook::audit::entry::{
-    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex, Meta, OpMeta,
-    OutcomeClass, OutcomeMeta, PlannedOp, PlannedUnit, Restamp, SettledBy, Upstream, Verb, Winner,
+    Authored, ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex,
+    LastStop, Meta, OpMeta, OutcomeClass, OutcomeMeta, PersonAction, PlannedOp, PlannedUnit,
+    ResolvedBy, Restamp, Session, SignedNote, Silence, Upstream, Winner,
 };
+use fieldbook::audit::note::{Note, NoteKind};
+use fieldbook::audit::{Hlc, offset_shown};
 use fieldbook::host::WallTime;
 use fieldbook::record::{OpPlace, Version};
 use fieldbook::sync::{ServerEpoch, ServerId};
 
-use super::{count, count_of, name, some, time, words};
+use super::{count, count_of, name, plain, some, time, words};
 
 /// Returns what an entry contains.
 pub(crate) fn summary(entry: &Entry) -> String {
@@ -60,9 +62,9 @@ pub(crate) fn change(change: &ChangeMeta) -> String {
         Extent::Partial => " (some fields)",
         Extent::Deleted => " deleted",
     };
-    let aside =
-        if change.kept_aside { ", kept aside: its entity type is not declared here" } else { "" };
-    format!("{} {}{extent}{aside}", name(&change.key), change.version)
+    let undeclared =
+        if change.undeclared { ", undeclared: kept until its entity type is declared" } else { "" };
+    format!("{} {}{extent}{undeclared}", name(&change.key), change.version)
 }
 
 /// Returns the name of an outcome class.
@@ -80,14 +82,15 @@ pub(crate) const fn class(class: OutcomeClass) -> &'static str {
 }
 
 /// Returns the name of a person's action.
-pub(crate) const fn verb(verb: &Verb) -> &'static str {
-    match verb {
-        Verb::Retry => "retry",
-        Verb::Discard { .. } => "discard",
-        Verb::Undo => "undo",
-        Verb::Resolve => "resolve",
-        Verb::Resume => "resume",
-        Verb::AcceptServer => "accept_server",
+pub(crate) const fn action(action: &PersonAction) -> &'static str {
+    match action {
+        PersonAction::Retry => "retry",
+        PersonAction::Discard { .. } => "discard",
+        PersonAction::Undo => "undo",
+        PersonAction::Resolve => "resolve",
+        PersonAction::Resume => "resume",
+        PersonAction::AcceptServer => "accept_server",
+        PersonAction::HandOver => "hand_over",
     }
 }
 
@@ -104,9 +107,9 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         Decision::Suspected { units, times, code, retry_at } => {
             suspected(units.len(), *times, code, *retry_at)
         }
-        Decision::Dissolved { .. } => "stale: its ops are planned again".to_owned(),
+        Decision::Requeued { .. } => "stale: its ops are planned again".to_owned(),
         Decision::Conflicted(conflict) => {
-            format!("conflict on {}: {}", name(&conflict.key), settled(conflict))
+            format!("conflict on {}: {}", name(&conflict.key), resolution(conflict))
         }
         Decision::Superseded { key, op } => format!("{} ({}) superseded", name(key), op.place),
         Decision::Dropped { key, op, fields } => {
@@ -125,12 +128,12 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         }
         Decision::Retried { key, op } => format!("{} ({}) is sent again", name(key), op.place),
         Decision::Discarded { key, op } => format!("{} ({}) discarded", name(key), op.place),
-        Decision::Annulled(annulled) => {
+        Decision::Cancelled(cancelled) => {
             format!(
                 "{} ({}) {}",
-                name(&annulled.key),
-                places(&annulled.ops),
-                words::annulled(annulled.reason)
+                name(&cancelled.key),
+                places(&cancelled.ops),
+                words::cancelled(cancelled.reason)
             )
         }
         Decision::Parked { scope, code } => format!("parked: {}", words::park(scope, code)),
@@ -144,13 +147,16 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         Decision::Upcast { key, op, schema_version, .. } => {
             format!("{} ({}) converted to schema version {schema_version}", name(key), op.place)
         }
-        Decision::TakenIn { key, seq, .. } => {
-            format!("{} added, kept aside at {seq} until now", name(key))
+        Decision::Adopted { key, seq, .. } => {
+            format!("{} adopted, undeclared since {seq}", name(key))
         }
         Decision::BelongsTo { tenant } => {
             format!("the book belongs to tenant {tenant} of its server")
         }
         Decision::SetAside { fault, version, name, .. } => set_aside(entry, fault, *version, *name),
+        Decision::HandedOver { key, op, to } => {
+            format!("{} ({}) handed over to {}", name(key), op.place, name(to))
+        }
         Decision::ReadForeign { entity, .. } => {
             format!("new cursor for {entity:?}, whose records are set aside")
         }
@@ -229,7 +235,7 @@ fn names(fields: &[String]) -> String {
 }
 
 /// Returns how a conflict was resolved, field by field if it has fields.
-pub(crate) fn settled(conflict: &Conflicted) -> String {
+pub(crate) fn resolution(conflict: &Conflicted) -> String {
     if conflict.fields.is_empty() {
         let side = match (conflict.winner, conflict.extent) {
             (Winner::Remote, Extent::Deleted) => "remote wins, the record stays deleted",
@@ -237,7 +243,7 @@ pub(crate) fn settled(conflict: &Conflicted) -> String {
         };
         return format!(
             "{side} ({})",
-            words::rule(conflict.rule, SettledBy::function_of(&conflict.functions, None))
+            words::rule(conflict.rule, ResolvedBy::function_of(&conflict.functions, None))
         );
     }
     some(conflict.fields.iter().map(|field| {
@@ -245,7 +251,10 @@ pub(crate) fn settled(conflict: &Conflicted) -> String {
             "{}: {} ({})",
             name(&field.name),
             words::winner(field.winner),
-            words::rule(field.rule, SettledBy::function_of(&conflict.functions, Some(&field.name)))
+            words::rule(
+                field.rule,
+                ResolvedBy::function_of(&conflict.functions, Some(&field.name))
+            )
         )
     }))
 }
@@ -311,29 +320,93 @@ fn control_summary(entry: &Entry, control: &Control) -> String {
                 let units = some(planned.units.iter().map(unit));
                 parts.push(format!("planned {}: {units}", count_of(&planned.units, "unit")));
             }
-            parts.extend(planned.annulled.iter().map(|annulled| {
+            parts.extend(planned.cancelled.iter().map(|cancelled| {
                 format!(
                     "{} ({}) {}",
-                    name(&annulled.key),
-                    places(&annulled.ops),
-                    words::annulled(annulled.reason)
+                    name(&cancelled.key),
+                    places(&cancelled.ops),
+                    words::cancelled(cancelled.reason)
                 )
             }));
             some(parts)
         }
         Control::Decided(decisions) => some(decisions.iter().map(|one| decision(entry, one))),
-        Control::Verb(word, decisions) => {
-            let reason = match word {
-                Verb::Discard { reason } => format!(" (because: {})", item(entry, *reason)),
+        Control::PersonActed(action, decisions) => {
+            let reason = match action {
+                PersonAction::Discard { reason } => format!(" (because: {})", item(entry, *reason)),
                 _ => String::new(),
             };
             let each = some(decisions.iter().map(|one| decision(entry, one)));
-            format!("{}{reason}: {each}", verb(word).replace('_', " "))
+            format!("{}{reason}: {each}", self::action(action).replace('_', " "))
         }
         Control::EpochStarted { .. } => {
             "a new epoch: this file is a restored or cloned copy of the book".to_owned()
         }
+        Control::Session(opened) => session(opened),
+        Control::Silence(silences) => some(silences.iter().map(silence)),
+        Control::Authors(authors) => {
+            let before = entry.header.seq.number().saturating_sub(1);
+            format!("authors of changes in entry {before}: {}", some(authors.iter().map(authored)))
+        }
+        Control::Note(signed) => note(signed),
     }
+}
+
+/// Returns what is known of an opening.
+fn session(opened: &Session) -> String {
+    let by = opened.app.as_ref().map_or_else(
+        || opened.program.clone(),
+        |app| format!("{} {} ({})", app.name, app.version, opened.program),
+    );
+    let mut parts = vec![format!("opened by {by} on {}", opened.system)];
+    parts.extend(opened.utc_offset.map(|minutes| format!("UTC{}", offset_shown(minutes))));
+    parts.extend(opened.schema.map(|_| "new declarations".to_owned()));
+    if opened.last_stop == LastStop::Unclean {
+        parts.push("the program before did not close the book".to_owned());
+    }
+    // The app's words may have any character.
+    plain(&parts.join(", "))
+}
+
+/// Returns an actor, with the numbers of the changes, from 0.
+fn authored(authored: &Authored) -> String {
+    let numbers = some(authored.changes.iter().map(ToString::to_string));
+    format!("{} ({numbers})", name(&authored.actor))
+}
+
+/// Returns what somebody signed. Nobody has checked the signatures.
+fn note(signed: &SignedNote) -> String {
+    let Ok(note) = Note::parse(&signed.note) else { return "an unknown note".to_owned() };
+    let by = some(note.signatures.iter().map(|one| name(one.name)));
+    match note.statement() {
+        Some(stated) => {
+            let kind = match stated.kind {
+                NoteKind::Receipt => "receipt",
+                NoteKind::Checkpoint => "checkpoint",
+            };
+            format!("{kind} of entry {}, signed by {by} at {}", stated.seq, time::local(stated.at))
+        }
+        None => format!("an unknown note, signed by {by}"),
+    }
+}
+
+/// Returns how long no server answered.
+fn silence(silence: &Silence) -> String {
+    let Silence { from, to, attempts, codes, answers } = silence;
+    let codes = codes.iter().map(|(code, times)| match times {
+        1 => name(code),
+        times => format!("{} {times} times", name(code)),
+    });
+    let codes = codes.collect::<Vec<_>>().join(", ");
+    let between = match answers {
+        0 => String::new(),
+        answers => format!(", with {} in between", count(u64::from(*answers), "answer")),
+    };
+    let failed = count(u64::from(*attempts), "failed exchange");
+    if attempts == &1 {
+        return format!("{failed} at {} ({codes}){between}", time::local(*from));
+    }
+    format!("{failed} from {} to {} ({codes}){between}", time::local(*from), time::local(*to))
 }
 
 #[cfg(test)]

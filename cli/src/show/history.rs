@@ -43,13 +43,20 @@ impl<'k> Follower<'k> {
                 .collect(),
             Meta::Upstream(upstream) => self.upstream(entry, upstream),
             Meta::Control(Control::Planned(planned)) => self.planned(entry, planned),
-            Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+            Meta::Control(Control::Decided(decisions) | Control::PersonActed(_, decisions)) => {
                 let number_and_decision = (0u32..).zip(decisions);
                 number_and_decision
                     .filter_map(|(number, one)| self.decision(entry, number, one))
                     .collect()
             }
-            Meta::Control(Control::Opened(_) | Control::EpochStarted { .. }) => Vec::new(),
+            Meta::Control(
+                Control::Opened(_)
+                | Control::EpochStarted { .. }
+                | Control::Session(_)
+                | Control::Silence(_)
+                | Control::Authors(_)
+                | Control::Note(_),
+            ) => Vec::new(),
         }
     }
 
@@ -96,10 +103,10 @@ impl<'k> Follower<'k> {
                 events.push(event("planned", format!("{} from {ops} {fields}", change.kind)));
             }
         }
-        let annulled = planned.annulled.iter().filter(|annulled| annulled.key == *self.key);
-        events.extend(annulled.map(|annulled| {
-            let ops = show::places(&annulled.ops);
-            event("annulled", format!("{ops} {}", words::annulled(annulled.reason)))
+        let cancelled = planned.cancelled.iter().filter(|cancelled| cancelled.key == *self.key);
+        events.extend(cancelled.map(|cancelled| {
+            let ops = show::places(&cancelled.ops);
+            event("cancelled", format!("{ops} {}", words::cancelled(cancelled.reason)))
         }));
         events
     }
@@ -117,7 +124,7 @@ impl<'k> Follower<'k> {
             Decision::Suspected { units, .. } if units.iter().any(|(unit, _)| sent(unit)) => {
                 event("suspected", shown())
             }
-            Decision::Dissolved { unit, .. } if sent(unit) => {
+            Decision::Requeued { unit, .. } if sent(unit) => {
                 event("stale", "its ops are planned again")
             }
             Decision::DeadLettered { unit, .. } if sent(unit) => {
@@ -147,10 +154,10 @@ impl<'k> Follower<'k> {
             Decision::Resolved { key, winner, .. } if is_it(key) => {
                 event("resolved", words::winner(*winner))
             }
-            Decision::TakenIn { key, seq, .. } if is_it(key) => {
-                event("added", format!("kept aside at {seq} until now"))
+            Decision::Adopted { key, seq, .. } if is_it(key) => {
+                event("adopted", format!("undeclared since {seq}"))
             }
-            Decision::Annulled(annulled) if is_it(&annulled.key) => event("annulled", shown()),
+            Decision::Cancelled(cancelled) if is_it(&cancelled.key) => event("cancelled", shown()),
             _ => return None,
         })
     }
@@ -160,7 +167,7 @@ fn conflict_detail(entry: &Entry, conflict: &Conflicted) -> String {
     let side = |index| show::item(entry, index);
     format!(
         "{}; before {}, local {}, remote {}",
-        show::settled(conflict),
+        show::resolution(conflict),
         side(conflict.base),
         side(conflict.local),
         side(conflict.remote)

@@ -3,8 +3,9 @@
 
 use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{
-    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, ItemIndex, Meta, OpMeta, OutcomeMeta,
-    ParkScope, PlannedOp, PlannedUnit, Receipt, Restamp, SettledBy, Upstream, Verb,
+    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Item, ItemIndex, LastStop, Meta,
+    OpMeta, OutcomeMeta, ParkScope, PersonAction, PlannedOp, PlannedUnit, Receipt, ResolvedBy,
+    Restamp, Session, Silence, Upstream,
 };
 use fieldbook::conflict::{Conflict, DeadLetter};
 use fieldbook::host::WallTime;
@@ -57,7 +58,7 @@ pub(crate) fn hold(hold: &Hold) -> Value {
         Hold::NotLetThrough { until, code, times } => {
             json!({ "reason": reason, "until": until.map(time::utc), "code": code, "times": times })
         }
-        Hold::WaitsFor(key) | Hold::Gone(key) => json!({ "reason": reason, "key": key }),
+        Hold::WaitsFor(key) | Hold::TargetDeleted(key) => json!({ "reason": reason, "key": key }),
         Hold::TooLarge { bytes } => json!({ "reason": reason, "bytes": bytes }),
         Hold::Refused { reason: words } => json!({ "reason": reason, "words": words }),
         Hold::Behind(unit) => json!({ "reason": reason, "unit": unit }),
@@ -106,7 +107,7 @@ pub(crate) fn entry(entry: &Entry) -> Value {
         Meta::Intent(intent) => {
             json!({ "ops": show::placed(entry, intent).map(|(place, meta)| op(entry, place, meta)).collect::<Vec<_>>() })
         }
-        Meta::Upstream(said) => upstream(entry, said),
+        Meta::Upstream(found) => upstream(entry, found),
         Meta::Control(decided) => control(entry, decided),
     };
     if let (Value::Object(members), Value::Object(says)) = (&mut value, says) {
@@ -151,16 +152,17 @@ pub(crate) fn conflict(row: &Conflict) -> Value {
         "at": time::utc(row.at),
         "edited_at": time::utc(row.edited_at.wall()),
         "version": row.version,
-        "remote": extent(row.extent),
+        "remote_extent": extent(row.extent),
         "remote_edited_at": time::utc(row.remote_edited_at.wall()),
+        "remote_by": row.remote_by,
         "fields": fields,
         "winner": row.winner,
         "rule": row.rule.as_str(),
         "functions": functions(&row.functions),
         "open": row.open,
         "base": row.base,
-        "mine": row.local,
-        "theirs": row.remote,
+        "local": row.local,
+        "remote": row.remote,
         "merged": row.merged,
     })
 }
@@ -180,18 +182,21 @@ fn op(entry: &Entry, place: OpPlace, meta: &OpMeta) -> Value {
     })
 }
 
-fn upstream(entry: &Entry, said: &Upstream) -> Value {
-    let cursors: Map<String, Value> =
-        said.cursors.iter().map(|(entity, cursor)| (entity.to_string(), json!(cursor))).collect();
+fn upstream(entry: &Entry, upstream: &Upstream) -> Value {
+    let cursors: Map<String, Value> = upstream
+        .cursors
+        .iter()
+        .map(|(entity, cursor)| (entity.to_string(), json!(cursor)))
+        .collect();
     json!({
-        "request": said.request,
-        "server": said.server,
-        "server_epoch": said.epoch,
-        "server_time": time::utc(said.server_time),
-        "outcomes": said.outcomes.iter().map(|one| outcome(entry, one)).collect::<Vec<_>>(),
-        "changes": said.changes.iter().map(|one| change(entry, one)).collect::<Vec<_>>(),
+        "request": upstream.request,
+        "server": upstream.server,
+        "server_epoch": upstream.epoch,
+        "server_time": time::utc(upstream.server_time),
+        "outcomes": upstream.outcomes.iter().map(|one| outcome(entry, one)).collect::<Vec<_>>(),
+        "changes": upstream.changes.iter().map(|one| change(entry, one)).collect::<Vec<_>>(),
         "cursors": cursors,
-        "receipt": said.receipt,
+        "receipt": upstream.receipt,
     })
 }
 
@@ -200,7 +205,7 @@ fn outcome(entry: &Entry, one: &OutcomeMeta) -> Value {
         "unit": one.unit,
         "class": show::class(one.class),
         "code": one.code,
-        "message": one.message.map(|index| show::item(entry, index)),
+        "message": one.message.map(|index| text(entry, index)),
         "versions": versions(&one.versions),
     })
 }
@@ -213,7 +218,7 @@ fn change(entry: &Entry, one: &ChangeMeta) -> Value {
         "op": one.op,
         "edited_at": time::utc(one.edited_at.wall()),
         "fields": one.fields.map(|index| item(entry, index)),
-        "kept_aside": one.kept_aside,
+        "undeclared": one.undeclared,
     })
 }
 
@@ -231,22 +236,64 @@ fn control(entry: &Entry, decided: &Control) -> Value {
         Control::Planned(planned) => json!({
             "control": "planned",
             "units": planned.units.iter().map(unit).collect::<Vec<_>>(),
-            "annulled": planned.annulled.iter().map(|one| json!({
-                "key": one.key, "ops": ops(&one.ops), "reason": words::annulled(one.reason),
+            "cancelled": planned.cancelled.iter().map(|one| json!({
+                "key": one.key, "ops": ops(&one.ops), "reason": words::cancelled(one.reason),
             })).collect::<Vec<_>>(),
         }),
         Control::Decided(decisions) => json!({ "control": "decided", "decisions": all(decisions) }),
-        Control::Verb(word, decisions) => {
-            let reason = match word {
-                Verb::Discard { reason } => Some(show::item(entry, *reason)),
+        Control::PersonActed(action, decisions) => {
+            let reason = match action {
+                PersonAction::Discard { reason } => Some(text(entry, *reason)),
                 _ => None,
             };
-            json!({ "control": "verb", "verb": show::verb(word), "reason": reason, "decisions": all(decisions) })
+            json!({ "control": "person_acted", "action": show::action(action), "reason": reason, "decisions": all(decisions) })
         }
         Control::EpochStarted { epoch, anchored } => {
             json!({ "control": "epoch_started", "started": epoch, "anchored": anchored.map(receipt) })
         }
+        Control::Session(opened) => session(entry, opened),
+        Control::Silence(silences) => json!({
+            "control": "silence", "silences": silences.iter().map(silence).collect::<Vec<_>>(),
+        }),
+        Control::Note(signed) => json!({
+            "control": "note", "note": signed.note, "keys": signed.keys,
+        }),
+        Control::Authors(authors) => json!({
+            "control": "authors",
+            "authors": authors
+                .iter()
+                .map(|one| json!({ "actor": one.actor, "changes": one.changes }))
+                .collect::<Vec<_>>(),
+        }),
     }
+}
+
+fn session(entry: &Entry, opened: &Session) -> Value {
+    json!({
+        "control": "session",
+        "program": opened.program,
+        "app": opened.app.as_ref().map(|app| json!({ "name": app.name, "version": app.version })),
+        "system": opened.system,
+        "utc_offset_minutes": opened.utc_offset,
+        "last_stop": match opened.last_stop {
+            LastStop::None => Value::Null,
+            LastStop::Clean => json!("clean"),
+            LastStop::Unclean => json!("unclean"),
+        },
+        "schema_digest": opened.schema_digest,
+        "schema": opened.schema.map(|index| item(entry, index)),
+    })
+}
+
+fn silence(silence: &Silence) -> Value {
+    let codes = silence.codes.iter().map(|(code, times)| (code.clone(), json!(times)));
+    json!({
+        "from": time::utc(silence.from),
+        "to": time::utc(silence.to),
+        "attempts": silence.attempts,
+        "codes": codes.collect::<Map<_, _>>(),
+        "answers": silence.answers,
+    })
 }
 
 fn unit(unit: &PlannedUnit) -> Value {
@@ -255,7 +302,7 @@ fn unit(unit: &PlannedUnit) -> Value {
         .iter()
         .map(|one| json!({ "key": one.key, "kind": one.kind, "ops": ops(&one.ops), "base": one.base }))
         .collect();
-    json!({ "unit": unit.id, "actor": unit.actor, "digest": unit.digest, "replaces": unit.replaces, "changes": changes })
+    json!({ "unit": unit.id, "actor": unit.actor, "digest": unit.digest, "earlier_units": unit.earlier_units, "changes": changes })
 }
 
 fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
@@ -269,7 +316,7 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
         Decision::Suspected { units, times, code, retry_at } => {
             suspected(units, *times, code, *retry_at)
         }
-        Decision::Dissolved { unit, .. } => json!({ "decision": "dissolved", "unit": unit }),
+        Decision::Requeued { unit, .. } => json!({ "decision": "requeued", "unit": unit }),
         Decision::Conflicted(conflict) => conflicted(entry, number, conflict),
         Decision::Superseded { key, op } => of_op("superseded", key, op),
         Decision::Dropped { key, op, fields } => json!({
@@ -284,12 +331,12 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
         }),
         Decision::DeadLettered { unit, tries, code, message, answered, .. } => json!({
             "decision": "dead_lettered", "unit": unit, "tries": tries, "code": code,
-            "message": message.map(|index| show::item(entry, index)), "answered": answered,
+            "message": message.map(|index| text(entry, index)), "answered": answered,
         }),
         Decision::Retried { key, op } => of_op("retried", key, op),
         Decision::Discarded { key, op } => of_op("discarded", key, op),
-        Decision::Annulled(one) => json!({
-            "decision": "annulled", "key": one.key, "ops": ops(&one.ops), "reason": words::annulled(one.reason),
+        Decision::Cancelled(one) => json!({
+            "decision": "cancelled", "key": one.key, "ops": ops(&one.ops), "reason": words::cancelled(one.reason),
         }),
         Decision::Parked { scope, code } => {
             json!({ "decision": "parked", "scope": park(scope), "code": code })
@@ -309,13 +356,16 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
             "decision": "upcast", "key": key, "place": op.place, "op": op.id, "schema_version": schema_version,
             "fields": item(entry, *fields),
         }),
-        Decision::TakenIn { key, seq, .. } => {
-            json!({ "decision": "taken_in", "key": key, "seq": seq })
+        Decision::Adopted { key, seq, .. } => {
+            json!({ "decision": "adopted", "key": key, "seq": seq })
         }
         Decision::BelongsTo { tenant } => json!({ "decision": "belongs_to", "tenant": tenant }),
         Decision::SetAside { fault, version, name, row } => json!({
-            "decision": "set_aside", "name": show::item(entry, *name), "version": version, "fault": fault,
-            "row": row.map(|index| show::item(entry, index)),
+            "decision": "set_aside", "name": text(entry, *name), "version": version, "fault": fault,
+            "row": row.map(|index| text(entry, index)),
+        }),
+        Decision::HandedOver { key, op, to } => json!({
+            "decision": "handed_over", "key": key, "place": op.place, "op": op.id, "to": to,
         }),
         Decision::ReadForeign { entity, cursor } => {
             json!({ "decision": "read_foreign", "entity": entity, "cursor": cursor })
@@ -356,17 +406,18 @@ fn conflicted(entry: &Entry, number: u32, conflict: &Conflicted) -> Value {
             "name": field.name, "rule": field.rule.as_str(), "winner": field.winner,
         })).collect::<Vec<_>>(),
         "base": item(entry, conflict.base),
-        "mine": item(entry, conflict.local),
-        "theirs": item(entry, conflict.remote),
+        "local": item(entry, conflict.local),
+        "remote": item(entry, conflict.remote),
         "merged": conflict.merged.map(|index| item(entry, index)),
     })
 }
 
-/// Returns the functions of the app that settled a conflict. The field is null for the whole
+/// Returns the functions of the app that resolved a conflict. The field is null for the whole
 /// record.
-fn functions(functions: &[SettledBy]) -> Value {
-    let each =
-        functions.iter().map(|settled| json!({ "field": settled.field, "name": settled.function }));
+fn functions(functions: &[ResolvedBy]) -> Value {
+    let each = functions
+        .iter()
+        .map(|resolution| json!({ "field": resolution.field, "name": resolution.function }));
     each.collect()
 }
 
@@ -374,10 +425,32 @@ fn of_op(word: &str, key: &RecordKey, op: &PlannedOp) -> Value {
     json!({ "decision": word, "key": key, "place": op.place, "op": op.id })
 }
 
-/// Returns an item as JSON, or null if it was erased or is not JSON.
+/// Returns an item with fields. In the place of an object there is a text for fields that were
+/// erased or do not read, so that both differ from each other and from no fields, which are null.
 fn item(entry: &Entry, index: ItemIndex) -> Value {
-    entry.item(index).and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or(Value::Null)
+    let item = usize::try_from(index).ok().and_then(|index| entry.items.get(index));
+    match item.map(Item::bytes) {
+        Some(Some(bytes)) => serde_json::from_slice(bytes).unwrap_or_else(|_| json!(UNREADABLE)),
+        Some(None) => json!(ERASED),
+        None => json!(UNREADABLE),
+    }
 }
+
+/// Returns an item with text. In the place of a text there is an object for a text that was erased
+/// or does not read.
+fn text(entry: &Entry, index: ItemIndex) -> Value {
+    let item = usize::try_from(index).ok().and_then(|index| entry.items.get(index));
+    match item.map(|item| item.bytes().map(std::str::from_utf8)) {
+        Some(Some(Ok(text))) => json!(text),
+        Some(None) => json!({ ERASED: true }),
+        Some(Some(Err(_))) | None => json!({ UNREADABLE: true }),
+    }
+}
+
+/// Stands for fields that were erased.
+const ERASED: &str = "erased";
+/// Stands for fields that do not read.
+const UNREADABLE: &str = "unreadable";
 
 fn ops(ops: &[PlannedOp]) -> Vec<OpPlace> {
     ops.iter().map(|op| op.place).collect()
@@ -396,5 +469,33 @@ const fn extent(extent: Extent) -> &'static str {
         Extent::Whole => "whole",
         Extent::Partial => "partial",
         Extent::Deleted => "deleted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fieldbook::audit::entry::ItemValue;
+
+    use super::*;
+
+    #[test]
+    fn what_was_erased_what_does_not_read_and_nothing_are_told_apart() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/format-2/example.log");
+        let bytes = std::fs::read(golden).unwrap();
+        let at = b"fieldbook-log 1\n".len();
+        let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let end = at + 4 + usize::try_from(length).unwrap();
+        let mut entry = Entry::decode(&bytes[at + 4..end]).unwrap();
+        let present =
+            |bytes: &[u8]| Item::Present { salt: [0; 16], value: ItemValue::Bytes(bytes.to_vec()) };
+        let whole = present(br#"{"a":null}"#);
+        let erased = Item::Erased { commitment: whole.commitment() };
+        entry.items = vec![whole, erased, present(b"\xff{"), present(b"erased")];
+        assert_eq!(item(&entry, 0), json!({ "a": null }));
+        assert_eq!((item(&entry, 1), item(&entry, 2)), (json!("erased"), json!("unreadable")));
+        assert_eq!(item(&entry, 9), json!("unreadable"), "the item is missing");
+        assert_eq!(text(&entry, 3), json!("erased"), "somebody wrote so");
+        assert_eq!(text(&entry, 1), json!({ "erased": true }));
+        assert_eq!(text(&entry, 2), json!({ "unreadable": true }));
     }
 }

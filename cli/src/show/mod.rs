@@ -29,6 +29,16 @@ pub(crate) fn count_of<T>(items: &[T], one: &str) -> String {
     count(items.len() as u64, one)
 }
 
+/// Returns the value of a field before or after a change: a dash if there was none, and a long
+/// value by its beginning and its length, unless it is to be shown in full.
+pub(crate) fn value_or_dash(value: Option<&serde_json::Value>, full: bool) -> String {
+    match value {
+        None => "–".to_owned(),
+        Some(value) if full => value.to_string(),
+        Some(value) => fieldbook::audit::shown_value(value),
+    }
+}
+
 /// Joins the first items, and adds the number of the rest.
 pub(crate) fn some(items: impl IntoIterator<Item = String>) -> String {
     const SHOWN: usize = 4;

@@ -2,7 +2,7 @@
 //! colours, the reader's time zone, words for entries of the log, and the stable names for JSON.
 
 use fieldbook::SyncState;
-use fieldbook::audit::entry::{AnnulledReason, ParkScope, Winner};
+use fieldbook::audit::entry::{CancelledReason, ParkScope, Winner};
 use fieldbook::audit::{ExplainedOp, Explanation};
 use fieldbook::conflict::Conflict;
 use fieldbook::schema::Policy;
@@ -18,13 +18,17 @@ pub(crate) fn of_the_book(words: &impl ToString) -> String {
 
 /// Returns the state of a record in the book's words, with its tone.
 pub(crate) fn record(explanation: &Explanation) -> (String, Tone) {
-    let tone = match explanation.standing {
+    (of_the_book(&explanation.in_short()), record_tone(explanation.state))
+}
+
+/// Returns the tone of a record's state.
+pub(crate) const fn record_tone(state: RecordState) -> Tone {
+    match state {
         RecordState::Synced => Tone::Good,
         RecordState::Parked | RecordState::InConflict | RecordState::DeadLettered => Tone::Bad,
         RecordState::Unknown => Tone::Plain,
         _ => Tone::Waiting,
-    };
-    (of_the_book(&explanation.in_short()), tone)
+    }
 }
 
 /// Returns the state of an op in the book's words, with its tone.
@@ -44,7 +48,7 @@ pub(crate) const fn op_state_name(state: &OpState) -> &'static str {
     match state {
         OpState::Pending { .. } => "ready",
         OpState::WaitingForNetwork { .. } => "waiting_for_network",
-        OpState::InFlight { .. } => "under_way",
+        OpState::InFlight { .. } => "in_flight",
         OpState::Held(_) => "held",
         OpState::Parked { .. } => "parked",
         OpState::InConflict { .. } => "in_conflict",
@@ -68,7 +72,7 @@ pub(crate) const fn hold_name(hold: &Hold) -> &'static str {
         Hold::OtherActor(_) => "other_actor",
         Hold::LocalOnly => "local_only",
         Hold::NoUpcaster { .. } => "no_upcaster",
-        Hold::Gone(_) => "gone",
+        Hold::TargetDeleted(_) => "target_deleted",
         Hold::Refused { .. } => "refused",
         Hold::TooLarge { .. } => "too_large",
         _ => "other",
@@ -104,9 +108,12 @@ pub(crate) const fn park_name(scope: &ParkScope) -> &'static str {
     }
 }
 
-/// Returns the state of the engine in the book's words, with its tone.
-pub(crate) fn sync_state(state: &SyncState) -> (String, Tone) {
+/// Returns the state of a book with so many pending ops, in words with times in UTC, and its tone.
+pub(crate) fn book_state(state: &SyncState, pending: u64) -> (String, Tone) {
     let tone = match state {
+        SyncState::Idle if pending > 0 => {
+            return ("changes wait to be sent".to_owned(), Tone::Waiting);
+        }
         SyncState::Idle => Tone::Good,
         SyncState::Syncing { .. }
         | SyncState::BackingOff { .. }
@@ -114,7 +121,7 @@ pub(crate) fn sync_state(state: &SyncState) -> (String, Tone) {
         | SyncState::NeedsActors { .. } => Tone::Waiting,
         _ => Tone::Bad,
     };
-    (of_the_book(state), tone)
+    (state.to_string(), tone)
 }
 
 /// Returns the stable name of the engine's state, for JSON.
@@ -167,12 +174,12 @@ pub(crate) fn rule(rule: Policy, function: Option<&str>) -> String {
 }
 
 /// Returns why ops need not be sent.
-pub(crate) const fn annulled(reason: AnnulledReason) -> &'static str {
+pub(crate) const fn cancelled(reason: CancelledReason) -> &'static str {
     match reason {
-        AnnulledReason::CreatedAndDeleted => "created and deleted before it left",
-        AnnulledReason::Undone => "undone before it left",
-        AnnulledReason::NoEffect => "changes nothing",
-        AnnulledReason::LocalOnly => "never leaves this device",
-        AnnulledReason::Arrived => "had already reached the server",
+        CancelledReason::CreatedAndDeleted => "created and deleted before it left",
+        CancelledReason::Undone => "undone before it left",
+        CancelledReason::NoEffect => "changes nothing",
+        CancelledReason::LocalOnly => "never leaves this device",
+        CancelledReason::AlreadyApplied => "had already reached the server",
     }
 }

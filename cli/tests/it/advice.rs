@@ -58,7 +58,7 @@ fn pasting_all_of_an_advice_decides_nothing() {
 
 #[test]
 fn each_way_to_settle_a_dead_letter_runs_as_it_is_printed() {
-    for (word, left) in [("retry", 2), ("discard", 0), ("edit", 1)] {
+    for (word, left) in [("retry", 2), ("discard", 0), ("correct", 1)] {
         let folder = with_a_dead_letter();
         let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
         let shown =
@@ -216,7 +216,7 @@ fn a_sync_says_in_its_heading_what_happened_and_how_to_go_on() {
     assert!(refused.code == 1 && !refused.out.contains("SYNCED"), "{refused:?}");
 }
 
-/// `dead-letters edit` once wrote as `local`, a user who does not exist, so the corrected op was
+/// `dead-letters correct` once wrote as `local`, a user who does not exist, so the corrected op was
 /// never sent.
 #[test]
 fn what_is_done_about_a_change_stays_its_authors() {
@@ -224,20 +224,20 @@ fn what_is_done_about_a_change_stays_its_authors() {
         folder.json(&["log", "ann.book", "--limit", "1", "--json"])[0]["actor"].clone()
     };
     let folder = with_a_dead_letter();
-    folder.ok(&["dead-letters", "edit", "ann.book", "2", r#"{"name":"Ann"}"#]);
+    folder.ok(&["dead-letters", "correct", "ann.book", "3", r#"{"name":"Ann"}"#]);
     assert_eq!(folder.json(&["queue", "ann.book", "--json"])[0]["actor"], "ann");
     let folder = with_a_dead_letter();
-    folder.ok(&["dead-letters", "retry", "ann.book", "2", "--actor", "support"]);
+    folder.ok(&["dead-letters", "retry", "ann.book", "3", "--actor", "support"]);
     assert_eq!(actor(&folder), "support", "who decided is on record");
     folder.ok(&["put", "ann.book", "lead/9", "{}"]);
     assert_eq!(actor(&folder), "ann", "who decided about others' changes does not use the book");
-    folder.ok(&["undo", "ann.book", "2"]);
+    folder.ok(&["undo", "ann.book", "3"]);
     assert_eq!(actor(&folder), "ann");
     let folder = with_a_conflict();
     folder.ok(&["put", "ann.book", "lead/9", "{}", "--actor", "ben"]);
-    folder.ok(&["conflicts", "flip", "ann.book", "9.1"]);
+    folder.ok(&["conflicts", "flip", "ann.book", "11.1"]);
     assert_eq!(actor(&folder), "ann");
     let folder = with_an_open_conflict();
-    folder.ok(&["conflicts", "keep", "ann.book", "9.1", "mine"]);
+    folder.ok(&["conflicts", "keep", "ann.book", "11.1", "local"]);
     assert_eq!(actor(&folder), "ann");
 }

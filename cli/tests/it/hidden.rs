@@ -78,8 +78,8 @@ fn what_a_server_says_is_shown_so_that_it_can_be_seen() {
     let folder = Folder::new();
     let clock = StillClock::new();
     let ann = book(&folder.path("ann.book"), "ann", &clock);
-    ann.create("lead/1".parse().unwrap(), Fields::new()).unwrap();
-    ann.create("lead/2".parse().unwrap(), Fields::new()).unwrap();
+    ann.records().create("lead/1".parse().unwrap(), Fields::new()).unwrap();
+    ann.records().create("lead/2".parse().unwrap(), Fields::new()).unwrap();
     sync(
         &ann,
         &refusing_with(
@@ -89,7 +89,7 @@ fn what_a_server_says_is_shown_so_that_it_can_be_seen() {
         ),
     );
     ann.close().unwrap();
-    folder.ok(&["dead-letters", "discard", "ann.book", "3", "--reason", "why\u{202e}\u{200b}"]);
+    folder.ok(&["dead-letters", "discard", "ann.book", "4", "--reason", "why\u{202e}\u{200b}"]);
     for args in [
         &["status", "ann.book"][..],
         &["status", "ann.book", "lead/1"],
@@ -103,7 +103,7 @@ fn what_a_server_says_is_shown_so_that_it_can_be_seen() {
         &["queue", "ann.book"],
         &["dead-letters", "list", "ann.book"],
         &["dead-letters", "list", "ann.book", "--json"],
-        &["dead-letters", "show", "ann.book", "2"],
+        &["dead-letters", "show", "ann.book", "3"],
     ] {
         seen_as_it_is(&folder.ok(args));
     }

@@ -163,7 +163,7 @@ fn a_person_decides_on_what_is_not_let_through() {
     let op = queue["op"].as_str().map_or_else(|| queue["op"].to_string(), str::to_owned);
     assert_eq!(queue["hold"]["reason"], "not_let_through", "{queue}");
     folder.ok(&["dead-letters", "retry", "a.book", &op]);
-    folder.ok(&["dead-letters", "edit", "a.book", &op, r#"{"t":"said otherwise"}"#]);
+    folder.ok(&["dead-letters", "correct", "a.book", &op, r#"{"t":"said otherwise"}"#]);
     let synced = folder.one_json(&["sync", "a.book", "--server", &middlebox.url, "--json"]);
     assert_eq!((&synced["units_acked"], &synced["pending"]), (&1.into(), &0.into()), "{synced}");
     assert!(folder.ok(&["get", "a.book", "note/2"]).contains("said otherwise"));

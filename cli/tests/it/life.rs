@@ -22,11 +22,11 @@ fn what_one_book_writes_another_one_reads_after_a_sync_with_serve() {
             "--actor",
             "ann"
         ]),
-        "created lead/42 (2)\n"
+        "created lead/42 (4)\n"
     );
     assert_eq!(
         folder.ok(&["patch", "ann.book", "lead/42", r#"{"stage":"hot"}"#, "--actor", "ann"]),
-        "updated lead/42 (3)\n"
+        "updated lead/42 (6)\n"
     );
     let expected = json!({"name": "Ann", "stage": "hot"});
     let record = folder.one_json(&["get", "ann.book", "lead/42", "--json"]);
@@ -52,11 +52,16 @@ fn what_one_book_writes_another_one_reads_after_a_sync_with_serve() {
         .iter()
         .map(|entry| entry["kind"].clone())
         .collect();
-    assert_eq!(kinds, ["control", "intent", "intent", "control", "upstream", "control"]);
+    // Each of three commands opened the book and wrote.
+    let [made, put, patched] =
+        [&["control", "control"][..], &["control", "intent"], &["control", "intent"]];
+    // Opened, planned; the answer, its signature, the decisions.
+    let synced = ["control", "control", "upstream", "control", "control"];
+    assert_eq!(kinds, [made, put, patched, &synced].concat());
     let verified = folder.one_json(&["verify", "ann.book", "--tables", "--json"]);
     assert_eq!(
         (&verified["ok"], &verified["entries"], &verified["anchored"]),
-        (&json!(true), &json!(6), &json!(4))
+        (&json!(true), &json!(11), &json!(8))
     );
 
     let status = folder.one_json(&["status", "ben.book", "--json"]);
@@ -125,13 +130,13 @@ fn put_replace_gives_a_record_a_whole_new_image_and_rm_takes_it_away() {
     assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"a": 1}));
     assert_eq!(
         folder.ok(&["put", "a.book", "lead/1", r#"{"c":3}"#, "--replace"]),
-        "replaced lead/1 (4)\n"
+        "replaced lead/1 (8)\n"
     );
     assert_eq!(folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"], json!({"c": 3}));
     assert_eq!(folder.ok(&["patch", "a.book", "lead/1", r#"{"c":3}"#]), "lead/1 is unchanged\n");
-    assert_eq!(folder.ok(&["rm", "a.book", "lead/1"]), "deleted lead/1 (5)\n");
+    assert_eq!(folder.ok(&["rm", "a.book", "lead/1"]), "deleted lead/1 (10)\n");
     assert_eq!(folder.run(&["get", "a.book", "lead/1"]).code, 1);
-    let before = folder.one_json(&["get", "a.book", "lead/1", "--at", "2", "--json"]);
+    let before = folder.one_json(&["get", "a.book", "lead/1", "--at", "4", "--json"]);
     assert_eq!(before["fields"], json!({"a": 1, "b": 2}), "the past is still there to be read");
 }
 
@@ -182,12 +187,12 @@ fn lists_are_read_in_parts_and_nothing_is_left_out() {
     };
     assert_eq!(
         seqs(&["log", "a.book", "--limit", "2", "--json"]),
-        [4, 5],
+        [9, 10],
         "the last ones, unless told otherwise"
     );
     assert_eq!(seqs(&["log", "a.book", "--from", "2", "--limit", "2", "--json"]), [2, 3]);
-    assert_eq!(seqs(&["log", "a.book", "--limit", "0", "--json"]), [1, 2, 3, 4, 5]);
-    assert!(folder.ok(&["log", "a.book", "--from", "9"]).contains("the log ends at entry 5"));
+    assert_eq!(seqs(&["log", "a.book", "--limit", "0", "--json"]), (1..=10).collect::<Vec<_>>());
+    assert!(folder.ok(&["log", "a.book", "--from", "19"]).contains("the log ends at entry 10"));
 }
 
 #[test]
@@ -197,8 +202,20 @@ fn an_exported_log_verifies_and_is_never_written_over_unasked() {
     folder.ok(&["put", "a.book", "lead/1", "{}"]);
     let said = folder.ok(&["log", "a.book", "--export", "a.log"]);
     let head = said.trim().rsplit(' ').next().unwrap().to_owned();
-    assert!(folder.ok(&["verify", "a.log", "--head", &head]).starts_with("intact: 2 entries"));
-    assert!(folder.bytes("a.log").starts_with(b"fieldbook-log 1\n"));
+    assert!(folder.ok(&["verify", "a.log", "--head", &head]).starts_with("intact: 4 entries"));
+    assert!(folder.bytes("a.log").starts_with(b"fieldbook-log 2\n"));
+    // Cut between two entries, and before its end.
+    let whole = folder.bytes("a.log");
+    std::fs::write(folder.path("cut.log"), &whole[..whole.len() - 37]).unwrap();
+    let cut = folder.run(&["verify", "cut.log"]);
+    assert!(cut.code == 1 && cut.err.contains("cut off"), "{cut:?}");
+    let cut = folder.run(&["status", "cut.log"]);
+    assert!(cut.code == 1 && cut.err.contains("cut off"), "{cut:?}");
+    // Commands for a damaged book would not help.
+    assert!(cut.err.contains("export the log again") && !cut.err.contains("salvage"), "{cut:?}");
+    let no_book = folder.run(&["doctor", "a.log"]);
+    assert!(no_book.code == 1 && no_book.err.contains("fieldbook verify a.log"), "{no_book:?}");
+    std::fs::remove_file(folder.path("cut.log")).unwrap();
 
     folder.ok(&["put", "a.book", "lead/2", "{}"]);
     let before = folder.bytes("a.log");
@@ -228,7 +245,7 @@ fn rebuilding_changes_nothing_that_is_read() {
     folder.ok(&["init", "a.book"]);
     folder.ok(&["put", "a.book", "lead/1", r#"{"a":1}"#]);
     let before = folder.ok(&["get", "a.book", "lead/1", "--json"]);
-    assert_eq!(folder.ok(&["rebuild", "a.book"]), "folded 2 entries anew\n");
+    assert_eq!(folder.ok(&["rebuild", "a.book"]), "folded 4 entries anew\n");
     assert_eq!(folder.ok(&["get", "a.book", "lead/1", "--json"]), before);
 }
 

@@ -23,18 +23,18 @@ pub(crate) fn with_a_conflict() -> Folder {
         book(&folder.path("ann.book"), "ann", &clock),
         book(&folder.path("ben.book"), "ben", &clock),
     );
-    ann.create(key("lead/42"), fields(r#"{"name":"Ann","stage":"new"}"#)).unwrap();
+    ann.records().create(key("lead/42"), fields(r#"{"name":"Ann","stage":"new"}"#)).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
     clock.advance(60);
-    ann.update(key("lead/42"), fields(r#"{"stage":"hot","phone":"1"}"#)).unwrap();
+    ann.records().update(key("lead/42"), fields(r#"{"stage":"hot","phone":"1"}"#)).unwrap();
     clock.advance(60);
-    ben.update(key("lead/42"), fields(r#"{"stage":"cold"}"#)).unwrap();
+    ben.records().update(key("lead/42"), fields(r#"{"stage":"cold"}"#)).unwrap();
     sync(&ben, &server);
     clock.advance(60);
     sync(&ann, &server);
     clock.advance(60);
-    ann.create(key("task/7"), fields(r#"{"title":"call"}"#)).unwrap();
+    ann.records().create(key("task/7"), fields(r#"{"title":"call"}"#)).unwrap();
     ann.close().unwrap();
     ben.close().unwrap();
     folder
@@ -82,7 +82,7 @@ fn every_command_has_help_with_an_example() {
         "dead-letters show",
         "dead-letters retry",
         "dead-letters discard",
-        "dead-letters edit",
+        "dead-letters correct",
         "dead-letters export",
         "conflicts list",
         "conflicts show",
@@ -104,7 +104,7 @@ fn tables_are_aligned_and_tell_the_story() {
         &["log", "ann.book", "--from", "2"][..],
         &["history", "ann.book", "lead/42"],
         &["conflicts", "list", "ann.book"],
-        &["conflicts", "show", "ann.book", "9.1"],
+        &["conflicts", "show", "ann.book", "11.1"],
         &["get", "ann.book", "lead/42"],
         &["ls", "ann.book"],
         &["ls", "ann.book", "lead"],
@@ -128,6 +128,8 @@ fn a_refused_change_is_explained_in_words_that_can_be_read_out() {
         &["explain", "ann.book", "lead/1"][..],
         &["dead-letters", "list", "ann.book"],
         &["queue", "ann.book"],
+        &["failed", "ann.book"],
+        &["failed", "ann.book", "--of", "ben"],
     ];
     let shown: Vec<_> = tables
         .iter()
@@ -138,12 +140,13 @@ fn a_refused_change_is_explained_in_words_that_can_be_read_out() {
 
 #[test]
 fn json_has_the_promised_members() {
-    let folder = with_a_conflict();
-    let members = |args: &[&str]| {
+    let (folder, refused) = (with_a_conflict(), with_a_dead_letter());
+    let members_in = |folder: &Folder, args: &[&str]| {
         let value = folder.json(args).pop().unwrap();
         let names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
         format!("{}: {}", args.join(" "), names.join(" "))
     };
+    let members = |args: &[&str]| members_in(&folder, args);
     let shapes = [
         members(&["get", "ann.book", "lead/42", "--json"]),
         members(&["ls", "ann.book", "--json"]),
@@ -155,6 +158,7 @@ fn json_has_the_promised_members() {
         members(&["explain", "ann.book", "lead/42", "--json"]),
         members(&["queue", "ann.book", "--json"]),
         members(&["plan", "ann.book", "--json"]),
+        members_in(&refused, &["failed", "ann.book", "--json"]),
         members(&["conflicts", "list", "ann.book", "--json"]),
         members(&["verify", "ann.book", "--json"]),
     ];
@@ -176,8 +180,9 @@ fn looking_changes_no_byte_of_the_file() {
         &["explain", "ann.book", "lead/42"],
         &["queue", "ann.book"],
         &["plan", "ann.book"],
+        &["failed", "ann.book", "--json"],
         &["conflicts", "list", "ann.book"],
-        &["conflicts", "show", "ann.book", "9.1"],
+        &["conflicts", "show", "ann.book", "11.1"],
         &["dead-letters", "list", "ann.book"],
         &["dead-letters", "export", "ann.book", "dead.jsonl"],
         &["verify", "ann.book"],

@@ -4,7 +4,11 @@
 #[cfg(test)]
 mod advice;
 #[cfg(test)]
+mod app_schema;
+#[cfg(test)]
 mod damaged;
+#[cfg(test)]
+mod forged;
 #[cfg(test)]
 mod hidden;
 #[cfg(test)]
@@ -16,6 +20,10 @@ mod life;
 #[cfg(test)]
 mod looks;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
+mod past;
+#[cfg(test)]
 mod refusals;
 mod restored;
 #[cfg(test)]
@@ -24,6 +32,8 @@ mod serving;
 mod settle;
 #[cfg(test)]
 mod stopped;
+#[cfg(test)]
+mod story;
 #[cfg(test)]
 mod strangers;
 #[cfg(test)]

@@ -226,3 +226,62 @@ fn a_token_file_that_cannot_be_meant_is_refused_at_start_with_what_to_do() {
         assert!(refused.code == 1 && refused.err.contains("chmod 600"), "{}", refused.err);
     }
 }
+
+/// A misspelt limit would be no limit.
+#[cfg(unix)]
+#[test]
+fn a_file_of_settings_stands_for_flags_and_a_mistake_in_it_stops_the_start() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("etc")).unwrap();
+    folder.write_tokens(&tokens());
+    std::fs::rename(folder.path("tokens.json"), folder.path("etc/tokens.json")).unwrap();
+    let write = |text: &str| std::fs::write(folder.path("etc/serve.json"), text).unwrap();
+    // Paths are relative to the folder of the file.
+    write(r#"{"listen": "192.0.2.1:1", "tokens": "tokens.json", "metrics": "127.0.0.1:0"}"#);
+    let serving = Serving::start(&folder, &["--config", "etc/serve.json"]);
+    folder.ok(&["init", "ann.book", "--actor", "ann"]);
+    let sync = ["sync", "ann.book", "--server", &serving.url];
+    assert_ne!(folder.run(&sync).code, 0, "the file names tokens");
+    std::fs::write(folder.path("ann.token"), TOKEN).unwrap();
+    folder.ok(&[&sync[..], &["--token-file", "ann.token"]].concat());
+
+    for (text, advice) in [
+        (r#"{"tenant_record": 5}"#, "unknown field `tenant_record`"),
+        (r#"{"connections": 5, "connections": 6}"#, "duplicate field `connections`"),
+        (r#"{"listen": "here"}"#, "socket address"),
+        ("[]", "not a JSON object"),
+        ("{}", "--data"),
+    ] {
+        write(text);
+        let refused = folder.run(&["serve", "--config", "etc/serve.json"]);
+        assert_ne!(refused.code, 0, "{text}");
+        assert!(refused.err.contains(advice), "{text}: {}", refused.err);
+    }
+}
+
+/// The signed receipt of an answer stands between its authors and its conflicts. No conflict had an
+/// author then.
+#[test]
+fn a_conflict_has_the_author_whom_the_server_named_beside_its_signed_receipt() {
+    let folder = Folder::new();
+    let serving = Serving::start(&folder, &[]);
+    let sync = |books: [&str; 2]| {
+        for book in books {
+            folder.ok(&["sync", book, "--server", &serving.url]);
+        }
+    };
+    for actor in ["ann", "ben"] {
+        folder.ok(&["init", &format!("{actor}.book"), "--actor", actor]);
+    }
+    folder.ok(&["put", "ann.book", "lead/1", r#"{"stage":"new"}"#]);
+    sync(["ann.book", "ben.book"]);
+    folder.ok(&["patch", "ann.book", "lead/1", r#"{"stage":"hot"}"#]);
+    folder.ok(&["patch", "ben.book", "lead/1", r#"{"stage":"cold"}"#]);
+    sync(["ben.book", "ann.book"]);
+    let conflict = folder.json(&["conflicts", "list", "ann.book", "--json"]).remove(0);
+    assert_eq!(conflict["remote_by"], "ben");
+    let explained = folder.ok(&["explain", "ann.book", "lead/1"]);
+    assert!(explained.contains("met version r2 by ben"), "{explained}");
+    let told = folder.ok(&["history", "ann.book", "lead/1"]);
+    assert!(told.contains("ben changed stage"), "{told}");
+}

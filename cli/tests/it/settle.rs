@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use fieldbook::host::Clock;
 use fieldbook::schema::Policy;
-use fieldbook::sync::protocol::{
-    ExchangeAnswer, ExchangeRequest, MARKER, Outcome, PROTOCOL, SetAside, UnitOutcome,
-};
+use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, UnitOutcome};
 use fieldbook::sync::{FnRemote, ServerEpoch, ServerId};
 use fieldbook::{EntityRules, Remote, Schema};
 use serde_json::json;
@@ -37,22 +35,10 @@ fn answering(clock: &Arc<StillClock>, outcome: Outcome) -> impl Remote + use<> {
             unit: unit.id,
             outcome: outcome.clone(),
         };
+        let (server, epoch) = (ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
         Ok(ExchangeAnswer {
-            tenant: None,
-            set_aside: SetAside::default(),
-            marker: MARKER.to_owned(),
-            protocol: PROTOCOL,
-            request: request.request,
-            server: ServerId::from_bytes([7; 16]),
-            server_epoch: ServerEpoch::from_bytes([8; 16]),
-            server_time: clock.now().wall,
             outcomes: request.units.iter().map(refuse).collect(),
-            changes: Vec::new(),
-            cursors: std::collections::BTreeMap::default(),
-            more: false,
-            others: None,
-            receipt: None,
-            forked: None,
+            ..ExchangeAnswer::new(request.request, server, epoch, clock.now().wall)
         })
     })
 }
@@ -62,10 +48,10 @@ pub(crate) fn with_a_dead_letter() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
     let ann = book(&folder.path("ann.book"), "ann", &clock);
-    ann.create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
+    ann.records().create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
     sync(&ann, &refusing(&clock));
     clock.advance(60);
-    ann.update(key("lead/1"), fields(r#"{"stage":"hot"}"#)).unwrap();
+    ann.records().update(key("lead/1"), fields(r#"{"stage":"hot"}"#)).unwrap();
     ann.close().unwrap();
     folder
 }
@@ -75,7 +61,7 @@ pub(crate) fn with_a_worn_out_op() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
     let ann = book(&folder.path("ann.book"), "ann", &clock);
-    ann.create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
+    ann.records().create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
     let stale = Outcome::Stale { current: Vec::new(), applied: Vec::new() };
     sync(&ann, &answering(&clock, stale));
     ann.close().unwrap();
@@ -95,12 +81,12 @@ pub(crate) fn with_an_open_conflict() -> Folder {
     };
     let ann = book_with(&folder.path("ann.book"), "ann", &clock, Schema::open(by_hand));
     let ben = book(&folder.path("ben.book"), "ben", &clock);
-    ann.create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
+    ann.records().create(key("lead/1"), fields(r#"{"stage":"new"}"#)).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);
-    ann.update(key("lead/1"), fields(r#"{"stage":"hot"}"#)).unwrap();
+    ann.records().update(key("lead/1"), fields(r#"{"stage":"hot"}"#)).unwrap();
     clock.advance(60);
-    ben.update(key("lead/1"), fields(r#"{"stage":"cold"}"#)).unwrap();
+    ben.records().update(key("lead/1"), fields(r#"{"stage":"cold"}"#)).unwrap();
     sync(&ben, &server);
     sync(&ann, &server);
     ann.close().unwrap();
@@ -115,10 +101,10 @@ fn a_dead_letter_is_listed_with_its_cause_and_with_what_waits_for_it() {
     let letter = &letters[0];
     assert_eq!(
         (&letter["place"], &letter["code"], &letter["tries"]),
-        (&json!("2"), &json!("validation"), &json!(1))
+        (&json!("3"), &json!("validation"), &json!(1))
     );
     assert_eq!(letter["fields"], json!({"stage": "new"}));
-    assert_eq!(letter["dependants"], json!(["6"]));
+    assert_eq!(letter["dependants"], json!(["7"]));
     let by_id = folder.one_json(&[
         "dead-letters",
         "show",
@@ -135,24 +121,54 @@ fn a_dead_letter_is_listed_with_its_cause_and_with_what_waits_for_it() {
     let queue = folder.json(&["queue", "ann.book", "--json"]);
     let states: Vec<_> =
         queue.iter().map(|op| (op["place"].clone(), op["state"].clone())).collect();
-    assert_eq!(states, [(json!("2"), json!("dead")), (json!("6"), json!("held"))]);
+    assert_eq!(states, [(json!("3"), json!("dead")), (json!("7"), json!("held"))]);
     assert_eq!(queue[1]["hold"], json!({"reason": "dead_create"}));
     assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["state"], "needs_attention");
+}
+
+#[test]
+fn a_reset_shows_what_would_go_and_discards_it_only_when_it_is_told_to() {
+    let folder = with_a_dead_letter();
+    let before = folder.bytes("ann.book");
+    let shown = folder.ok(&["reset", "ann.book"]);
+    assert!(shown.contains("2 ops would be discarded; nothing changed:"), "{shown}");
+    let advised = "# fieldbook reset ann.book --yes --reason 'not needed'";
+    assert!(shown.contains(advised), "{shown}");
+    assert_eq!(
+        folder.one_json(&["reset", "ann.book", "--json"]),
+        json!({"discarded": 0, "of": {"ann": 2}})
+    );
+    assert_eq!(folder.run(&["reset", "ann.book", "--yes"]).code, 2, "without a reason");
+    assert!(folder.bytes("ann.book") == before, "no byte changed");
+    assert_eq!(
+        folder.ok(&["reset", "ann.book", "--yes", "--reason", "twice", "--actor", "support"]),
+        "discarded 2 ops; the log keeps their fields; sync the book\n"
+    );
+    let entry = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0);
+    assert_eq!(
+        (&entry["action"], &entry["actor"], &entry["reason"]),
+        (&json!("discard"), &json!("support"), &json!("twice"))
+    );
+    assert_eq!(folder.json(&["queue", "ann.book", "--json"]).len(), 0);
+    assert_eq!(
+        folder.ok(&["reset", "ann.book"]),
+        "the server has everything: there is nothing to discard\n"
+    );
 }
 
 #[test]
 fn a_retried_dead_letter_goes_out_again_with_what_waited() {
     let folder = with_a_dead_letter();
     assert_eq!(
-        folder.ok(&["dead-letters", "retry", "ann.book", "2", "--actor", "support"]),
+        folder.ok(&["dead-letters", "retry", "ann.book", "3", "--actor", "support"]),
         "the next sync sends 1 dead letter again\n"
     );
     let plan = folder.one_json(&["plan", "ann.book", "--actor", "ann", "--json"]);
-    assert_eq!(plan["send"][0]["records"], json!([{"key": "lead/1", "ops": ["2", "6"]}]));
+    assert_eq!(plan["send"][0]["records"], json!([{"key": "lead/1", "ops": ["3", "7"]}]));
     assert_eq!(plan["held"], json!([]));
     let entry = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0);
     assert_eq!(
-        (&entry["verb"], &entry["actor"]),
+        (&entry["action"], &entry["actor"]),
         (&json!("retry"), &json!("support")),
         "who decided is on record"
     );
@@ -171,7 +187,7 @@ fn a_discarded_dead_letter_falls_back_to_what_stands_without_it_and_says_why() {
     );
     assert_eq!(folder.run(&["get", "ann.book", "lead/1"]).code, 1);
     let entry = folder.json(&["log", "ann.book", "--limit", "1", "--json"]).remove(0);
-    assert_eq!((&entry["verb"], &entry["reason"]), (&json!("discard"), &json!("entered twice")));
+    assert_eq!((&entry["action"], &entry["reason"]), (&json!("discard"), &json!("entered twice")));
     assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["pending"], 0);
 }
 
@@ -196,14 +212,14 @@ fn a_corrected_dead_letter_takes_the_place_of_the_refused_op() {
     let folder = with_a_dead_letter();
     let said = folder.ok(&[
         "dead-letters",
-        "edit",
+        "correct",
         "ann.book",
-        "2",
+        "3",
         r#"{"name":"Ann"}"#,
         "--actor",
         "ann",
     ]);
-    assert!(said.starts_with("corrected 2 ("), "{said}");
+    assert!(said.starts_with("corrected 3 ("), "{said}");
     let fields = folder.one_json(&["get", "ann.book", "lead/1", "--json"])["fields"].clone();
     assert_eq!(
         fields,
@@ -223,7 +239,7 @@ fn an_op_that_has_not_left_is_undone_as_if_it_never_was() {
     folder.ok(&["init", "a.book"]);
     folder.ok(&["put", "a.book", "lead/1", r#"{"stage":"new"}"#]);
     folder.ok(&["patch", "a.book", "lead/1", r#"{"stage":"hot"}"#]);
-    assert_eq!(folder.ok(&["undo", "a.book", "3"]), "undone: the op is not sent\n");
+    assert_eq!(folder.ok(&["undo", "a.book", "6"]), "undone: the op is not sent\n");
     assert_eq!(
         folder.one_json(&["get", "a.book", "lead/1", "--json"])["fields"],
         json!({"stage": "new"})
@@ -236,8 +252,8 @@ fn an_op_that_has_not_left_is_undone_as_if_it_never_was() {
 #[test]
 fn a_flipped_conflict_makes_the_other_side_win_by_an_op_that_cites_it() {
     let folder = with_a_conflict();
-    let said = folder.ok(&["conflicts", "flip", "ann.book", "9.1", "--actor", "ann"]);
-    assert!(said.starts_with("flipped 9.1 (14)"), "{said}");
+    let said = folder.ok(&["conflicts", "flip", "ann.book", "11.1", "--actor", "ann"]);
+    assert!(said.starts_with("flipped 11.1 (17)"), "{said}");
     let record = folder.one_json(&["get", "ann.book", "lead/42", "--json"]);
     assert_eq!(record["fields"]["stage"], "hot");
     let op =
@@ -250,7 +266,7 @@ fn a_flipped_conflict_makes_the_other_side_win_by_an_op_that_cites_it() {
 fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
     for (choice, stands, left) in [
         ("local", json!("hot"), 1),
-        ("theirs", json!("cold"), 0),
+        ("remote", json!("cold"), 0),
         (r#"{"stage":"warm"}"#, json!("warm"), 1),
     ] {
         let folder = with_an_open_conflict();
@@ -277,7 +293,7 @@ fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
         folder.ok(&["conflicts", "keep", "ann.book", id, choice, "--actor", "ann"]);
         refused(
             &["conflicts", "keep", "ann.book", id, choice],
-            "this conflict is settled already: flip it",
+            "this conflict is resolved already: flip it",
         );
         assert!(folder.json(&["conflicts", "list", "ann.book", "--open", "--json"]).is_empty());
         assert_eq!(
@@ -285,7 +301,7 @@ fn a_conflict_left_open_waits_for_a_choice_and_goes_on_with_it() {
             stands
         );
         assert_eq!(folder.one_json(&["status", "ann.book", "--json"])["pending"], left, "{choice}");
-        let again = folder.run(&["conflicts", "keep", "ann.book", id, "mine"]);
+        let again = folder.run(&["conflicts", "keep", "ann.book", id, "local"]);
         assert_eq!(again.code, 1, "{again:?}");
     }
 }

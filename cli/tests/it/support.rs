@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -123,7 +123,10 @@ impl From<Output> for Ran {
 /// `fieldbook serve`, running.
 pub(crate) struct Serving {
     child: Child,
+    out: BufReader<ChildStdout>,
     pub(crate) url: String,
+    /// The keys with which it signs receipts.
+    pub(crate) keys: Vec<String>,
     said: Option<JoinHandle<String>>,
 }
 
@@ -140,10 +143,11 @@ impl Serving {
             stderr.read_to_string(&mut text).unwrap();
             text
         });
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
-        Self { child, url, said: Some(said) }
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let url = next_line(&mut out).strip_prefix("listening on ").unwrap().to_owned();
+        let keys = next_line(&mut out).strip_prefix("signs receipts with ").unwrap().to_owned();
+        let keys = keys.split(", ").map(str::to_owned).collect();
+        Self { child, out, url, keys, said: Some(said) }
     }
 
     /// Sends the server a signal.
@@ -151,6 +155,11 @@ impl Serving {
         let asked =
             Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(asked.success());
+    }
+
+    /// Waits for the next line that the server prints, and returns it.
+    pub(crate) fn next_line(&mut self) -> String {
+        next_line(&mut self.out)
     }
 
     /// Ends the server normally, and returns its log.
@@ -165,6 +174,12 @@ impl Serving {
         self.signal(signal);
         self.child.wait().unwrap()
     }
+}
+
+fn next_line(out: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
 }
 
 impl Drop for Serving {
@@ -213,6 +228,8 @@ pub(crate) fn book_with(path: &Path, actor: &str, clock: &Arc<StillClock>, schem
     let options = BookOptions::new(actor)
         .unwrap()
         .schema(schema)
+        .app("CRM", "7.1")
+        .system("android 14")
         .clock(Arc::clone(clock) as Arc<dyn Clock>)
         .randomness(Box::new(SeededRandomness::from_number(seed)));
     Book::create_new(path, options).unwrap()

@@ -35,7 +35,7 @@ pub(super) fn know<S: AuthorityRead>(
     match (known, request.device_key.map(|key| key.fingerprint())) {
         (None, None) => Ok(Device::Known),
         (None, Some(new)) => Ok(Device::New(new)),
-        (Some(known), Some(told)) if known == told => Ok(Device::Known),
+        (Some(known), Some(claimed)) if known == claimed => Ok(Device::Known),
         (Some(_), _) => Err(Refusal::device_of_another().into()),
     }
 }

@@ -54,8 +54,8 @@ pub(super) fn of(unit: &Unit) -> Option<Fault> {
     if unit.changes.len() > limits::TRANSACTION_OPS {
         return Some(Fault("too_many_changes", "a unit has at most 1,000 changes"));
     }
-    if unit.replaces.len() > limits::TRANSACTION_OPS {
-        return Some(Fault("too_many_replaced", "a unit replaces at most 1,000 others"));
+    if unit.earlier_units.len() > limits::TRANSACTION_OPS {
+        return Some(Fault("too_many_earlier_units", "a unit names at most 1,000 earlier units"));
     }
     let mut keys = BTreeSet::new();
     for change in &unit.changes {

@@ -27,6 +27,9 @@
 //! 9. A stamp is accepted unchanged, or its unit is not accepted. The server's time never goes back
 //!    behind its newest commit, so that a stamp that was once accepted is not ahead later.
 //!
+//! 10. Declared rights are judged change by change, and a unit with a forbidden change is refused
+//!     whole (`rights`). Without declarations nothing is judged.
+//!
 //! What it does not do: check credentials or an app's entity types, or wait. It does not decide
 //! conflicts: a device does, and here writes are joined by their stamps. Tombstones and unit ids
 //! are kept for ever.
@@ -37,6 +40,7 @@ mod head;
 mod memory;
 mod page;
 mod refusal;
+mod rights;
 mod row;
 mod state;
 mod unit;
@@ -61,11 +65,12 @@ use crate::time::WallTime;
 use device::Device;
 pub use memory::MemoryAuthority;
 pub use refusal::{Refusal, RefusalClass};
+pub use rights::{InvalidRights, Limited, Rights, Role};
 pub use row::Row;
 pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitFate, UnitMemory};
 pub use usage::Usage;
 
-/// The actors that the credentials allow.
+/// The actors that the credentials allow, and what they may write.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Caller {
     /// Any actor.
@@ -73,6 +78,8 @@ pub enum Caller {
     Anyone,
     /// One of these actors.
     OneOf(BTreeSet<Actor>),
+    /// Actors whose changes are judged by declared rights.
+    Limited(Limited),
 }
 
 impl Caller {
@@ -81,6 +88,17 @@ impl Caller {
         match self {
             Self::Anyone => true,
             Self::OneOf(actors) => actors.contains(actor),
+            Self::Limited(limited) => {
+                limited.actors.as_ref().is_none_or(|actors| actors.contains(actor))
+            }
+        }
+    }
+
+    /// Returns the limits of what the caller may write; none if there are none.
+    const fn limited(&self) -> Option<&Limited> {
+        match self {
+            Self::Anyone | Self::OneOf(_) => None,
+            Self::Limited(limited) => Some(limited),
         }
     }
 }
@@ -199,18 +217,18 @@ pub fn accept<S: AuthorityState>(
     }
     // Every check that can refuse comes before the first write.
     let device = device::know(state, request)?;
-    let verdict = judge_head(state, request)?;
+    let checked = check_head(state, request)?;
     if let Device::New(fingerprint) = device {
         state.set_device_key(&request.device, &fingerprint).map_err(ExchangeError::State)?;
         accepted.wrote = true;
     }
-    match verdict {
-        Some(head::Verdict::Forked(anchored)) => {
+    match checked {
+        Some(head::HeadCheck::Forked(anchored)) => {
             accepted.forked = Some(anchored);
             return Ok(accepted);
         }
-        Some(head::Verdict::Known(anchored)) => accepted.receipt = Some(anchored),
-        Some(head::Verdict::Extends(receipt)) => {
+        Some(head::HeadCheck::Known(anchored)) => accepted.receipt = Some(anchored),
+        Some(head::HeadCheck::Extends(receipt)) => {
             state
                 .set_anchor(&request.device, &request.epoch, &receipt)
                 .map_err(ExchangeError::State)?;
@@ -220,7 +238,8 @@ pub fn accept<S: AuthorityState>(
         None => {}
     }
     let now = server_time(state, now)?;
-    unit::apply_all(state, &request.units, now, quota, &mut accepted)?;
+    let units = (&request.actor, request.units.as_slice());
+    unit::apply_all(state, units, now, (caller, quota), &mut accepted)?;
     Ok(accepted)
 }
 
@@ -240,13 +259,13 @@ pub fn accept_without_writing<S: AuthorityRead>(
     if device::know(state, request)? != Device::Known {
         return Ok(None);
     }
-    Ok(match judge_head(state, request)? {
-        Some(head::Verdict::Forked(anchored)) => {
+    Ok(match check_head(state, request)? {
+        Some(head::HeadCheck::Forked(anchored)) => {
             Some(Accepted { forked: Some(anchored), ..Accepted::default() })
         }
         _ if !request.units.is_empty() => None,
-        Some(head::Verdict::Extends(_)) => None,
-        Some(head::Verdict::Known(anchored)) => {
+        Some(head::HeadCheck::Extends(_)) => None,
+        Some(head::HeadCheck::Known(anchored)) => {
             Some(Accepted { receipt: Some(anchored), ..Accepted::default() })
         }
         None => Some(Accepted::default()),
@@ -306,6 +325,7 @@ pub fn answer_by_change<S: AuthorityRead>(
         others: page.others,
         more: page.more,
         receipt: accepted.receipt,
+        signed: None,
         forked: accepted.forked,
         set_aside: SetAside::default(),
     })
@@ -357,11 +377,11 @@ fn check<S: AuthorityRead>(
     Ok(false)
 }
 
-fn judge_head<S: AuthorityRead>(
+fn check_head<S: AuthorityRead>(
     state: &S,
     request: &ExchangeRequest,
-) -> Result<Option<head::Verdict>, ExchangeError<S::Error>> {
+) -> Result<Option<head::HeadCheck>, ExchangeError<S::Error>> {
     let Some(claim) = &request.head else { return Ok(None) };
     let anchored = state.anchor(&request.device, &request.epoch).map_err(ExchangeError::State)?;
-    Ok(Some(head::judge(anchored, claim)?))
+    Ok(Some(head::check(anchored, claim)?))
 }

@@ -95,7 +95,7 @@ pub(super) fn read<S: AuthorityRead>(
         // the page.
         let read_to =
             if page.more { commit } else { state.last_commit().map_err(ExchangeError::State)? };
-        page.others = Some(cursor(read_to)?).filter(|told| request.others.as_ref() != Some(told));
+        page.others = Some(cursor(read_to)?).filter(|place| request.others.as_ref() != Some(place));
     }
     for (entity, commit) in positions {
         page.cursors.insert(entity.clone(), cursor(commit)?);

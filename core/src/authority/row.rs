@@ -7,7 +7,7 @@
 use super::state::RowPlace;
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::ids::OpId;
-use crate::names::{RecordId, RecordKey};
+use crate::names::{Actor, RecordId, RecordKey};
 use crate::numbers::Version;
 use crate::op::OpKind;
 use crate::protocol::{Change, Measured, RecordSize, UnitChange};
@@ -25,6 +25,8 @@ pub struct Row {
     pub edited_at: Hlc,
     /// The op of the record's own stamp.
     pub op: OpId,
+    /// The actor of the unit with that op; none if it is not known.
+    pub by: Option<Actor>,
     /// The writes that set or removed the other fields.
     pub older: Vec<FieldWrites>,
     /// The stamp of the removal of every field that is neither in the image nor in `older`.
@@ -51,6 +53,7 @@ impl Row {
             version: self.version,
             edited_at: self.edited_at,
             op: self.op,
+            by: self.by,
             older: self.older,
             floor: self.floor,
             deleted: self.fields.is_none(),
@@ -66,6 +69,7 @@ impl Row {
             version: Version::default(),
             edited_at: Hlc::ZERO,
             op: OpId::from_bytes([0; 16]),
+            by: None,
             older: Vec::new(),
             floor: None,
             deleted: true,
@@ -80,6 +84,7 @@ impl Row {
             key,
             version: self.version,
             edited_at: self.edited_at,
+            by: self.by.as_ref(),
             older: &self.older,
             floor: self.floor,
             fields: self.fields.as_ref().map(|fields| fields.as_str().len()),
@@ -93,7 +98,8 @@ impl Row {
         let writes: usize = self.older.iter().map(|write| 28 + of_names(&write.fields)).sum();
         let floor = if self.floor.is_some() { 24 } else { 0 };
         let fields = self.fields.as_ref().map_or(0, |fields| fields.as_str().len());
-        30 + id.as_str().len() + floor + writes + fields
+        let by = self.by.as_ref().map_or(0, |by| 1 + by.as_str().len());
+        30 + id.as_str().len() + by + floor + writes + fields
     }
 
     /// Returns the row's place.
@@ -118,7 +124,7 @@ impl Row {
 
 /// The present state of a change's record, as far as the join needs it.
 #[derive(Debug)]
-pub(super) enum Met {
+pub(super) enum PresentState {
     /// The record never existed.
     Never,
     /// Only the stamp of the present state matters.
@@ -127,10 +133,18 @@ pub(super) enum Met {
     Row(Box<Row>),
 }
 
-impl Met {
+impl PresentState {
     /// Returns whether the join needs the whole row, or only its place.
     pub(super) fn needs_row(change: &UnitChange, place: &RowPlace) -> bool {
         !place.is_deleted && change.kind != OpKind::Delete
+    }
+
+    /// Returns the row, if it was read.
+    pub(super) fn row(&self) -> Option<&Row> {
+        match self {
+            Self::Row(row) => Some(row),
+            Self::Never | Self::Stamp(_) => None,
+        }
     }
 
     fn before(&self) -> Result<Registers<bool>, InvalidFields> {
@@ -140,6 +154,13 @@ impl Met {
             Self::Stamp(place) => Registers::of(place.stamp, &[], None, []),
             Self::Row(row) => row.registers()?,
         })
+    }
+
+    fn author(&self) -> Option<Actor> {
+        match self {
+            Self::Row(row) => row.by.clone(),
+            Self::Never | Self::Stamp(_) => None,
+        }
     }
 
     fn image(self) -> Option<FieldsJson> {
@@ -171,13 +192,15 @@ pub(super) enum Effect {
     Row(Row),
 }
 
-/// Joins a change with the present state. The caller has checked that the change may be joined.
+/// Joins a change of an actor with the present state. The caller has checked that the change may be
+/// joined.
 pub(super) fn changed(
-    met: Met,
+    present: PresentState,
     change: &UnitChange,
+    actor: &Actor,
     placing: Placing,
 ) -> Result<Effect, InvalidFields> {
-    let before = met.before()?;
+    let (before, author) = (present.before()?, present.author());
     let (names, writes) = writes(&before, change)?;
     let mut after = before.clone();
     after.join(&writes);
@@ -197,7 +220,7 @@ pub(super) fn changed(
         // Fields are patched as text: the store's writer waits for this, and a small patch may be
         // for a large record.
         let fields = change.fields.clone().unwrap_or_default().without(&left_out)?;
-        Some(match met.image().filter(|_| !is_new) {
+        Some(match present.image().filter(|_| !is_new) {
             Some(image) => image.patched(&fields)?.without(&taken_away)?,
             None => fields.into_image()?,
         })
@@ -206,11 +229,13 @@ pub(super) fn changed(
     };
     let (Placing { version, index }, EditStamp { edited_at, op }) = (placing, after.stamp);
     let floor = Some(after.floor).filter(|floor| *floor != EditStamp::NEVER);
+    let by = if after.stamp == before.stamp { author } else { Some(actor.clone()) };
     Ok(Effect::Row(Row {
         version,
         index,
         edited_at,
         op,
+        by,
         older: after.older(),
         floor,
         fields: image,

@@ -20,22 +20,25 @@
 //! Time passes and stores change: without this memory, a later copy of the request could take
 //! effect although its device has acted on the first answer.
 //!
-//! If a unit replaces others and one of them took effect, it is stale, whatever its bases are,
+//! If a unit names earlier units and one of them took effect, it is stale, whatever its bases are,
 //! unless all its writes are present.
+//!
+//! A change that the caller may not make ([`super::rights`]) is refused once its base matches, and
+//! its unit with it.
 //!
 //! The cost is counted before the work ([`super::work`]). Building rows ends at the first record
 //! that exceeds the budget, so one unit needs at most the memory of the largest commit.
 
 use std::collections::BTreeMap;
 
-use super::fault::{self, Fault};
-use super::row::{Effect, Met, Placing, Row, changed, is_known};
+use super::fault;
+use super::row::{Effect, Placing, PresentState, Row, changed, is_known};
 use super::state::{RowPlace, UnitFate};
 use super::usage::{Counted, Growth, Over};
 use super::work::{Spent, Work};
-use super::{Accepted, AuthorityState, ExchangeError, Quota, UnitMemory};
+use super::{Accepted, AuthorityState, Caller, ExchangeError, Limited, Quota, UnitMemory};
 use crate::limits;
-use crate::names::RecordKey;
+use crate::names::{Actor, RecordKey};
 use crate::numbers::Version;
 use crate::op::OpKind;
 use crate::protocol::{Change, Outcome, RecordSize, Unit, UnitChange, UnitOutcome};
@@ -46,7 +49,11 @@ const ROOM_AGAIN: u64 = 15 * 60 * 1000;
 
 /// The state that the units of one request share.
 struct Round<'a> {
+    /// The author of the units.
+    actor: &'a Actor,
     quota: &'a Quota,
+    /// The limits of what the caller may write.
+    limited: Option<&'a Limited>,
     /// The latest stamp that is accepted.
     latest: Hlc,
     work: Work,
@@ -55,13 +62,13 @@ struct Round<'a> {
     wrote: bool,
 }
 
-/// Applies units in order. Once the answer is full of outcomes, or the request's budget is spent,
-/// the remaining units get no outcome. The device sends them again.
+/// Applies units of an actor in order. Once the answer is full of outcomes, or the request's budget
+/// is spent, the remaining units get no outcome. The device sends them again.
 pub(super) fn apply_all<S: AuthorityState>(
     state: &mut S,
-    units: &[Unit],
+    (actor, units): (&Actor, &[Unit]),
     now: WallTime,
-    quota: &Quota,
+    (caller, quota): (&Caller, &Quota),
     accepted: &mut Accepted,
 ) -> Result<(), ExchangeError<S::Error>> {
     if units.is_empty() {
@@ -70,11 +77,12 @@ pub(super) fn apply_all<S: AuthorityState>(
     let first = state.last_commit().map_err(ExchangeError::State)?;
     let latest = Hlc::at(now.plus(limits::STAMP_AHEAD));
     let (work, counted) = (Work::new(quota), Counted::default());
-    let mut round = Round { quota, latest, work, counted, wrote: false };
+    let limited = caller.limited();
+    let mut round = Round { actor, quota, limited, latest, work, counted, wrote: false };
     let mut last = first;
-    let mut told = RecordSize::default();
+    let mut shown = RecordSize::default();
     for unit in units {
-        if told.all() >= quota.page_bytes || told.head >= limits::PAGE_HEAD_BYTES {
+        if shown.all() >= quota.page_bytes || shown.head >= limits::PAGE_HEAD_BYTES {
             break;
         }
         let next = Version::new(last.number().saturating_add(1));
@@ -93,7 +101,7 @@ pub(super) fn apply_all<S: AuthorityState>(
             accepted.own.extend(own.map(|(key, version)| (key.clone(), *version)));
         }
         let outcome = UnitOutcome { unit: unit.id, outcome };
-        told += outcome.size();
+        shown += outcome.size();
         accepted.outcomes.push(outcome);
         round.work.go_on(quota);
     }
@@ -134,7 +142,7 @@ fn apply<S: AuthorityState>(
         return Ok(Ok(Outcome::Ahead));
     }
     let mut applied = Vec::new();
-    for former in &unit.replaces {
+    for former in &unit.earlier_units {
         let memory = state.unit(former).map_err(ExchangeError::State)?;
         if memory.is_some_and(|memory| memory.was_accepted()) {
             applied.push(*former);
@@ -144,7 +152,7 @@ fn apply<S: AuthorityState>(
     for change in &unit.changes {
         places.push((change, state.place(&change.key).map_err(ExchangeError::State)?));
     }
-    // A unit that replaces an applied unit is stale whatever its bases are: no op takes effect
+    // A unit that names an applied earlier unit is stale whatever its bases are: no op takes effect
     // twice.
     let is_stale = |(change, place): &&(&UnitChange, Option<RowPlace>)| {
         !applied.is_empty() || !meets(change, place.as_ref())
@@ -250,7 +258,7 @@ fn join<S: AuthorityState>(
     let mut draft = match draft(state, places, commit, round)? {
         Ok(draft) => draft,
         Err(Ended::Spent) => return Ok(Err(Spent)),
-        Err(Ended::Fault(fault)) => return refused(state, unit, fault.into(), round).map(Ok),
+        Err(Ended::Refused(refusal)) => return refused(state, unit, refusal, round).map(Ok),
     };
     if draft.rows.iter().all(Option::is_none) {
         let current = if draft.is_known { show(state, places.iter(), round)? } else { Vec::new() };
@@ -302,8 +310,8 @@ struct Draft {
 enum Ended {
     /// The request's budget is spent.
     Spent,
-    /// The unit is refused for this fault.
-    Fault(Fault),
+    /// The unit is refused.
+    Refused(Outcome),
 }
 
 /// Builds the rows that a unit makes, up to the first reason against it.
@@ -320,20 +328,28 @@ fn draft<S: AuthorityState>(
         if round.work.change(change, place.as_ref()).is_err() {
             return Ok(Err(Ended::Spent));
         }
-        let met = met(state, change, place.as_ref())?;
-        let placing = Placing { version: commit, index };
-        let row = match changed(met, change, placing).map_err(ExchangeError::Damaged)? {
-            Effect::Nothing { is_known } => {
-                draft.is_known &= is_known;
-                draft.rows.push(None);
-                continue;
+        let present = present_state(state, change, place.as_ref())?;
+        if let Some(limited) = round.limited {
+            let is_live = place.is_some_and(|place| !place.is_deleted);
+            let refusal = limited.refusal_of(change, is_live, present.row());
+            if let Some(refusal) = refusal.map_err(ExchangeError::Damaged)? {
+                return Ok(Err(Ended::Refused(refusal)));
             }
-            Effect::Row(row) => row,
-        };
+        }
+        let placing = Placing { version: commit, index };
+        let row =
+            match changed(present, change, round.actor, placing).map_err(ExchangeError::Damaged)? {
+                Effect::Nothing { is_known } => {
+                    draft.is_known &= is_known;
+                    draft.rows.push(None);
+                    continue;
+                }
+                Effect::Row(row) => row,
+            };
         size += row.size(&change.key);
         let fault = fault::of_row(&row).map_err(ExchangeError::Damaged)?;
         if let Some(fault) = fault.or_else(|| fault::of_commit(size, round.quota)) {
-            return Ok(Err(Ended::Fault(fault)));
+            return Ok(Err(Ended::Refused(fault.into())));
         }
         let bytes = row.stored_bytes(&change.key.id);
         round.counted.grow(state, &mut draft.growth, &change.key, (place.as_ref(), bytes))?;
@@ -343,17 +359,17 @@ fn draft<S: AuthorityState>(
 }
 
 /// Reads the part of a record that the join with a change needs.
-fn met<S: AuthorityState>(
+fn present_state<S: AuthorityState>(
     state: &S,
     change: &UnitChange,
     place: Option<&RowPlace>,
-) -> Result<Met, ExchangeError<S::Error>> {
-    let Some(place) = place else { return Ok(Met::Never) };
-    if !Met::needs_row(change, place) {
-        return Ok(Met::Stamp(*place));
+) -> Result<PresentState, ExchangeError<S::Error>> {
+    let Some(place) = place else { return Ok(PresentState::Never) };
+    if !PresentState::needs_row(change, place) {
+        return Ok(PresentState::Stamp(*place));
     }
     let row = state.record(&change.key).map_err(ExchangeError::State)?;
-    Ok(row.map_or(Met::Never, |row| Met::Row(Box::new(row))))
+    Ok(row.map_or(PresentState::Never, |row| PresentState::Row(Box::new(row))))
 }
 
 /// Returns a unit's records as they are, if they have all its writes and fit one answer.

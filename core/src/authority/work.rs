@@ -10,7 +10,7 @@
 //! What it does not do: choose the next request. That is the server's part.
 
 use super::Quota;
-use super::row::Met;
+use super::row::PresentState;
 use super::state::RowPlace;
 use crate::protocol::{Unit, UnitChange};
 
@@ -47,7 +47,7 @@ impl Work {
 
     /// Spends the cost of looking at a unit.
     pub(super) fn look_at(&mut self, unit: &Unit) -> Result<(), Spent> {
-        let lookups = unit.replaces.len().saturating_add(1).saturating_mul(LOOKUP);
+        let lookups = unit.earlier_units.len().saturating_add(1).saturating_mul(LOOKUP);
         self.spend(
             unit.changes
                 .len()
@@ -63,7 +63,7 @@ impl Work {
         change: &UnitChange,
         before: Option<&RowPlace>,
     ) -> Result<(), Spent> {
-        let row = before.filter(|place| Met::needs_row(change, place));
+        let row = before.filter(|place| PresentState::needs_row(change, place));
         self.spend(row.map_or(0, |row| row.bytes.saturating_mul(2)))
     }
 

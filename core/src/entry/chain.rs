@@ -17,11 +17,11 @@ const LINK: &[u8] = b"fieldbook/1/link\0";
 
 /// Returns the commitment to an erasable value.
 pub fn commitment(salt: &[u8; 16], bytes: &[u8]) -> Hash {
-    let mut said = Said::of(ITEM);
-    said.add(salt);
-    said.add(&length(bytes));
-    said.add(bytes);
-    said.hash()
+    let mut hashing = Hashing::of(ITEM);
+    hashing.add(salt);
+    hashing.add(&length(bytes));
+    hashing.add(bytes);
+    hashing.hash()
 }
 
 /// Returns the commitment to an erasable value in its stored layout: salt, length, bytes.
@@ -38,10 +38,10 @@ pub(super) struct Content(blake3::Hasher);
 impl Content {
     /// Begins the hash with the header, the meta part and the number of items, in their stored
     /// layout.
-    pub(super) fn begin(said: &[u8]) -> Self {
+    pub(super) fn begin(beginning: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(CONTENT);
-        hasher.update(said);
+        hasher.update(beginning);
         Self(hasher)
     }
 
@@ -62,14 +62,14 @@ pub fn content(
     meta: &[u8],
     commitments: impl ExactSizeIterator<Item = Hash>,
 ) -> Hash {
-    let mut said = Said::of(CONTENT);
-    said.add(&length(header));
-    said.add(header);
-    said.add(&length(meta));
-    said.add(meta);
-    said.add(&u32::try_from(commitments.len()).unwrap_or(u32::MAX).to_le_bytes());
-    commitments.for_each(|commitment| said.add(commitment.as_bytes()));
-    said.hash()
+    let mut hashing = Hashing::of(CONTENT);
+    hashing.add(&length(header));
+    hashing.add(header);
+    hashing.add(&length(meta));
+    hashing.add(meta);
+    hashing.add(&u32::try_from(commitments.len()).unwrap_or(u32::MAX).to_le_bytes());
+    commitments.for_each(|commitment| hashing.add(commitment.as_bytes()));
+    hashing.hash()
 }
 
 /// Links an entry to the one before it.
@@ -85,7 +85,7 @@ pub fn link(previous: &Hash, content: &Hash) -> Hash {
 
 /// The bytes to hash, part by part. As long as they are few they are collected first: passing a few
 /// bytes to a hasher costs about as much as hashing them.
-struct Said {
+struct Hashing {
     bytes: [u8; 512],
     length: usize,
     /// The hasher for bytes that were too many to collect. It is large, so it is boxed and made
@@ -93,11 +93,11 @@ struct Said {
     hasher: Option<Box<blake3::Hasher>>,
 }
 
-impl Said {
+impl Hashing {
     fn of(domain: &[u8]) -> Self {
-        let mut said = Self { bytes: [0; 512], length: 0, hasher: None };
-        said.add(domain);
-        said
+        let mut hashing = Self { bytes: [0; 512], length: 0, hasher: None };
+        hashing.add(domain);
+        hashing
     }
 
     fn add(&mut self, part: &[u8]) {
@@ -161,8 +161,8 @@ mod tests {
                 .update(&length(value))
                 .update(value);
             hasher.update(&2u32.to_le_bytes()).update(&[1; 32]).update(&[2; 32]);
-            let said = content(value, value, commitments.into_iter());
-            assert_eq!(said.as_bytes(), hasher.finalize().as_bytes(), "twice {bytes} bytes");
+            let hashing = content(value, value, commitments.into_iter());
+            assert_eq!(hashing.as_bytes(), hasher.finalize().as_bytes(), "twice {bytes} bytes");
         }
     }
 }

@@ -12,18 +12,18 @@ use crate::time::{Hlc, WallTime};
 
 /// Ops that ended without being sent.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct Annulled {
+pub struct Cancelled {
     /// The record.
     pub key: RecordKey,
     /// The ops, oldest first.
     pub ops: Vec<PlannedOp>,
     /// The reason.
-    pub reason: AnnulledReason,
+    pub reason: CancelledReason,
 }
 
 /// The reason why ops need not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum AnnulledReason {
+pub enum CancelledReason {
     /// The record was created and deleted before any of it left the device.
     CreatedAndDeleted,
     /// The ops were undone within the undo window.
@@ -33,8 +33,8 @@ pub enum AnnulledReason {
     /// Reserved: no program has written it. The ops are of an entity type that never leaves the
     /// device.
     LocalOnly,
-    /// The ops had reached the server in a unit that was given up.
-    Arrived,
+    /// The ops had reached the server in a unit that was abandoned.
+    AlreadyApplied,
 }
 
 /// One decision. Applying it needs no rule: it names the effect, not the reason.
@@ -63,7 +63,7 @@ pub enum Decision {
         retry_at: WallTime,
     },
     /// A unit was stale: its ops return to the tail, to be planned again.
-    Dissolved {
+    Requeued {
         /// The unit.
         unit: UnitId,
         /// The entry that planned it.
@@ -141,7 +141,7 @@ pub enum Decision {
         op: PlannedOp,
     },
     /// Ops ended without being sent.
-    Annulled(Annulled),
+    Cancelled(Cancelled),
     /// Sending stops for a scope until something outside changes.
     Parked {
         /// The scope that is parked.
@@ -166,7 +166,7 @@ pub enum Decision {
         merged: Option<ItemIndex>,
     },
     /// A person accepted another server, or another epoch of the server. Every record is to be
-    /// confirmed again, and every unanswered unit returns to the tail as given up.
+    /// confirmed again, and every unanswered unit returns to the tail as abandoned.
     ServerAccepted {
         /// The server and its epoch. None stands for the next server that answers, because the
         /// accepted server has not named itself yet.
@@ -174,8 +174,8 @@ pub enum Decision {
     },
     /// The accepted server was read to its end: records that it did not name do not exist.
     ServerRead,
-    /// A record that was kept aside is applied, because its entity type is declared now.
-    TakenIn {
+    /// An undeclared record is applied, because its entity type is declared now.
+    Adopted {
         /// The record.
         key: RecordKey,
         /// The upstream entry that brought it.
@@ -240,6 +240,16 @@ pub enum Decision {
         /// The server's cursor.
         cursor: Cursor,
     },
+    /// A person handed an op over to another actor, whose credentials send it from now on. The op
+    /// keeps its id, its stamp and its fields.
+    HandedOver {
+        /// The record.
+        key: RecordKey,
+        /// The op.
+        op: PlannedOp,
+        /// The actor who sends it.
+        to: Actor,
+    },
 }
 
 /// An op's new stamp.
@@ -303,13 +313,13 @@ pub struct Conflicted {
     /// The item with the fields that a merging rule made; none if no rule merged.
     pub merged: Option<ItemIndex>,
     /// The functions of the app that resolved the conflict.
-    pub functions: Vec<SettledBy>,
+    pub functions: Vec<ResolvedBy>,
 }
 
 /// A function of the app that resolved a conflict. Its result is recorded, so it is never called
 /// for this conflict again.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct SettledBy {
+pub struct ResolvedBy {
     /// The field; none if the function resolved the whole record.
     pub field: Option<String>,
     /// The function's name.
@@ -345,7 +355,7 @@ pub enum Winner {
 
 /// The action that a person asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum Verb {
+pub enum PersonAction {
     /// Send dead letters again, unchanged or corrected.
     Retry,
     /// End ops without sending them. The reason is an item.
@@ -361,4 +371,6 @@ pub enum Verb {
     Resume,
     /// Accept another epoch of the server.
     AcceptServer,
+    /// Hand ops of an actor over to another one.
+    HandOver,
 }

@@ -36,6 +36,15 @@ pub struct Frame<'a> {
     items: Vec<StoredItem<'a>>,
 }
 
+/// Why bytes do not begin with an entry.
+#[derive(Debug)]
+pub struct Unparsed {
+    /// The fault.
+    pub error: EntryError,
+    /// If the bytes end too early: how many there have to be at least.
+    pub needs: Option<usize>,
+}
+
 /// An item, borrowed from the stored bytes.
 #[derive(Debug, Clone, Copy)]
 enum StoredItem<'a> {
@@ -49,7 +58,26 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`EntryError::Frame`], [`EntryError::NewerFormat`] or [`EntryError::OlderFormat`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EntryError> {
-        let mut reader = Reader { bytes, at: 0 };
+        let (frame, length) = Self::parse_first(bytes).map_err(|unparsed| unparsed.error)?;
+        if length != bytes.len() {
+            return Err(EntryError::Frame { at: length, what: "the end" });
+        }
+        Ok(frame)
+    }
+
+    /// Takes apart the entry with which the bytes begin. Returns it with the number of its bytes.
+    ///
+    /// # Errors
+    /// [`Unparsed`] with the error of [`Self::parse`].
+    pub fn parse_first(bytes: &'a [u8]) -> Result<(Self, usize), Unparsed> {
+        let mut reader = Reader { bytes, at: 0, needs: None };
+        match Self::read(&mut reader) {
+            Ok(frame) => Ok((frame, reader.at)),
+            Err(error) => Err(Unparsed { error, needs: reader.needs }),
+        }
+    }
+
+    fn read(reader: &mut Reader<'a>) -> Result<Self, EntryError> {
         let header_bytes = reader.block("the header")?;
         let header = parse_header(header_bytes)?;
         let meta = reader.block("the meta part")?;
@@ -61,10 +89,19 @@ impl<'a> Frame<'a> {
             items.push(reader.item()?);
         }
         let hash = Hash::from_bytes(*reader.array("the hash")?);
-        if reader.left() != 0 {
-            return Err(reader.fault("the end"));
-        }
         Ok(Self { header, meta, hash, header_bytes, items })
+    }
+
+    /// Returns the kind of a stored entry without taking it apart; `None` if the bytes are too few
+    /// or the kind is not known.
+    pub fn kind_of(bytes: &[u8]) -> Option<EntryKind> {
+        // The length of the header, and the format, come before it.
+        match bytes.get(5)? {
+            1 => Some(EntryKind::Intent),
+            2 => Some(EntryKind::Upstream),
+            3 => Some(EntryKind::Control),
+            _ => None,
+        }
     }
 
     /// Computes the hash of the content from the bytes.
@@ -180,7 +217,7 @@ fn write_header(bytes: &mut Vec<u8>, header: &Header) {
 }
 
 fn parse_header(bytes: &[u8]) -> Result<Header, EntryError> {
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = Reader { bytes, at: 0, needs: None };
     let [format] = *reader.array("the format")?;
     if format > FORMAT {
         return Err(EntryError::NewerFormat { found: format });
@@ -219,12 +256,17 @@ fn write_number(bytes: &mut Vec<u8>, number: usize) {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The end of a part that goes beyond the bytes.
+    needs: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
     fn slice(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], EntryError> {
         let end = self.at.checked_add(length).ok_or_else(|| self.fault(what))?;
-        let slice = self.bytes.get(self.at..end).ok_or_else(|| self.fault(what))?;
+        let Some(slice) = self.bytes.get(self.at..end) else {
+            self.needs = Some(end);
+            return Err(self.fault(what));
+        };
         self.at = end;
         Ok(slice)
     }

@@ -7,7 +7,7 @@
 //! Enum variants are stored by their number, so new variants go to the end. The golden files of
 //! every released format test this.
 
-use super::decision::{Annulled, Decision, Verb};
+use super::decision::{Cancelled, Decision, PersonAction};
 use crate::codec::{Decode, Encode};
 use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId, UnitId};
 use crate::names::{Actor, EntityType, RecordKey};
@@ -137,8 +137,8 @@ pub struct ChangeMeta {
     pub floor: Option<EditStamp>,
     /// The item with the fields; none for a deletion.
     pub fields: Option<ItemIndex>,
-    /// Whether the entity type was unknown, so that the record is kept aside.
-    pub kept_aside: bool,
+    /// Whether the entity type was not declared, so that the record is kept and not folded.
+    pub undeclared: bool,
 }
 
 /// How much of a record a change carries.
@@ -173,7 +173,7 @@ pub enum Control {
     /// The consequences of an answer of the server, or of a missing answer.
     Decided(Vec<Decision>),
     /// The decisions of a person.
-    Verb(Verb, Vec<Decision>),
+    PersonActed(PersonAction, Vec<Decision>),
     /// A new epoch of the log began: the file was restored from a copy or cloned.
     EpochStarted {
         /// The epoch from this entry on. The entry's header has the same epoch.
@@ -181,6 +181,17 @@ pub enum Control {
         /// The server's last receipt for the former epoch.
         anchored: Option<Receipt>,
     },
+    /// A program opened the book and wrote to it. The entry is in the commit of its first write.
+    Session(Session),
+    /// Exchanges that failed since the last entry of this kind. The entry is in the commit of the
+    /// next write after them.
+    Silence(Vec<Silence>),
+    /// Who made the changes of the upstream entry directly before this one, as far as the server
+    /// says it.
+    Authors(Vec<Authored>),
+    /// Somebody signed that this log had an entry: the server, in the commit of its answer, or the
+    /// owner of the device.
+    Note(SignedNote),
 }
 
 /// The beginning of a log.
@@ -192,13 +203,89 @@ pub struct Opened {
     pub made_by: String,
 }
 
+/// One opening of the book, by which later entries can be read: with which program, in which zone,
+/// under which declarations they were written.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Session {
+    /// The library and its version.
+    pub program: String,
+    /// The app, if it names itself.
+    pub app: Option<AppVersion>,
+    /// The operating system.
+    pub system: String,
+    /// The minutes by which the device's wall clock is ahead of UTC, if they are known.
+    pub utc_offset: Option<i32>,
+    /// How the program before stopped.
+    pub last_stop: LastStop,
+    /// The digest of the app's declarations.
+    pub schema_digest: Hash,
+    /// The item with the declarations (`docs/log-format.md`); none if the book has them already.
+    pub schema: Option<ItemIndex>,
+}
+
+/// The name and the version of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AppVersion {
+    /// The name.
+    pub name: String,
+    /// The version.
+    pub version: String,
+}
+
+/// How the program that last wrote to the book stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum LastStop {
+    /// There was none: the book is new.
+    None,
+    /// It closed the book.
+    Clean,
+    /// It was killed, or the power failed.
+    Unclean,
+}
+
+/// The changes of one actor among those of an upstream entry.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Authored {
+    /// The actor, in the server's words.
+    pub actor: Actor,
+    /// The numbers of the changes in that entry, from 0, ascending.
+    pub changes: Vec<u32>,
+}
+
+/// A signed note, with the keys that check it as the signer named them. Nothing here is trusted by
+/// its being here: whoever can write the file can write both.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
+pub struct SignedNote {
+    /// The note ([`crate::note`]).
+    pub note: String,
+    /// The keys, each written as `name+id+key`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+}
+
+/// Exchanges that failed in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Silence {
+    /// When the first of them failed, by the device's clock.
+    pub from: WallTime,
+    /// When the last of them failed.
+    pub to: WallTime,
+    /// How many failed.
+    pub attempts: u32,
+    /// How many failed with each code, in the order in which the codes first came.
+    pub codes: Vec<(String, u32)>,
+    /// How many answers without news came in between. They are 0 unless there were more silences
+    /// than are kept apart.
+    pub answers: u32,
+}
+
 /// A send plan.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Planned {
     /// The units to send, in order.
     pub units: Vec<PlannedUnit>,
     /// Ops that need not be sent at all.
-    pub annulled: Vec<Annulled>,
+    pub cancelled: Vec<Cancelled>,
 }
 
 /// One unit: the server applies it whole or not at all, under one idempotency key.
@@ -213,8 +300,8 @@ pub struct PlannedUnit {
     /// The hash of its frozen content (`docs/protocol.md`), checked each time it is sent.
     pub digest: Hash,
     /// Earlier units without a final answer that had some of the same ops: the unit that this unit
-    /// absorbs, and those that were given up.
-    pub replaces: Vec<UnitId>,
+    /// absorbs, and those that were abandoned.
+    pub earlier_units: Vec<UnitId>,
 }
 
 /// A unit's change of one record.

@@ -15,6 +15,7 @@
 //! What it is not: proof against the owner of the file. A hash chain without a key shows corruption
 //! and careless edits. `docs/log-format.md` explains what anchors add.
 
+mod about;
 pub mod chain;
 mod decision;
 pub mod frame;
@@ -29,14 +30,24 @@ use crate::numbers::{Hash, Seq};
 use crate::random::Randomness;
 use crate::time::{Hlc, WallTime};
 
+pub use about::About;
 pub use decision::{
-    Annulled, AnnulledReason, Conflicted, ConflictedField, Decision, ParkScope, Restamp, SettledBy,
-    Verb, Winner,
+    Cancelled, CancelledReason, Conflicted, ConflictedField, Decision, ParkScope, PersonAction,
+    ResolvedBy, Restamp, Winner,
 };
 pub use meta::{
-    ChangeMeta, Control, Extent, FieldsSource, Intent, ItemIndex, Meta, OpMeta, Opened,
-    OutcomeClass, OutcomeMeta, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Upstream,
+    AppVersion, Authored, ChangeMeta, Control, Extent, FieldsSource, Intent, ItemIndex, LastStop,
+    Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, Planned, PlannedChange, PlannedOp,
+    PlannedUnit, Receipt, Session, SignedNote, Silence, Upstream,
 };
+
+impl Authored {
+    /// Returns the author of the change with a number; none if the server did not say.
+    pub fn of(named: &[Self], number: u32) -> Option<&Actor> {
+        let found = named.iter().find(|one| one.changes.binary_search(&number).is_ok());
+        found.map(|one| &one.actor)
+    }
+}
 
 /// The version of the entry format that this program writes.
 pub const FORMAT: u8 = 2;
@@ -442,11 +453,11 @@ pub enum EntryError {
 }
 
 // Apart from the type: the tests compile the file of the type again, with another codec.
-impl SettledBy {
+impl ResolvedBy {
     /// Returns the name of the function that resolved a field, or the whole record; `None` if no
     /// function did.
     pub fn function_of<'s>(all: &'s [Self], field: Option<&str>) -> Option<&'s str> {
-        let found = all.iter().find(|settled| settled.field.as_deref() == field);
-        found.map(|settled| settled.function.as_str())
+        let found = all.iter().find(|resolution| resolution.field.as_deref() == field);
+        found.map(|resolution| resolution.function.as_str())
     }
 }

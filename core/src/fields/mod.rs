@@ -35,6 +35,7 @@ use crate::limits;
 
 pub use canonical::is_json;
 pub use fault::InvalidFields;
+pub(crate) use patch_text::values_of;
 pub use stored::FieldsJson;
 
 /// Fields as values: an image of a record or a patch of one.

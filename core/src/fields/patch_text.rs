@@ -7,6 +7,8 @@
 
 use std::cmp::Ordering;
 
+use serde_json::Value;
+
 use super::scan::plain;
 
 /// Applies a patch to an image as [`super::Fields::apply`] does.
@@ -95,6 +97,22 @@ pub(super) fn names(text: &str) -> Option<Vec<(String, bool)>> {
         names.push((member.name.to_owned(), member.value() == "null"));
     }
     Some(names)
+}
+
+/// Returns the values of the members of these names, which ascend, each in its place. Members after
+/// the last name are not read.
+pub(crate) fn values_of(text: &str, names: &[String]) -> Option<Vec<Option<Value>>> {
+    let mut members = Members::of(text)?;
+    let mut values = vec![None; names.len()];
+    let mut wanted = names.iter().zip(values.iter_mut()).peekable();
+    while wanted.peek().is_some() {
+        let Some(member) = members.next()? else { break };
+        while wanted.next_if(|(name, _)| name.as_str() < member.name).is_some() {}
+        if let Some((_, value)) = wanted.next_if(|(name, _)| name.as_str() == member.name) {
+            *value = Some(serde_json::from_str(member.value()).ok()?);
+        }
+    }
+    Some(values)
 }
 
 /// A member in its written form: `"name":value`.

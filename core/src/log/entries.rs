@@ -9,7 +9,7 @@ use std::ops::Bound;
 
 use redb::{ReadableTable, TableDefinition};
 
-use super::error::{StoreError, guarded};
+use super::error::{StoreError, catch_storage_panic};
 use crate::entry::frame::Frame;
 use crate::entry::{Checked, Entry, EntryError, FORMAT, Header, chain, seal_checked};
 use crate::ids::Epoch;
@@ -56,7 +56,9 @@ pub struct Stamp {
 pub fn entries(
     transaction: &redb::ReadTransaction,
 ) -> Result<redb::ReadOnlyTable<u64, &'static [u8]>, StoreError> {
-    guarded(|| transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log")))
+    catch_storage_panic(|| {
+        transaction.open_table(ENTRIES).map_err(StoreError::during("opening the log"))
+    })
 }
 
 /// Reads one entry; `None` if the log has no entry at that place.
@@ -81,7 +83,7 @@ pub fn read_entry_after(
     seq: Seq,
     previous: Option<Hash>,
 ) -> Result<Option<Entry>, StoreError> {
-    guarded(|| {
+    catch_storage_panic(|| {
         let Some(stored) = table.get(seq.number()).map_err(StoreError::during(READING))? else {
             return Ok(None);
         };
@@ -142,7 +144,7 @@ fn hash_before(
 pub fn read_head(
     table: &impl ReadableTable<u64, &'static [u8]>,
 ) -> Result<Option<Head>, StoreError> {
-    guarded(|| {
+    catch_storage_panic(|| {
         let Some((key, stored)) = table.last().map_err(StoreError::during(READING))? else {
             return Ok(None);
         };
@@ -162,11 +164,12 @@ pub fn entries_from(
 ) -> impl Iterator<Item = Result<Entry, StoreError>> {
     let mut expected = from.max(Seq::ZERO.next());
     let first = expected.number();
-    let mut rows = Some(guarded(|| table.range(first..).map_err(StoreError::during(READING))));
+    let mut rows =
+        Some(catch_storage_panic(|| table.range(first..).map_err(StoreError::during(READING))));
     let mut previous = None;
     std::iter::from_fn(move || {
         let entry = match rows.as_mut()? {
-            Ok(rows) => guarded(|| {
+            Ok(rows) => catch_storage_panic(|| {
                 let Some(row) = rows.next() else { return Ok(None) };
                 let entry = decode_row(row, expected)?;
                 let before = previous.map_or_else(|| hash_before(table, expected), Ok)?;

@@ -155,7 +155,8 @@ impl StoreError {
         }
     }
 
-    pub(super) fn disk(during: &'static str) -> impl Fn(io::Error) -> Self {
+    /// Makes the error for a failure of the operating system during a step.
+    pub fn disk(during: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::from_io(source, during)
     }
 
@@ -207,7 +208,9 @@ impl StoreError {
 ///
 /// # Errors
 /// Those of `read`, and [`StoreError::Corrupt`] if it panics.
-pub fn guarded<T, E: From<StoreError>>(read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub fn catch_storage_panic<T, E: From<StoreError>>(
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| {
         Err(StoreError::corrupt(
             "the file's structure",

@@ -1,24 +1,25 @@
 //! The log as a stream of bytes that another program can verify without redb.
 //!
 //! ```text
-//!   "fieldbook-log 1\n" │ u32 length (little-endian) │ stored entry │ u32 length │ stored entry │ …
+//!   "fieldbook-log 2\n" │ block(cover) │ block(1 │ stored entry) │ … │ block(255 │ BLAKE3 of all before)
 //! ```
 //!
-//! Entries are in order, from the first. The stream ends where the bytes end. A stream cut off
-//! between two entries is a shorter log that verifies, so compare its head with the expected head.
+//! Entries are in order, from the first. `stream` has the parts around them. A stream without its
+//! end was cut off, wherever that happened. Streams of version 1 are read too: they have neither
+//! cover nor end, so one that is cut off between two entries is a shorter log that verifies.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 
 use redb::ReadableTable;
 
+use super::entries::ENTRIES;
 use super::error::StoreError;
-use super::verify::{Damage, DamageKind, Verified, Walk};
+use super::store::{Store, commit};
+use super::stream::{BEGINS_2, Cover, ENTRY, Place, Streamed, end_block};
+use super::verify::{Damage, Verified, Walk};
 use crate::entry::{EntryError, frame::Frame};
 use crate::limits;
 use crate::numbers::Seq;
-
-/// The first bytes of an exported log.
-pub const EXPORT_MAGIC: &[u8] = b"fieldbook-log 1\n";
 
 /// Writes the stored entries up to the present end of the log, and returns their number. It does
 /// not verify them.
@@ -49,15 +50,18 @@ fn write_parts(
     writer: &mut impl Write,
 ) -> Result<u64, StoreError> {
     let written = StoreError::disk("writing the exported log");
-    let mut part = Part { bytes: EXPORT_MAGIC.to_vec(), ..Part::default() };
+    let mut part = Part { bytes: BEGINS_2.to_vec(), ..Part::default() };
+    let mut hasher = blake3::Hasher::new();
     loop {
         read(&mut part)?;
         if part.bytes.is_empty() {
             break;
         }
+        hasher.update(&part.bytes);
         writer.write_all(&part.bytes).map_err(&written)?;
         part.bytes.clear();
     }
+    writer.write_all(&end_block(&hasher)).map_err(&written)?;
     writer.flush().map_err(&written)?;
     Ok(part.entries)
 }
@@ -82,17 +86,15 @@ impl Part {
     fn read(&mut self, table: &impl ReadableTable<u64, &'static [u8]>) -> Result<(), StoreError> {
         let end = match self.end {
             Some(end) => end,
-            None => {
-                table.last().map_err(StoreError::during(READING))?.map_or(0, |(key, _)| key.value())
-            }
+            None => self.begin(table)?,
         };
-        self.end = Some(end);
         for row in table.range(self.next..=end).map_err(StoreError::during(READING))? {
             let (key, stored) = row.map_err(StoreError::during(READING))?;
             let (seq, stored) = (Seq::new(key.value()), stored.value());
             let length = checked_length(stored.len())
                 .map_err(|error| StoreError::corrupt_entry(seq, error))?;
-            self.bytes.extend_from_slice(&length.to_le_bytes());
+            self.bytes.extend_from_slice(&(length + 1).to_le_bytes());
+            self.bytes.push(ENTRY);
             self.bytes.extend_from_slice(stored);
             self.entries += 1;
             self.next = seq.next().number();
@@ -101,6 +103,17 @@ impl Part {
             }
         }
         Ok(())
+    }
+
+    /// Writes the cover, and returns where the log ends.
+    fn begin(&mut self, table: &impl ReadableTable<u64, &'static [u8]>) -> Result<u64, StoreError> {
+        let last = table.last().map_err(StoreError::during(READING))?;
+        let end = last.as_ref().map_or(0, |(key, _)| key.value());
+        // A last entry that cannot be read has no hash. Verifying the stream reports the entry.
+        let head = last.and_then(|(_, stored)| Some(Frame::parse(stored.value()).ok()?.hash));
+        self.bytes.extend_from_slice(&Cover::of_log(Seq::new(end), head).block());
+        self.end = Some(end);
+        Ok(end)
     }
 }
 
@@ -112,10 +125,36 @@ impl Part {
 pub fn verify_export(reader: &mut impl Read) -> Result<Verified, Damage> {
     let mut walk = Walk::default();
     let mut buffer = Vec::new();
-    begin(reader, &mut buffer, &walk)?;
-    while read_entry(reader, &mut buffer, &walk)? {
+    let mut stream = Streamed::begin(reader, &mut buffer, &walk)?;
+    while stream.next(&mut buffer, &walk)? == Place::Entry {
         walk.step(None, &buffer)?;
     }
+    Ok(walk.done)
+}
+
+/// Verifies an exported log and stores its entries in an empty store.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] for the first entry that was altered after it was sealed, or if the
+/// stream is no exported log; [`StoreError`] of the store.
+pub fn import(reader: &mut impl Read, store: &Store) -> Result<Verified, StoreError> {
+    let damaged = |damage: Damage| StoreError::corrupt("an exported log", damage.seq, damage);
+    let transaction = store.begin_write()?;
+    let mut walk = Walk::default();
+    {
+        let during = StoreError::during::<redb::StorageError>;
+        let opened = transaction.open_table(ENTRIES);
+        let mut table = opened.map_err(StoreError::during("opening the log's table"))?;
+        let mut buffer = Vec::new();
+        let mut stream = Streamed::begin(reader, &mut buffer, &walk).map_err(damaged)?;
+        while stream.next(&mut buffer, &walk).map_err(damaged)? == Place::Entry {
+            let seq = walk.next();
+            walk.step(None, &buffer).map_err(damaged)?;
+            let replaced = table.insert(seq.number(), buffer.as_slice());
+            drop(replaced.map_err(during("storing an exported log"))?);
+        }
+    }
+    commit(transaction)?;
     Ok(walk.done)
 }
 
@@ -125,20 +164,30 @@ pub fn verify_export(reader: &mut impl Read) -> Result<Verified, Damage> {
 pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) -> Verified {
     let mut walk = Walk::default();
     let mut buffer = Vec::new();
-    if let Err(damage) = begin(reader, &mut buffer, &walk) {
-        on_damage(damage);
-        return walk.done;
-    }
+    let mut stream = match Streamed::begin(reader, &mut buffer, &walk) {
+        Ok(stream) => stream,
+        Err(damage) => {
+            on_damage(damage);
+            return walk.done;
+        }
+    };
     loop {
-        match read_entry(reader, &mut buffer, &walk) {
-            Ok(true) => {
+        match stream.next(&mut buffer, &walk) {
+            Ok(Place::Entry) => {
+                let mut is_damaged = false;
                 // A gap is reported once, not for every entry after it.
                 let named = Frame::parse(&buffer).map(|frame| frame.header.seq);
                 let place =
                     named.ok().filter(|named| *named > walk.next()).unwrap_or_else(|| walk.next());
-                walk.step_over(place, &buffer, &mut on_damage);
+                walk.step_over(place, &buffer, &mut |damage| {
+                    is_damaged = true;
+                    on_damage(damage);
+                });
+                if is_damaged {
+                    stream.go_on();
+                }
             }
-            Ok(false) => return walk.done,
+            Ok(Place::End) => return walk.done,
             Err(damage) => {
                 on_damage(damage);
                 return walk.done;
@@ -147,41 +196,21 @@ pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) 
     }
 }
 
-fn begin(reader: &mut impl Read, buffer: &mut Vec<u8>, walk: &Walk) -> Result<(), Damage> {
-    fill(reader, EXPORT_MAGIC.len(), buffer).map_err(|error| walk.unreadable(error))?;
-    if buffer == EXPORT_MAGIC {
-        return Ok(());
+/// Passes each stored entry of an exported log on, as far as the stream can be read.
+#[cfg(feature = "sign")]
+pub(super) fn each_stored(reader: &mut impl Read, mut take: impl FnMut(&[u8])) {
+    let (mut buffer, walk) = (Vec::new(), Walk::default());
+    let Ok(mut stream) = Streamed::begin(reader, &mut buffer, &walk) else { return };
+    while stream.next(&mut buffer, &walk).is_ok_and(|place| place == Place::Entry) {
+        take(&buffer);
     }
-    Err(walk.unreadable("this is not an exported log: it does not begin with `fieldbook-log 1`"))
 }
 
-/// Reads the next entry into the buffer. Returns whether there was one.
-fn read_entry(reader: &mut impl Read, buffer: &mut Vec<u8>, walk: &Walk) -> Result<bool, Damage> {
-    fill(reader, LENGTH_BYTES, buffer).map_err(|error| walk.unreadable(error))?;
-    let Ok(length) = <[u8; LENGTH_BYTES]>::try_from(buffer.as_slice()) else {
-        return if buffer.is_empty() { Ok(false) } else { Err(walk.unreadable(CUT_OFF)) };
-    };
-    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    checked_length(length)
-        .map_err(|source| Damage { seq: walk.next(), kind: DamageKind::Unframed { source } })?;
-    fill(reader, length, buffer).map_err(|error| walk.unreadable(error))?;
-    if buffer.len() < length { Err(walk.unreadable(CUT_OFF)) } else { Ok(true) }
-}
-
-/// Reads this many bytes, or as many as exist. Allocates no memory for bytes that do not exist.
-fn fill(reader: &mut impl Read, length: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
-    buffer.clear();
-    reader.take(length as u64).read_to_end(buffer)?;
-    Ok(())
-}
-
-fn checked_length(length: usize) -> Result<u32, EntryError> {
+pub(super) fn checked_length(length: usize) -> Result<u32, EntryError> {
     match u32::try_from(length) {
         Ok(checked) if length <= limits::ENTRY_BYTES => Ok(checked),
         _ => Err(EntryError::TooLarge { bytes: length }),
     }
 }
 
-const LENGTH_BYTES: usize = 4;
-const CUT_OFF: &str = "the exported log is cut off within this entry";
 const READING: &str = "exporting the log";

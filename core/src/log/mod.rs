@@ -5,7 +5,10 @@
 //!   entries   the table "entries-1": seq → stored entry; the Appender seals new entries
 //!   commit    natural group commit: callers that arrive during a commit share the next one
 //!   verify    computes every hash again from the stored bytes; parts: on two threads
-//!   export    the log as a stream of bytes that another program can verify
+//!   copy      a whole database, as one commit left it, in a new file
+//!   carve     the entries in a file whose pages cannot be read any more
+//!   notes     the signed notes in it
+//!   export    the log as a stream of bytes that another program can verify; stream: what is around it
 //! ```
 //!
 //! Invariants:
@@ -19,22 +22,31 @@
 //! What it does not do: make projections, or check which entry may follow which. Other modules do
 //! so: they read this table and write their own tables in the same transaction.
 
+mod carve;
 mod commit;
+mod copy;
 mod entries;
 mod error;
 mod export;
 mod looking;
+#[cfg(feature = "sign")]
+mod notes;
 mod parts;
 mod staged;
 mod store;
+mod stream;
 mod verify;
 
+pub use carve::{Piece, Pieces, carve};
 pub use commit::{Abandoned, GroupCommit, Reply};
+pub use copy::{CopyProgress, copy_database};
 pub use entries::{
     Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_entry_after, read_head,
 };
-pub use error::{StoreError, guarded};
-pub use export::{EXPORT_MAGIC, export, export_in_parts, survey_export, verify_export};
+pub use error::{StoreError, catch_storage_panic};
+pub use export::{export, export_in_parts, import, survey_export, verify_export};
+#[cfg(feature = "sign")]
+pub use notes::{notes_in, notes_in_export};
 pub use parts::{PART_ENTRIES, verify_in_parts};
-pub use store::{Store, StoreOptions, commit};
+pub use store::{Store, StoreOptions, commit, not_made, open_to_read};
 pub use verify::{Damage, DamageKind, Verified, survey, verify};

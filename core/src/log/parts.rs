@@ -22,7 +22,7 @@ use std::thread;
 use redb::ReadableTable;
 
 use super::entries::Head;
-use super::error::{StoreError, guarded};
+use super::error::{StoreError, catch_storage_panic};
 use super::verify::{Damage, DamageKind, READING, Verified, Walk, verify, walk_on};
 use crate::entry::frame::Frame;
 use crate::numbers::Seq;
@@ -47,7 +47,7 @@ where
     T: ReadableTable<u64, &'static [u8]> + Sync,
 {
     let part = part.get();
-    let last = guarded(|| {
+    let last = catch_storage_panic(|| {
         let last = table.last().map_err(StoreError::during(READING))?;
         Ok::<_, StoreError>(last.map_or(0, |(seq, _)| seq.value()))
     });
@@ -125,17 +125,17 @@ fn verify_part(
     let mut walk = Walk::default();
     if after > 0 {
         // If this read fails, the part before has the first damage.
-        let before =
-            guarded(|| head_at(table, Seq::new(after))).map_err(|error| walk.unreadable(error))?;
+        let before = catch_storage_panic(|| head_at(table, Seq::new(after)))
+            .map_err(|error| walk.unreadable(error))?;
         walk.done.head = Some(before);
     }
     // A row before the first entry is checked as well.
     let from = if after > 0 { after + 1 } else { 0 };
-    let rows = guarded(|| table.range(from..).map_err(StoreError::during(READING)));
+    let rows = catch_storage_panic(|| table.range(from..).map_err(StoreError::during(READING)));
     let mut rows = rows.map_err(|error: StoreError| walk.unreadable(error))?;
     // The row after the part shows a gap at its end.
     while walk.done.entries < most
-        && guarded(|| Ok(walk_on(&mut rows, &mut walk)))
+        && catch_storage_panic(|| Ok(walk_on(&mut rows, &mut walk)))
             .unwrap_or_else(|error: StoreError| Err(walk.unreadable(error)))?
     {}
     Ok(walk.done)

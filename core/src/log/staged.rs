@@ -73,9 +73,9 @@ enum Change {
 
 impl<B: StorageBackend> Staged<B> {
     /// Stages a disk. A read-only stage never goes live.
-    pub(super) fn new(disk: B, look_only: bool) -> Self {
+    pub(super) fn new(disk: B, read_only: bool) -> Self {
         let (given_up, live) = (GiveUp::default(), AtomicBool::new(false));
-        let stage = Stage { journal: (!look_only).then(Vec::new), ..Stage::default() };
+        let stage = Stage { journal: (!read_only).then(Vec::new), ..Stage::default() };
         Self(Arc::new(Inner { disk, given_up, live, stage: Mutex::new(stage) }))
     }
 

@@ -17,16 +17,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
 
 use super::entries::ENTRIES;
-use super::error::{StoreError, guarded};
+use super::error::{StoreError, catch_storage_panic};
 use super::looking::Looking;
 use super::staged::{GiveUp, Staged};
-use crate::new_file::{NewFileError, new_file};
+use crate::entry::LastStop;
+use crate::new_file::{NewFileError, new_file, remove_file};
 
 /// The options for opening a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +36,12 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// Whether the store is read-only: no byte of the file changes. Writes, including redb's own,
     /// stay in memory and are lost when the store is closed.
-    pub look_only: bool,
+    pub read_only: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 16 * 1024 * 1024, look_only: false }
+        Self { cache_bytes: 16 * 1024 * 1024, read_only: false }
     }
 }
 
@@ -52,7 +53,10 @@ pub struct Store {
     give_up: Option<GiveUp>,
     /// The storage of the database.
     disk: Box<dyn StorageBackend>,
-    look_only: bool,
+    /// The file, whatever the working folder becomes. `None` if the storage is not a file.
+    path: Option<PathBuf>,
+    read_only: bool,
+    stopped_before: LastStop,
 }
 
 impl Store {
@@ -73,15 +77,10 @@ impl Store {
                 FileBackend::new(file).map_err(StoreError::during("creating the book"))?;
             initialise(backend, options)?.close()
         };
-        new_file(path, fill).map_err(|error| match error {
-            NewFileError::Exists => StoreError::AlreadyExists { path: path.to_owned() },
-            NewFileError::Folder { folder, source } => {
-                not_found_or(source, &folder, "creating the book")
-            }
-            NewFileError::Disk { during, source } => StoreError::disk(during)(source),
-            NewFileError::Filling(error) => error,
-        })?;
-        Self::open(path, options)
+        new_file(path, fill).map_err(|error| not_made(error, path, "creating the book"))?;
+        let mut store = Self::open(path, options)?;
+        store.stopped_before = LastStop::None;
+        Ok(store)
     }
 
     /// Opens a book. A refused file is not changed. A read-only store shares its file with other
@@ -93,13 +92,8 @@ impl Store {
     /// [`StoreError::Corrupt`], [`StoreError::Disk`].
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let not_a_book = |why| StoreError::NotABook { path: path.to_owned(), why };
-        let metadata =
-            fs::metadata(path).map_err(|error| not_found_or(error, path, "opening the book"))?;
-        // Opening a pipe would wait for ever, so the kind of file is checked first.
-        if !metadata.is_file() {
-            return Err(not_a_book("it is not a file"));
-        }
-        let mut file = open_file(path, options.look_only)?;
+        check_is_file(path, "opening the book")?;
+        let mut file = open_file(path, options.read_only)?;
         let mut magic = Vec::with_capacity(REDB_MAGIC.len());
         let length = file.by_ref().take(REDB_MAGIC.len() as u64).read_to_end(&mut magic);
         length.map_err(StoreError::disk("reading the book's first bytes"))?;
@@ -109,10 +103,13 @@ impl Store {
             _ => {}
         }
         let backend = FileBackend::new(file).map_err(StoreError::during("opening the book"))?;
-        if options.look_only {
-            return open_backend(Looking::new(backend), path, options);
-        }
-        open_backend(backend, path, options)
+        let mut store = if options.read_only {
+            open_backend(Looking::new(backend), path, options)?
+        } else {
+            open_backend(backend, path, options)?
+        };
+        store.path = Some(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
+        Ok(store)
     }
 
     /// Opens a book on any storage, such as a simulated disk. Makes a new book if the storage is
@@ -126,7 +123,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         match backend.len().map_err(StoreError::disk("opening the book"))? {
             0 => initialise(backend, options),
-            _ => open_backend(backend, Path::new("the given storage"), options),
+            _ => open_backend(backend, Path::new(GIVEN_STORAGE), options),
         }
     }
 
@@ -166,7 +163,7 @@ impl Store {
     /// open.
     pub fn check_pages(&mut self) -> Result<(), StoreError> {
         let database = self.database.as_mut().ok_or(StoreError::Poisoned)?;
-        let is_whole = guarded(|| {
+        let is_whole = catch_storage_panic(|| {
             database.check_integrity().map_err(StoreError::during("checking the book's pages"))
         })?;
         if is_whole {
@@ -191,9 +188,29 @@ impl Store {
         commit(transaction)
     }
 
+    /// Commits once more without a change, so that a kill before the next commit needs no repair at
+    /// the next opening. The commit after it undoes that.
+    ///
+    /// redb calls it quick repair: it writes which pages of the file are in use, a few bytes for
+    /// each 100 KiB of the file, and waits for the disk twice.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit`].
+    pub fn rest(&self) -> Result<(), StoreError> {
+        let mut transaction = self.begin_write()?;
+        transaction.set_quick_repair(true);
+        self.commit(transaction)
+    }
+
+    /// Returns how the program that wrote to the book before stopped. If it was killed before its
+    /// first commit, that counts as a clean stop: the file shows no difference.
+    pub const fn stopped_before(&self) -> LastStop {
+        self.stopped_before
+    }
+
     /// Returns whether the store is read-only.
-    pub const fn is_look_only(&self) -> bool {
-        self.look_only
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Returns the size of the file in bytes, including unused space, which [`Self::compact`] gives
@@ -211,14 +228,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the disk fails or a write transaction is open.
     pub fn close(mut self) -> Result<(), StoreError> {
-        if self.look_only {
+        if self.read_only {
             self.let_go();
             return Ok(());
         }
         match self.database.take() {
-            Some(database) => {
-                guarded(move || database.close().map_err(StoreError::during("closing the book")))
-            }
+            Some(database) => catch_storage_panic(move || {
+                database.close().map_err(StoreError::during("closing the book"))
+            }),
             None => Ok(()),
         }
     }
@@ -227,6 +244,21 @@ impl Store {
     /// the repair that a close would have made unnecessary.
     pub fn abandon(mut self) {
         self.let_go();
+    }
+
+    /// Removes the book's file, and makes that durable. Nobody else can open the file before it is
+    /// gone. If it cannot be removed, the store is closed and the file stays whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Denied`] if the file cannot be removed;
+    /// [`StoreError::NotFound`] if it was moved, or the storage is not a file.
+    pub fn remove(mut self) -> Result<(), StoreError> {
+        let not_a_file = || StoreError::NotFound { path: PathBuf::from(GIVEN_STORAGE) };
+        let path = self.path.take().ok_or_else(not_a_file)?;
+        // redb holds the lock of the file until the store is given up.
+        remove_file(&path).map_err(|error| not_found_or(error, &path, "removing the book"))?;
+        self.let_go();
+        Ok(())
     }
 
     fn let_go(&mut self) {
@@ -238,10 +270,10 @@ impl Store {
         // The first read of this call fails, and after a failure redb writes nothing, also when it
         // closes. Each call has its own guard: a database that is dropped during an unwinding could
         // panic again, which ends the process.
-        drop(guarded(|| {
+        drop(catch_storage_panic(|| {
             database.check_integrity().map_err(StoreError::during("letting go of the book"))
         }));
-        drop(guarded(move || {
+        drop(catch_storage_panic(move || {
             drop(database);
             Ok::<_, StoreError>(())
         }));
@@ -256,12 +288,13 @@ impl Drop for Store {
     /// Catches a panic of redb. redb commits once more when it closes, and may panic over a damaged
     /// file.
     fn drop(&mut self) {
-        if self.look_only {
+        if self.read_only {
             self.let_go();
         }
         if let Some(database) = self.database.take()
-            && let Err(error) =
-                guarded(move || database.close().map_err(StoreError::during("closing the book")))
+            && let Err(error) = catch_storage_panic(move || {
+                database.close().map_err(StoreError::during("closing the book"))
+            })
         {
             tracing::warn!(error = &error as &dyn std::error::Error, "closing the book failed");
         }
@@ -291,11 +324,23 @@ fn initialise(backend: impl StorageBackend, options: &StoreOptions) -> Result<St
     let database = builder(options)
         .create_with_backend(staged.second_hand())
         .map_err(StoreError::during("creating the book"))?;
-    let store = opened(database, staged, options);
+    let store = opened(database, staged, options, LastStop::None);
     let transaction = store.begin_write()?;
     transaction.open_table(ENTRIES).map_err(StoreError::during("creating the log's table"))?;
     commit(transaction)?;
     Ok(store)
+}
+
+/// Returns whether redb closed the file: the byte after its magic says whether the file was open
+/// for writing. A file that was killed at rest needs no repair, and says so all the same.
+fn was_closed(backend: &impl StorageBackend) -> Result<bool, StoreError> {
+    const OPEN_FOR_WRITING: u8 = 2;
+    let mut state = [0];
+    if backend.len().map_err(StoreError::disk("opening the book"))? > REDB_MAGIC.len() as u64 {
+        let read = backend.read(REDB_MAGIC.len() as u64, &mut state);
+        read.map_err(StoreError::disk("reading the book's first bytes"))?;
+    }
+    Ok(state[0] & OPEN_FOR_WRITING == 0)
 }
 
 fn open_backend(
@@ -303,20 +348,21 @@ fn open_backend(
     path: &Path,
     options: &StoreOptions,
 ) -> Result<Store, StoreError> {
-    let staged = Staged::new(backend, options.look_only);
+    let stopped = if was_closed(&backend)? { LastStop::Clean } else { LastStop::Unclean };
+    let staged = Staged::new(backend, options.read_only);
     let for_redb = staged.second_hand();
     let builder = builder(options);
-    let database = guarded(move || {
+    let database = catch_storage_panic(move || {
         builder.create_with_backend(for_redb).map_err(|error| refused(error.into(), path))
     })?;
-    let store = opened(database, staged.second_hand(), options);
+    let store = opened(database, staged.second_hand(), options, stopped);
     // A refused file is given up, not closed: redb commits once more when it closes, and may panic
     // over a damaged file.
     if let Err(error) = check_format(&store, path) {
         store.abandon();
         return Err(error);
     }
-    if !options.look_only {
+    if !options.read_only {
         staged.go_live().map_err(StoreError::disk("opening the book"))?;
     }
     Ok(store)
@@ -326,19 +372,24 @@ fn opened(
     database: Database,
     staged: Staged<impl StorageBackend>,
     options: &StoreOptions,
+    stopped_before: LastStop,
 ) -> Store {
     let give_up = Some(staged.give_up());
     Store {
         database: Some(database),
         give_up,
         disk: Box::new(staged),
-        look_only: options.look_only,
+        path: None,
+        read_only: options.read_only,
+        stopped_before,
     }
 }
 
 fn check_format(store: &Store, path: &Path) -> Result<(), StoreError> {
     let database = store.database()?;
-    match guarded(|| format_of(database).map_err(StoreError::during("opening the book")))? {
+    match catch_storage_panic(|| {
+        format_of(database).map_err(StoreError::during("opening the book"))
+    })? {
         Some(FORMAT) => Ok(()),
         Some(found) => Err(StoreError::NewerFormat { found }),
         None => Err(StoreError::NotABook {
@@ -360,6 +411,20 @@ fn refused(error: redb::Error, path: &Path) -> StoreError {
     }
 }
 
+/// Returns the error for a file that was not made.
+pub fn not_made<E: From<StoreError>>(
+    error: NewFileError<E>,
+    path: &Path,
+    during: &'static str,
+) -> E {
+    match error {
+        NewFileError::Exists => StoreError::AlreadyExists { path: path.to_owned() }.into(),
+        NewFileError::Folder { folder, source } => not_found_or(source, &folder, during).into(),
+        NewFileError::Disk { during, source } => StoreError::disk(during)(source).into(),
+        NewFileError::Filling(error) => error,
+    }
+}
+
 /// Returns the format of the book's log, which the name of its table contains: the newest if there
 /// are several.
 fn format_of(database: &Database) -> Result<Option<u32>, redb::Error> {
@@ -376,13 +441,32 @@ fn builder(options: &StoreOptions) -> Builder {
     builder
 }
 
+/// Opens a file to read its raw bytes, whatever they are.
+///
+/// # Errors
+/// [`StoreError::NotFound`], [`StoreError::NotABook`] if it is not a file, [`StoreError::Denied`],
+/// [`StoreError::Disk`].
+pub fn open_to_read(path: &Path, during: &'static str) -> Result<File, StoreError> {
+    check_is_file(path, during)?;
+    File::open(path).map_err(|error| not_found_or(error, path, during))
+}
+
+/// Checks that a path is a file: opening a pipe would wait for ever.
+fn check_is_file(path: &Path, during: &'static str) -> Result<(), StoreError> {
+    let metadata = fs::metadata(path).map_err(|error| not_found_or(error, path, during))?;
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(StoreError::NotABook { path: path.to_owned(), why: "it is not a file" })
+}
+
 /// Opens an existing file, for writing too unless it is read-only.
-fn open_file(path: &Path, look_only: bool) -> Result<File, StoreError> {
-    let opened = OpenOptions::new().read(true).write(!look_only).open(path);
+fn open_file(path: &Path, read_only: bool) -> Result<File, StoreError> {
+    let opened = OpenOptions::new().read(true).write(!read_only).open(path);
     opened.map_err(|error| match error.kind() {
         // A user with permission to read learns that the file cannot be written, which is not a
         // failure of the disk.
-        io::ErrorKind::PermissionDenied if !look_only && File::open(path).is_ok() => {
+        io::ErrorKind::PermissionDenied if !read_only && File::open(path).is_ok() => {
             StoreError::ReadOnly { during: "opening the book", source: error }
         }
         _ => not_found_or(error, path, "opening the book"),
@@ -404,5 +488,8 @@ const FORMAT: u32 = 1;
 /// The first bytes of a redb file. redb would make a database of an empty file, so these bytes are
 /// checked first.
 const REDB_MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// What stands for the path of storage that is not a file.
+const GIVEN_STORAGE: &str = "the given storage";
 
 const PAGES: &str = "the file's structure";

@@ -18,7 +18,7 @@
 use redb::ReadableTable;
 
 use super::entries::Head;
-use super::error::{StoreError, guarded};
+use super::error::{StoreError, catch_storage_panic};
 use crate::entry::{EntryError, Meta, chain, frame::Frame};
 use crate::ids::Epoch;
 use crate::numbers::{Hash, Seq};
@@ -106,9 +106,9 @@ pub fn verify(
     mut on_progress: impl FnMut(u64),
 ) -> Result<Verified, Damage> {
     let mut walk = Walk::default();
-    let mut rows = guarded(|| table.iter().map_err(StoreError::during(READING)))
+    let mut rows = catch_storage_panic(|| table.iter().map_err(StoreError::during(READING)))
         .map_err(|error| walk.unreadable(error))?;
-    while guarded(|| Ok(walk_on(&mut rows, &mut walk)))
+    while catch_storage_panic(|| Ok(walk_on(&mut rows, &mut walk)))
         .unwrap_or_else(|error: StoreError| Err(walk.unreadable(error)))?
     {
         if walk.done.entries.is_multiple_of(PROGRESS_ENTRIES) {
@@ -130,7 +130,7 @@ pub fn survey(
     mut on_damage: impl FnMut(Damage),
 ) -> Verified {
     let mut walk = Walk::default();
-    let mut rows = match guarded(|| table.iter().map_err(StoreError::during(READING))) {
+    let mut rows = match catch_storage_panic(|| table.iter().map_err(StoreError::during(READING))) {
         Ok(rows) => rows,
         Err(error) => {
             on_damage(walk.unreadable(error));
@@ -138,7 +138,7 @@ pub fn survey(
         }
     };
     loop {
-        let next = guarded(|| {
+        let next = catch_storage_panic(|| {
             let Some(row) = rows.next() else { return Ok(false) };
             let (key, stored) = row.map_err(StoreError::during(READING))?;
             walk.step_over(Seq::new(key.value()), stored.value(), &mut on_damage);

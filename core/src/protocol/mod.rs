@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::device_key::DeviceKey;
-use crate::entry::Receipt;
+use crate::entry::{Receipt, SignedNote};
 use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId, TenantId};
 use crate::names::{Actor, EntityType, RecordKey};
@@ -231,12 +231,44 @@ pub struct ExchangeAnswer {
     /// The receipt for the claimed head, if it is anchored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
+    /// The receipt as a note that the server signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedNote>,
     /// The anchor, if the claimed head does not extend it. No unit was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked: Option<Receipt>,
     /// The parts that this program cannot hold: see [`ExchangeAnswer::read`].
     #[serde(skip)]
     pub set_aside: SetAside,
+}
+
+impl ExchangeAnswer {
+    /// Returns an answer without content to a request, from a server in this epoch at this time.
+    pub fn new(
+        request: RequestId,
+        server: ServerId,
+        server_epoch: ServerEpoch,
+        server_time: WallTime,
+    ) -> Self {
+        Self {
+            marker: MARKER.to_owned(),
+            protocol: PROTOCOL,
+            request,
+            server,
+            server_epoch,
+            tenant: None,
+            server_time,
+            outcomes: Vec::new(),
+            changes: Vec::new(),
+            cursors: BTreeMap::new(),
+            others: None,
+            more: false,
+            receipt: None,
+            signed: None,
+            forked: None,
+            set_aside: SetAside::default(),
+        }
+    }
 }
 
 /// One record as the server has it.
@@ -252,6 +284,14 @@ pub struct Change {
     pub edited_at: Hlc,
     /// The op that last edited it.
     pub op: OpId,
+    /// The actor who made that op; none if the server does not say. A name that this program does
+    /// not allow counts as none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "reading::author"
+    )]
+    pub by: Option<Actor>,
     /// The writes that set or removed the other fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "reading::writes")]
     pub older: Vec<FieldWrites>,

@@ -46,7 +46,7 @@ pub enum Outcome {
         /// The records that differ, with their present content. A record that never existed is a
         /// deletion of version 0.
         current: Vec<Change>,
-        /// The replaced units that took effect.
+        /// The earlier units that took effect.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         applied: Vec<UnitId>,
     },

@@ -21,11 +21,11 @@ use serde_json::value::RawValue;
 
 use super::outcome::OutcomeMembers;
 use super::{Change, ExchangeAnswer};
-use crate::entry::Receipt;
+use crate::entry::{Receipt, SignedNote};
 use crate::fields::FieldsJson;
 use crate::ids::{RequestId, ServerEpoch, ServerId, TenantId};
 use crate::limits;
-use crate::names::{EntityType, RecordKey};
+use crate::names::{Actor, EntityType, RecordKey};
 use crate::numbers::{Cursor, Version};
 use crate::record::{EditStamp, FieldWrites};
 use crate::time::{Hlc, WallTime};
@@ -116,6 +116,8 @@ struct Members<'a> {
     #[serde(default)]
     receipt: Option<Receipt>,
     #[serde(default)]
+    signed: Option<SignedNote>,
+    #[serde(default)]
     forked: Option<Receipt>,
 }
 
@@ -152,6 +154,7 @@ fn in_part(body: &[u8]) -> Result<ExchangeAnswer, serde_json::Error> {
         others: members.others,
         more: members.more,
         receipt: members.receipt,
+        signed: members.signed,
         forked: members.forked,
         set_aside,
     })
@@ -215,6 +218,14 @@ pub(super) fn floor<'de, D: Deserializer<'de>>(
     let floor = Option::<EditStamp>::deserialize(deserializer)?;
     let can_be = floor.is_none_or(|floor| floor.edited_at.is_plausible());
     if can_be { Ok(floor) } else { Err(Error::custom("a stamp is after 2199")) }
+}
+
+/// Reads the author of a record. A server that breaks the rule for names loses no record by it.
+pub(super) fn author<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Actor>, D::Error> {
+    let name = Option::<String>::deserialize(deserializer)?;
+    Ok(name.and_then(|name| Actor::parse(&name).ok()))
 }
 
 /// Reads the cursors of a request. A device may send cursors of another server, for entity types

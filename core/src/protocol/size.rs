@@ -12,7 +12,7 @@
 use std::ops::{Add, AddAssign};
 
 use super::{Change, Outcome, UnitOutcome};
-use crate::names::RecordKey;
+use crate::names::{Actor, RecordKey};
 use crate::numbers::Version;
 use crate::record::{EditStamp, FieldWrites};
 use crate::time::Hlc;
@@ -63,6 +63,7 @@ pub(crate) struct Measured<'a> {
     pub(crate) key: &'a RecordKey,
     pub(crate) version: Version,
     pub(crate) edited_at: Hlc,
+    pub(crate) by: Option<&'a Actor>,
     /// The writes that fields with their own stamps come from.
     pub(crate) older: &'a [FieldWrites],
     pub(crate) floor: Option<EditStamp>,
@@ -77,6 +78,9 @@ impl Measured<'_> {
             + key(self.key)
             + number(self.version.number())
             + number(self.edited_at.to_bits());
+        if let Some(by) = self.by {
+            head += r#","by":"#.len() + string(by.as_str());
+        }
         if !self.older.is_empty() {
             // The extra comma counts for the closing bracket.
             head += r#","older":["#.len() + self.older.iter().map(write).sum::<usize>();
@@ -99,6 +103,7 @@ impl Change {
             key: &self.key,
             version: self.version,
             edited_at: self.edited_at,
+            by: self.by.as_ref(),
             older: &self.older,
             floor: self.floor,
             fields: self.fields.as_ref().map(|fields| fields.as_str().len()),
@@ -197,13 +202,23 @@ mod tests {
         let floor =
             prop::option::of(stamp().prop_map(move |edited_at| EditStamp { edited_at, op }));
         let id = r#"[a-z"\\é/]{1,20}"#;
-        (id, any::<u64>(), any::<u64>(), (older, floor), any::<[bool; 3]>(), 0..40usize).prop_map(
-            |(id, version, edited_at, (older, floor), [deleted, partial, has_fields], length)| {
+        let by = prop::option::of(id.prop_map(|name| Actor::parse(&name).unwrap()));
+        let stamps = (older, floor, by);
+        (id, any::<u64>(), any::<u64>(), stamps, any::<[bool; 3]>(), 0..40usize).prop_map(
+            |(
+                id,
+                version,
+                edited_at,
+                (older, floor, by),
+                [deleted, partial, has_fields],
+                length,
+            )| {
                 Change {
                     key: RecordKey::parse("lead", &id).unwrap(),
                     version: Version::new(version >> (version % 64)),
                     edited_at: Hlc::from_bits(edited_at >> (edited_at % 64)),
                     op: OpId::from_bytes([7; 16]),
+                    by,
                     older,
                     floor,
                     deleted,

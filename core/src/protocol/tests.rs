@@ -15,6 +15,7 @@ fn every_outcome_reads_as_it_was_written() {
         version: Version::new(7),
         edited_at: Hlc::from_bits(5),
         op: OpId::new(WallTime::default(), &mut random),
+        by: None,
         older: vec![FieldWrites {
             edited_at: Hlc::from_bits(4),
             op,

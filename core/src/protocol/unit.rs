@@ -22,7 +22,7 @@ pub struct Unit {
     /// after all, this unit is stale, and the answer names that earlier unit. They are not part of
     /// the digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub replaces: Vec<UnitId>,
+    pub earlier_units: Vec<UnitId>,
 }
 
 /// A unit's change of one record.
@@ -89,7 +89,9 @@ impl Unit {
 
     /// Returns the approximate size of the unit in a request, in bytes.
     pub fn size(&self) -> usize {
-        self.changes.iter().map(UnitChange::size).sum::<usize>() + 40 * self.replaces.len() + 64
+        self.changes.iter().map(UnitChange::size).sum::<usize>()
+            + 40 * self.earlier_units.len()
+            + 64
     }
 }
 

@@ -27,6 +27,7 @@ impl PlannedChange {
     /// Joins the change to a record, given the fields that it was frozen with. A change without a
     /// base version met no record at the server. A record that a former epoch of the server had is
     /// then no part of the result.
+    #[doc(hidden)]
     pub fn join_into(&self, record: &mut Registers, fields: Fields) {
         if self.base.is_none_or(|base| base == Version::default()) {
             *record = Registers::default();
@@ -83,15 +84,16 @@ impl Change {
     ///
     /// # Errors
     /// [`InvalidFields`] if the fields do not read.
+    #[doc(hidden)]
     pub fn onto(&self, before: &Registers) -> Result<Registers, InvalidFields> {
         let fields =
             self.fields.as_ref().map(FieldsJson::to_fields).transpose()?.unwrap_or_default();
-        let told =
+        let sent =
             || Registers::of(self.stamp(), &self.older, self.floor, fields.into_image().into_map());
         Ok(match (self.deleted, self.partial) {
             (true, _) => Registers::deleted(self.stamp()),
-            (false, true) => before.told_in_part(told()),
-            (false, false) => told(),
+            (false, true) => before.with_part(sent()),
+            (false, false) => sent(),
         })
     }
 }
@@ -100,14 +102,14 @@ impl Registers {
     /// Returns the registers with a part of the record from the server in place of their own
     /// fields.
     #[must_use]
-    pub fn told_in_part(&self, mut told: Self) -> Self {
+    pub fn with_part(&self, mut part: Self) -> Self {
         if self.is_live() {
-            told.floor = told.floor.max(self.floor);
+            part.floor = part.floor.max(self.floor);
             for (name, field) in &self.fields {
-                told.fields.entry(name.clone()).or_insert_with(|| field.clone());
+                part.fields.entry(name.clone()).or_insert_with(|| field.clone());
             }
         }
-        told
+        part
     }
 }
 

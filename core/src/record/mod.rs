@@ -19,6 +19,7 @@
 //! What it does not do: keep tables ([`crate::rows`]), or find conflicts ([`crate::rules`]).
 
 mod changes;
+mod effect;
 mod image;
 mod pending;
 mod registers;
@@ -27,8 +28,9 @@ mod tail;
 #[cfg(test)]
 pub(crate) mod test_ops;
 
+pub use effect::{Change, Effect};
 pub use image::apply_to_text;
-pub use pending::{Pending, SentFor, fall_with, take_own, uncovered_by};
+pub use pending::{Pending, SentFor, fall_with, join_own, uncovered_by};
 pub use registers::{Does, Life, Register, Registers, Writes};
 pub use stamp::{EditStamp, FieldWrites, list_by_write, listed};
 pub use tail::TailOp;

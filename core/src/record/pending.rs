@@ -17,6 +17,7 @@ use crate::codec::{Decode, Encode};
 use crate::entry::PlannedOp;
 use crate::fields::{FieldsJson, InvalidFields};
 use crate::ids::{OpId, UnitId};
+use crate::names::Actor;
 use crate::numbers::Version;
 use crate::op::{OpKind, OpPlace};
 use crate::rows::Confirmed;
@@ -53,11 +54,13 @@ pub struct Pending {
     pub brings_back: Option<FieldsJson>,
     /// The schema version of the named fields, if the op was upcast.
     pub upcast: Option<u32>,
-    /// The units with this op that were given up or became dead letters.
-    pub attempts: Vec<UnitId>,
-    /// The state that the first given up unit was made for. It is `None` once the op met the
+    /// The actor whose credentials send the op, if it was handed over.
+    pub sent_by: Option<Actor>,
+    /// The units with this op that were abandoned or became dead letters.
+    pub earlier_units: Vec<UnitId>,
+    /// The state that the first abandoned unit was made for. It is `None` once the op met the
     /// record at the server.
-    pub given_up: Option<SentFor>,
+    pub abandoned: Option<SentFor>,
 }
 
 /// The state that a unit was made for: the record as the server had it.
@@ -84,7 +87,7 @@ impl SentFor {
 ///
 /// # Errors
 /// [`InvalidFields`] if stored text was damaged.
-pub fn take_own(made_for: &mut Option<Confirmed>, own: &[Writes]) -> Result<(), InvalidFields> {
+pub fn join_own(made_for: &mut Option<Confirmed>, own: &[Writes]) -> Result<(), InvalidFields> {
     let record =
         made_for.as_ref().map_or_else(|| Ok(Registers::default()), Confirmed::registers)?;
     let version = made_for.as_ref().map(|record| record.version).unwrap_or_default();
@@ -109,8 +112,9 @@ impl Pending {
             raised: Vec::new(),
             brings_back: None,
             upcast: None,
-            attempts: Vec::new(),
-            given_up: None,
+            sent_by: None,
+            earlier_units: Vec::new(),
+            abandoned: None,
         }
     }
 
@@ -174,7 +178,7 @@ mod tests {
     fn what_a_unit_was_made_for_gets_our_own_later_changes_and_keeps_its_version() {
         let known = there(&[("a", json!(0), 99, 1), ("b", json!(0), 99, 1)]);
         let mut made_for = Confirmed::of(&known, Version::new(4));
-        take_own(&mut made_for, &[tail_op(7, OpKind::Update, json!({"a": 7})).writes]).unwrap();
+        join_own(&mut made_for, &[tail_op(7, OpKind::Update, json!({"a": 7})).writes]).unwrap();
         let record = made_for.unwrap();
         let seen = record.registers().unwrap();
         assert_eq!(seen.image(), Some(fields(json!({"a": 7, "b": 0}))));

@@ -165,11 +165,15 @@ impl TailOp {
     /// Returns the named fields whose stamps are above the confirmed record, or `None` if nothing
     /// is left of the op.
     pub fn named_above(&self, confirmed: &Registers) -> Option<Fields> {
-        let stands = |name: &str| {
-            let own = self.writes.fields.get(name);
-            !confirmed.is_live() || own.is_some_and(|own| own.stamp > confirmed.stamp_of(name))
-        };
-        (self.writes.does != Does::Nothing).then(|| self.named.filtered(stands))
+        let is_above = |name: &str| self.is_above(name, confirmed);
+        (self.writes.does != Does::Nothing).then(|| self.named.filtered(is_above))
+    }
+
+    /// Returns whether the op's write of a field is above the record. Every write is above a record
+    /// that does not exist.
+    pub(crate) fn is_above(&self, name: &str, record: &Registers) -> bool {
+        let own = self.writes.fields.get(name);
+        !record.is_live() || own.is_some_and(|own| own.stamp > record.stamp_of(name))
     }
 
     /// Returns the schema version of the fields that the op names.

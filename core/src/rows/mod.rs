@@ -9,7 +9,7 @@ mod record;
 
 use crate::codec::{Decode, Encode, is_part, stored_by_members};
 use crate::entry::{
-    ConflictedField, Extent, ParkScope, PlannedChange, PlannedOp, Receipt, SettledBy, Winner,
+    ConflictedField, Extent, ParkScope, PlannedChange, PlannedOp, Receipt, ResolvedBy, Winner,
 };
 use crate::fields::FieldsJson;
 use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId};
@@ -17,6 +17,7 @@ use crate::names::{Actor, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::op::OpKind;
 use crate::schema::Policy;
+use crate::tail::TailSum;
 use crate::time::{Hlc, WallTime};
 
 pub use layout::RecordView;
@@ -25,7 +26,7 @@ pub use record::{Confirmed, RecordRow, Visible};
 /// The version of the fold. It changes whenever an entry folds to other rows, because the type of a
 /// row or the fold itself changed. `tests/golden` has the tables of every golden log, which show
 /// such a change.
-pub const FOLD_VERSION: u32 = 16;
+pub const FOLD_VERSION: u32 = 23;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -44,8 +45,8 @@ pub struct UnitRow {
     pub records: Vec<Option<Confirmed>>,
     /// The hash of the unit's frozen content.
     pub digest: Hash,
-    /// The given up units that this unit replaces.
-    pub replaces: Vec<UnitId>,
+    /// The earlier units that had some of its ops and no final answer.
+    pub earlier_units: Vec<UnitId>,
     /// The number of transient answers that count as tries.
     pub tries: u32,
     /// The code of the last transient answer.
@@ -62,9 +63,9 @@ pub struct UnitRow {
 /// A suspicion that a unit does not get through.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Suspicion {
-    /// The group of suspected units that are sent together: the entry with the decision, and the
+    /// The set of suspected units that are sent together: the entry with the decision, and the
     /// number of the decision in that entry.
-    pub group: (Seq, u32),
+    pub set: (Seq, u32),
     /// How often the unit did not get through alone.
     pub times: u32,
     /// The code of what came in place of an answer.
@@ -105,8 +106,8 @@ pub struct ConflictRow {
     pub remote: FieldsJson,
     /// The values that a policy or a person made of both sides.
     pub merged: Option<FieldsJson>,
-    /// The functions of the app that settled the conflict.
-    pub functions: Vec<SettledBy>,
+    /// The functions of the app that resolved the conflict.
+    pub functions: Vec<ResolvedBy>,
     /// When the conflict was found, by the device's clock.
     pub at: WallTime,
     /// Whether a person still has to choose.
@@ -136,7 +137,7 @@ pub struct DeadLetterRow {
     pub op: PlannedOp,
     /// The kind of the op.
     pub kind: OpKind,
-    /// The actor who made the op.
+    /// The actor whose credentials send the op: who made it, or to whom it was handed over.
     pub actor: Actor,
     /// The unit with the op.
     pub unit: UnitId,
@@ -164,8 +165,8 @@ pub struct ParkedOpRow {
 /// An op of the tail, with all that a plan needs, so that planning does not read the log. Key: seq,
 /// index, both big-endian.
 ///
-/// The table lags behind the log by design: it is folded up to [`StateRow::tail_folded`] and
-/// completed in memory from the entries above when a book is opened.
+/// The table lags behind the log by design: it is folded up to [`StateRow::tail_folded`]. The ops
+/// of the entries above are in memory.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct TailRow {
     /// The op.
@@ -265,8 +266,12 @@ pub struct StateRow {
     pub had_other_server: bool,
     /// How far the table of the tail is folded.
     pub tail_folded: Seq,
+    /// The sum of the ops in that table.
+    pub tail: TailSum,
     /// How far the table of the history is folded.
     pub history_folded: Seq,
+    /// The last entry that has the app's declarations.
+    pub declared: Option<Seq>,
 }
 
 impl StateRow {

@@ -144,7 +144,7 @@ impl RecordRow {
         if let Some(confirmed) = self.confirmed.as_mut() {
             confirmed.version = Version::default();
         }
-        for sent in self.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut()) {
+        for sent in self.tail.iter_mut().filter_map(|pending| pending.abandoned.as_mut()) {
             sent.version = sent.version.map(|_| Version::default());
         }
     }

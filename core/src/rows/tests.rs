@@ -78,8 +78,9 @@ fn a_view_says_what_the_row_says() {
         raised: vec![("a".to_owned(), Hlc::from_bits(70_002))],
         brings_back: Some(fields(r#"{"a":"é"}"#)),
         upcast: Some(2),
-        attempts: vec![UnitId::from_bytes([7; 16])],
-        given_up: Some(SentFor { version: Some(Version::new(7)), record: Some(confirmed(false)) }),
+        sent_by: Some(Actor::parse("ben").unwrap()),
+        earlier_units: vec![UnitId::from_bytes([7; 16])],
+        abandoned: Some(SentFor { version: Some(Version::new(7)), record: Some(confirmed(false)) }),
     };
     let rows = [
         RecordRow { confirmed: Some(confirmed(false)), ..RecordRow::default() },

@@ -35,6 +35,9 @@ pub enum Rejected {
     /// An update, replace or delete of a record that the app cannot read.
     #[error("{0} does not exist: create it first")]
     Missing(RecordKey),
+    /// A record that was changed each time while the app edited it.
+    #[error("{0} was changed by others each time while it was edited: try again")]
+    KeepsChanging(RecordKey),
     /// The entity type was not declared.
     #[error("entity type {0} is not declared in the book's schema")]
     UnknownEntity(EntityType),
@@ -97,21 +100,21 @@ pub fn admit(
     if schema.rules(&key.entity).is_none() {
         return Err(Rejected::UnknownEntity(key.entity.clone()).into());
     }
-    let said = || mutation.fields.written().map_err(refused);
+    let written = || mutation.fields.written().map_err(refused);
     let json = match (mutation.kind, image) {
         (OpKind::Create, Some(_)) => return Err(Rejected::Exists(key.clone()).into()),
-        (OpKind::Create, None) => said()?.into_owned(),
+        (OpKind::Create, None) => written()?.into_owned(),
         (_, None) => return Err(Rejected::Missing(key.clone()).into()),
         (OpKind::Delete, Some(_)) => return Ok(Some(FieldsJson::default())),
         (OpKind::Update, Some(image)) => {
-            let changed = image.changed_by(&*said()?).map_err(NotAdmitted::Damaged)?;
+            let changed = image.changed_by(&*written()?).map_err(NotAdmitted::Damaged)?;
             if changed.is_empty() {
                 return Ok(None);
             }
             changed
         }
         (OpKind::Replace, Some(image)) => {
-            let whole = said()?.into_owned().into_image().map_err(NotAdmitted::Damaged)?;
+            let whole = written()?.into_owned().into_image().map_err(NotAdmitted::Damaged)?;
             if whole == *image {
                 return Ok(None);
             }
@@ -147,22 +150,22 @@ pub fn admit_transaction(ops: usize, bytes: usize) -> Result<(), Rejected> {
 fn too_many(
     image: Option<&FieldsJson>,
     kind: OpKind,
-    said: &FieldsJson,
+    written: &FieldsJson,
 ) -> Result<Option<usize>, InvalidFields> {
-    let bytes = said.as_str().len() + image.map_or(0, |image| image.as_str().len());
+    let bytes = written.as_str().len() + image.map_or(0, |image| image.as_str().len());
     if bytes < limits::RECORD_FIELDS * MEMBER_BYTES {
         return Ok(None);
     }
-    let said = said.names()?;
+    let written = written.names()?;
     let image = image.map(FieldsJson::names).transpose()?.unwrap_or_default();
     let has = |name: &str| image.binary_search_by(|(known, _)| known.as_str().cmp(name)).is_ok();
     let before = image.len();
     let after = if kind == OpKind::Update {
-        let added = said.iter().filter(|(name, is_null)| !is_null && !has(name)).count();
-        let removed = said.iter().filter(|(name, is_null)| *is_null && has(name)).count();
+        let added = written.iter().filter(|(name, is_null)| !is_null && !has(name)).count();
+        let removed = written.iter().filter(|(name, is_null)| *is_null && has(name)).count();
         before.saturating_add(added).saturating_sub(removed)
     } else {
-        said.iter().filter(|(_, is_null)| !is_null).count()
+        written.iter().filter(|(_, is_null)| !is_null).count()
     };
     Ok((after > limits::RECORD_FIELDS && after >= before).then_some(after))
 }

@@ -81,7 +81,7 @@ pub fn stranger(state: &StateRow, answer: &ExchangeAnswer) -> Vec<Decision> {
     if known != (server, epoch) {
         // A server has one epoch at a time. So its present epoch ends every park because of another
         // epoch of it.
-        let former = |scope: &&ParkScope| matches!(scope, ParkScope::Server(one, life) if *one == server && *life != epoch);
+        let former = |scope: &&ParkScope| matches!(scope, ParkScope::Server(one, other) if *one == server && *other != epoch);
         let scopes = state.parks.iter().map(|(scope, _)| scope).filter(former);
         let mut decisions: Vec<_> =
             scopes.map(|scope| Decision::Unparked { scope: scope.clone() }).collect();

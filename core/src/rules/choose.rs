@@ -9,8 +9,10 @@
 //!
 //! Invariants:
 //! 1. Once a person has chosen, the op is not held any more.
-//! 2. A choice ends no op that may have left, and no dead letter, which needs its own decision.
-//! 3. The decisions name every op that ends, so applying them needs no rule.
+//! 2. A choice changes no op that may have left.
+//! 3. A choice ends no dead letter, which needs its own decision. The dead letter loses what a
+//!    waiting op would lose: if it is sent again, it must not go over the chosen values.
+//! 4. The decisions name every op that ends, so applying them needs no rule.
 
 use super::not_possible::NotPossible;
 use crate::entry::{Decision, ItemIndex, ParkScope, PlannedOp, Winner};
@@ -35,14 +37,14 @@ pub enum Choice {
 pub struct Chosen {
     /// The side whose values win.
     pub winner: Winner,
-    /// The ops that lose fields.
+    /// The ops that lose fields. A dead letter without named fields loses everything.
     pub dropped: Vec<(PlannedOp, Vec<String>)>,
     /// The values that the op gets instead, and the time of their edit.
     pub merged: Option<(Fields, Hlc)>,
     /// The ops that end, oldest first.
     pub ends: Vec<PlannedOp>,
     /// The later ops that end because their record is gone.
-    pub given_up: Vec<PlannedOp>,
+    pub discarded: Vec<PlannedOp>,
 }
 
 /// Decides the effect of a choice. `confirmed` is the server's state of the conflict's record,
@@ -50,7 +52,7 @@ pub struct Chosen {
 /// without a final answer.
 ///
 /// # Errors
-/// [`NotPossible::ConflictIsSettled`] if there is nothing left to choose.
+/// [`NotPossible::ConflictIsResolved`] if there is nothing left to choose.
 pub fn choose(
     conflict: &ConflictRow,
     confirmed: &Registers,
@@ -59,16 +61,16 @@ pub fn choose(
     choice: &Choice,
 ) -> Result<Chosen, NotPossible> {
     if !conflict.open {
-        return Err(NotPossible::ConflictIsSettled);
+        return Err(NotPossible::ConflictIsResolved);
     }
     let stands = |winner, merged| Chosen {
         winner,
         dropped: Vec::new(),
         merged,
         ends: Vec::new(),
-        given_up: Vec::new(),
+        discarded: Vec::new(),
     };
-    let waits = |op: &&TailOp| !op.pending.dead && !is_unanswered(op);
+    let answered = || tail.iter().filter(|op| !is_unanswered(op));
     Ok(match choice {
         Choice::Local => stands(Winner::Local, None),
         Choice::Merged(fields) => {
@@ -78,28 +80,31 @@ pub fn choose(
             stands(Winner::Merged, Some((fields.clone(), above)))
         }
         Choice::Remote if conflict.fields.is_empty() => {
+            let (lost, later): (Vec<_>, Vec<_>) =
+                answered().partition(|op| op.op.place <= conflict.op.place);
+            let waiting = |ops: &[&TailOp]| {
+                ops.iter().filter(|op| !op.pending.dead).map(|op| op.op).collect()
+            };
+            let of_lost: Vec<_> = lost.iter().map(|op| op.op).collect();
+            let mut dropped = fall_with(tail.iter().map(|op| &op.pending), &of_lost);
+            let letters = lost.iter().filter(|op| op.pending.dead && !op.pending.emptied);
+            dropped.extend(letters.map(|letter| (letter.op, Vec::new())));
             // Without the record, later ops have nothing to change.
-            let takes_later = !confirmed.is_live();
-            let (ends, later): (Vec<_>, Vec<_>) = tail
-                .iter()
-                .filter(waits)
-                .map(|op| op.op)
-                .partition(|op| op.place <= conflict.op.place);
-            let given_up = if takes_later { later } else { Vec::new() };
-            let dropped = fall_with(tail.iter().map(|op| &op.pending), &ends);
-            Chosen { dropped, ends, given_up, ..stands(Winner::Remote, None) }
+            let discarded = if confirmed.is_live() { Vec::new() } else { waiting(&later) };
+            Chosen { dropped, ends: waiting(&lost), discarded, ..stands(Winner::Remote, None) }
         }
         Choice::Remote => {
             let open = conflict.fields.iter().filter(|field| field.winner == Winner::Undecided);
             let lost: Vec<_> = open.map(|field| field.name.clone()).collect();
             let mut chosen = stands(Winner::Remote, None);
-            for op in tail.iter().filter(waits).filter(|op| op.op.place <= conflict.op.place) {
+            for op in answered().filter(|op| op.op.place <= conflict.op.place) {
                 let loses: Vec<_> = lost
                     .iter()
                     .filter(|name| op.writes.fields.contains_key(*name))
                     .cloned()
                     .collect();
-                if !op.writes.fields.is_empty() && loses.len() == op.writes.fields.len() {
+                let is_all = !loses.is_empty() && loses.len() == op.writes.fields.len();
+                if is_all && !op.pending.dead {
                     chosen.ends.push(op.op);
                 } else if !loses.is_empty() {
                     chosen.dropped.push((op.op, loses));
@@ -139,7 +144,7 @@ impl Chosen {
         // These ops met no write of the server. A person discards them together with the op that
         // they follow.
         decisions.extend(
-            self.given_up.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }),
+            self.discarded.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }),
         );
         decisions
     }
@@ -151,8 +156,8 @@ mod tests {
 
     use super::*;
     use crate::op::OpKind;
-    use crate::rules::desk::{fields, key, op_id};
     use crate::rules::test_tail::{conflict, deleted, planned, tail_op, there};
+    use crate::rules::test_view::{fields, key, op_id};
 
     /// Makes a conflict of op 3, open in these fields and resolved in another one.
     fn by_field(open: &[&str]) -> ConflictRow {
@@ -187,7 +192,13 @@ mod tests {
     }
 
     fn stands(winner: Winner) -> Chosen {
-        Chosen { winner, dropped: Vec::new(), merged: None, ends: Vec::new(), given_up: Vec::new() }
+        Chosen {
+            winner,
+            dropped: Vec::new(),
+            merged: None,
+            ends: Vec::new(),
+            discarded: Vec::new(),
+        }
     }
 
     #[test]
@@ -231,17 +242,47 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_ends_no_dead_letter_nothing_without_an_answer_and_nothing_later() {
+    fn a_choice_ends_nothing_without_an_answer_and_nothing_later() {
         let mut tail = tail(OpKind::Delete);
         tail.push(tail_op(4, OpKind::Create, json!({"a": 4})));
-        tail[1].pending.dead = true;
         let is_unanswered = |op: &TailOp| op.op.id == op_id(1);
         let theirs = there(&[("a", json!(9), 99, 50)]);
         let chosen = choose(&whole(), &theirs, &tail, is_unanswered, &Choice::Remote).unwrap();
-        assert_eq!(chosen.ends, [planned(3)]);
+        assert_eq!(chosen.ends, [planned(2), planned(3)]);
         let by_field =
             choose(&by_field(&["a"]), &theirs, &tail, is_unanswered, &Choice::Remote).unwrap();
-        assert_eq!((by_field.dropped, by_field.ends), (Vec::new(), Vec::new()));
+        assert_eq!(by_field.dropped, [(planned(2), names(&["a"]))]);
+    }
+
+    /// A server refused three ops of a record. A person had the last of them sent again, and chose
+    /// the server's value in its conflict. Sent again, the first of them replaced that value.
+    #[test]
+    fn a_dead_letter_stays_listed_and_never_goes_over_the_chosen_values() {
+        let theirs = there(&[("a", json!(9), 99, 50)]);
+        let chosen = |conflict: ConflictRow, dead: &[usize]| {
+            let mut tail = tail(conflict.kind);
+            dead.iter().for_each(|number| tail[*number].pending.dead = true);
+            let chosen = choose(&conflict, &theirs, &tail, |_| false, &Choice::Remote).unwrap();
+            (chosen.dropped, chosen.ends)
+        };
+        let loses = |number: u8, lost: &[&str]| (planned(number), names(lost));
+        let a_lost = vec![loses(1, &["a"]), loses(2, &["a"]), loses(3, &["a"])];
+        assert_eq!(chosen(by_field(&["a"]), &[0]), (a_lost.clone(), vec![]));
+        assert_eq!(chosen(by_field(&["a"]), &[0, 1, 2]), (a_lost, vec![]));
+        let both_lost = vec![loses(1, &["a"]), loses(2, &["a"]), loses(3, &["a", "b"])];
+        assert_eq!(chosen(by_field(&["a", "b"]), &[2]), (both_lost, vec![]));
+        let ends = vec![planned(1), planned(3)];
+        assert_eq!(chosen(whole(), &[1]), (vec![loses(2, &[])], ends), "and brings nothing back");
+    }
+
+    #[test]
+    fn a_dead_letter_loses_everything_once() {
+        let mut tail = tail(OpKind::Delete);
+        tail[1].pending.dead = true;
+        tail[1].drop_fields(&[]);
+        let theirs = there(&[("a", json!(9), 99, 50)]);
+        let chosen = choose(&whole(), &theirs, &tail, |_| false, &Choice::Remote).unwrap();
+        assert_eq!(chosen.dropped, []);
     }
 
     #[test]
@@ -253,7 +294,7 @@ mod tests {
         let chosen =
             choose(&conflict, &deleted(99, 50), &tail, |_| false, &Choice::Remote).unwrap();
         assert_eq!(
-            (chosen.ends, chosen.given_up),
+            (chosen.ends, chosen.discarded),
             (vec![planned(1), planned(2), planned(3)], vec![planned(4)])
         );
     }
@@ -271,10 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_not_chosen_in() {
+    fn what_is_resolved_is_not_chosen_in() {
         let settled = ConflictRow { open: false, ..by_field(&["a"]) };
         for choice in [Choice::Local, Choice::Remote, Choice::Merged(Fields::new())] {
-            assert_eq!(chosen(&settled, &choice), Err(NotPossible::ConflictIsSettled));
+            assert_eq!(chosen(&settled, &choice), Err(NotPossible::ConflictIsResolved));
         }
     }
 
@@ -286,7 +327,7 @@ mod tests {
             dropped: vec![(planned(2), names(&["a"]))],
             merged: Some((fields(json!({"b": 5})), Hlc::from_bits(8))),
             ends: vec![planned(1), planned(3)],
-            given_up: vec![planned(4)],
+            discarded: vec![planned(4)],
         };
         let ended = |op| Decision::Superseded { key: key("1"), op };
         let (raised, lost) = (names(&["b"]), names(&["a"]));

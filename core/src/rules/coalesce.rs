@@ -17,7 +17,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::entry::AnnulledReason;
+use crate::entry::CancelledReason;
 use crate::fields::Fields;
 use crate::op::OpKind;
 use crate::record::{Does, EditStamp, FieldWrites, Life, Registers, TailOp, list_by_write};
@@ -47,12 +47,12 @@ pub fn coalesce<'a>(
     confirmed: &Registers,
     ops: impl Iterator<Item = &'a TailOp> + Clone,
     was_sent: bool,
-) -> Result<Coalesced, AnnulledReason> {
+) -> Result<Coalesced, CancelledReason> {
     let after = confirmed.with(ops.clone().map(|op| &op.writes));
     let says_something = |op: &TailOp| op.writes.does != Does::Nothing;
     match after.life {
-        _ if !ops.clone().any(says_something) => Err(AnnulledReason::NoEffect),
-        Life::Unknown => Err(AnnulledReason::NoEffect),
+        _ if !ops.clone().any(says_something) => Err(CancelledReason::NoEffect),
+        Life::Unknown => Err(CancelledReason::NoEffect),
         Life::Deleted => deletion(confirmed, after, ops, was_sent),
         Life::Live => change(confirmed, after, ops),
     }
@@ -63,7 +63,7 @@ fn deletion<'a>(
     after: Registers,
     mut ops: impl Iterator<Item = &'a TailOp>,
     was_sent: bool,
-) -> Result<Coalesced, AnnulledReason> {
+) -> Result<Coalesced, CancelledReason> {
     let is_later = after.stamp > confirmed.stamp;
     let counts = match confirmed.life {
         Life::Live => true,
@@ -74,9 +74,9 @@ fn deletion<'a>(
         let made_here =
             confirmed.life == Life::Unknown && ops.any(|op| op.writes.does == Does::Creates);
         return Err(if made_here {
-            AnnulledReason::CreatedAndDeleted
+            CancelledReason::CreatedAndDeleted
         } else {
-            AnnulledReason::NoEffect
+            CancelledReason::NoEffect
         });
     }
     Ok(Coalesced {
@@ -92,7 +92,7 @@ fn change<'a>(
     confirmed: &Registers,
     after: Registers,
     ops: impl Iterator<Item = &'a TailOp> + Clone,
-) -> Result<Coalesced, AnnulledReason> {
+) -> Result<Coalesced, CancelledReason> {
     let last = |name: &str| ops.clone().filter(|op| op.writes.fields.contains_key(name)).last();
     let is_named = |name: &str| last(name).is_some_and(|op| op.named.has(name));
     // A creation removes the fields that an earlier deletion of this device showed, with the
@@ -118,7 +118,7 @@ fn change<'a>(
         }
     }
     if is_there && changed.is_empty() {
-        return Err(AnnulledReason::NoEffect);
+        return Err(CancelledReason::NoEffect);
     }
     let sets_all = |op: &TailOp| {
         op.kind == OpKind::Replace
@@ -155,11 +155,14 @@ mod tests {
 
     use super::*;
     use crate::protocol::UnitChange;
-    use crate::rules::desk::{fields, key, op_id};
     use crate::rules::test_tail::{deleted, tail_op, there};
+    use crate::rules::test_view::{fields, key, op_id};
     use crate::time::Hlc;
 
-    fn sent(confirmed: &Registers, ops: &[TailOp]) -> Result<(OpKind, Value, u64), AnnulledReason> {
+    fn sent(
+        confirmed: &Registers,
+        ops: &[TailOp],
+    ) -> Result<(OpKind, Value, u64), CancelledReason> {
         let sent = coalesce(confirmed, ops.iter(), false)?;
         let said = Value::Object(sent.fields.into_map().into_iter().collect());
         Ok((sent.kind, said, sent.stamp.edited_at.to_bits()))
@@ -220,14 +223,14 @@ mod tests {
         let deletion = Ok((OpKind::Delete, json!({}), 2));
         assert_eq!(sent(&record(), &ops), deletion);
         assert_eq!(sent(&deleted(99, 1), &ops), deletion, "it raises the stamp of what is deleted");
-        assert_eq!(sent(&deleted(99, 5), &ops), Err(AnnulledReason::NoEffect));
+        assert_eq!(sent(&deleted(99, 5), &ops), Err(CancelledReason::NoEffect));
     }
 
     #[test]
     fn what_was_made_and_deleted_here_is_nothing_unless_a_unit_with_it_was_sent() {
         let ops =
             [tail_op(1, OpKind::Create, json!({"a": 1})), tail_op(2, OpKind::Delete, json!({}))];
-        assert_eq!(sent(&Registers::default(), &ops), Err(AnnulledReason::CreatedAndDeleted));
+        assert_eq!(sent(&Registers::default(), &ops), Err(CancelledReason::CreatedAndDeleted));
         let again = coalesce(&Registers::default(), ops.iter(), true).map(|sent| sent.kind);
         assert_eq!(again, Ok(OpKind::Delete));
     }
@@ -279,7 +282,7 @@ mod tests {
     fn what_theirs_is_above_says_nothing_any_more() {
         let theirs = there(&[("a", json!(9), 99, 50), ("b", json!(0), 99, 0)]);
         let ops = [tail_op(1, OpKind::Update, json!({"a": 1}))];
-        assert_eq!(sent(&theirs, &ops), Err(AnnulledReason::NoEffect));
+        assert_eq!(sent(&theirs, &ops), Err(CancelledReason::NoEffect));
         let ops = [tail_op(1, OpKind::Update, json!({"a": 1, "b": 1}))];
         assert_eq!(sent(&theirs, &ops), Ok((OpKind::Update, json!({"b": 1}), 1)));
     }

@@ -125,8 +125,8 @@ mod tests {
 
     use super::*;
     use crate::entry::PlannedOp;
-    use crate::rules::desk::{fields, key, op_id, unit_id};
     use crate::rules::test_tail::{planned, tail_op, there};
+    use crate::rules::test_view::{fields, key, op_id, unit_id};
 
     /// Makes ops 1, 2, 3 and so on of a record, each made at its number, with whether it is
     /// unanswered.
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corrected_create_leaves_alone_what_is_under_way_and_what_that_set() {
+    fn a_corrected_create_leaves_alone_what_is_unanswered_and_what_that_set() {
         let tail = tail(vec![
             (OpKind::Delete, json!({}), false),
             (OpKind::Create, json!({"a": 1, "b": 1}), false),
@@ -301,11 +301,11 @@ mod tests {
 
     #[test]
     fn what_went_with_a_creation_waits_for_its_correction_and_what_went_with_an_update_does_not() {
-        let unit = Isolated { unit: unit_id(1), rest: Rest::GoesAgain };
+        let unit = Isolated { unit: unit_id(1), rest: Rest::SentAgain };
         let of = |kind| before_correction(unit, op_id(1), kind).map(|isolated| isolated.rest);
         assert_eq!(of(OpKind::Create), Ok(Rest::Stays));
-        assert_eq!(of(OpKind::Update), Ok(Rest::GoesAgain));
-        assert_eq!(of(OpKind::Replace), Ok(Rest::GoesAgain));
+        assert_eq!(of(OpKind::Update), Ok(Rest::SentAgain));
+        assert_eq!(of(OpKind::Replace), Ok(Rest::SentAgain));
         assert_eq!(of(OpKind::Delete), Err(NotPossible::NothingToCorrect(op_id(1))));
     }
 }

@@ -13,6 +13,7 @@
 //! | a second outcome of the same unit | `outcome` |
 //! | an unsupported entity type that the unit does not contain | `outcome` |
 //! | a receipt for a head that was not claimed | `receipt` |
+//! | a signed note of another kind than a receipt, or of another head than the receipt | `note` |
 //! | a fork of a head that was not claimed, or from before the present epoch | `forked` |
 //!
 //! Invariants:
@@ -32,6 +33,7 @@ use crate::ids::{Epoch, UnitId};
 use crate::limits;
 use crate::numbers::{Seq, Version};
 use crate::protocol::{Change, ExchangeAnswer, ExchangeRequest, Outcome, Unit};
+use crate::rules::answer::note;
 use crate::time::Hlc;
 
 /// The facts that a device has about the server. An answer must agree with them.
@@ -60,28 +62,31 @@ pub fn credible(
     let cursors = answer.cursors.len().saturating_add(answer.set_aside.cursors.len());
     check(cursors <= limits::ANSWER_CURSORS, "too_many_cursors")?;
     outcomes(request, answer)?;
-    let shown = || answer.outcomes.iter().flat_map(|told| shown_by(&told.outcome));
+    let shown = || answer.outcomes.iter().flat_map(|answered| shown_by(&answered.outcome));
     let records = shown().count().saturating_add(answer.changes.len());
     let records = records.saturating_add(answer.set_aside.rows.len());
     check(records <= limits::ANSWER_CHANGES, "too_many_changes")?;
     shown().chain(&answer.changes).try_for_each(|change| of_change(change, known))?;
-    let given = answer.outcomes.iter().flat_map(|told| versions_of(&told.outcome));
+    let given = answer.outcomes.iter().flat_map(|answered| versions_of(&answered.outcome));
     given.into_iter().try_for_each(|version| of_version(version, true, known))?;
     heads(request, answer, known)
 }
 
 /// Returns the highest version in an answer, or `None` if it has none.
 pub fn highest_version(answer: &ExchangeAnswer) -> Option<Version> {
-    let shown =
-        answer.outcomes.iter().flat_map(|told| shown_by(&told.outcome)).chain(&answer.changes);
-    let given = answer.outcomes.iter().flat_map(|told| versions_of(&told.outcome));
+    let shown = answer
+        .outcomes
+        .iter()
+        .flat_map(|answered| shown_by(&answered.outcome))
+        .chain(&answer.changes);
+    let given = answer.outcomes.iter().flat_map(|answered| versions_of(&answered.outcome));
     shown.map(|change| change.version).chain(given).max()
 }
 
 /// Removes the outcomes of units that the request did not contain.
 pub fn drop_unasked(request: &ExchangeRequest, answer: &mut ExchangeAnswer) {
     let sent: BTreeSet<UnitId> = request.units.iter().map(|unit| unit.id).collect();
-    answer.outcomes.retain(|told| sent.contains(&told.unit));
+    answer.outcomes.retain(|answered| sent.contains(&answered.unit));
 }
 
 fn check(holds: bool, code: &'static str) -> Result<(), &'static str> {
@@ -91,12 +96,12 @@ fn check(holds: bool, code: &'static str) -> Result<(), &'static str> {
 fn outcomes(request: &ExchangeRequest, answer: &ExchangeAnswer) -> Result<(), &'static str> {
     check(answer.outcomes.len() <= limits::ANSWER_CURSORS, "outcome")?;
     let sent: BTreeMap<UnitId, &Unit> = request.units.iter().map(|unit| (unit.id, unit)).collect();
-    let mut told_of = BTreeSet::new();
-    for told in &answer.outcomes {
+    let mut answered_units = BTreeSet::new();
+    for answered in &answer.outcomes {
         // Other units were not sent, so their outcomes are ignored: see `drop_unasked`.
-        let Some(unit) = sent.get(&told.unit) else { continue };
-        check(told_of.insert(told.unit), "outcome")?;
-        if let Outcome::Unsupported { entity, .. } = &told.outcome {
+        let Some(unit) = sent.get(&answered.unit) else { continue };
+        check(answered_units.insert(answered.unit), "outcome")?;
+        if let Outcome::Unsupported { entity, .. } = &answered.outcome {
             check(unit.changes.iter().any(|change| change.key.entity == *entity), "outcome")?;
         }
     }
@@ -150,6 +155,10 @@ fn heads(
     let claimed = request.head.as_ref().map(|claim| Receipt { seq: claim.seq, hash: claim.hash });
     if let Some(receipt) = answer.receipt {
         check(claimed == Some(receipt) || known.anchor == Some(receipt), "receipt")?;
+    }
+    if let Some(signed) = &answer.signed {
+        let receipt = answer.receipt.ok_or("note")?;
+        check(note::states(signed, request, &receipt), "note")?;
     }
     if let Some(anchored) = answer.forked {
         let is_present = known.epoch == Some(request.epoch);

@@ -5,6 +5,7 @@
 //! | is a dead letter, or is held until somebody corrects it | yes | see below |
 //! | is in a unit that does not get through | yes: it is first removed from the unit ([`super::isolated`]) | see below |
 //! | is parked so that a person may discard it ([`super::status::Stopped`]) | yes | see below |
+//! | was made by a user who is not there, or who has no credentials | yes: a unit with it is abandoned | see below |
 //! | anything else | no | |
 //!
 //! | the op | the record exists without it | it does not: the server has no record, or the op follows a deletion of this device |
@@ -35,7 +36,7 @@ use crate::tail::Tail;
 
 /// An op that a person discards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GivenUp {
+pub struct DiscardedOp {
     /// Its record.
     pub key: RecordKey,
     /// The op.
@@ -50,13 +51,13 @@ pub struct GivenUp {
 ///
 /// # Errors
 /// [`NotPossible`] if one of them may not be discarded; or the error of `hold`.
-pub fn given_up<E: From<NotPossible>>(
+pub fn to_discard<E: From<NotPossible>>(
     tail: &Tail,
     touched: &BTreeSet<OpPlace>,
     stopped: &Stopped,
     ops: &[OpId],
     mut hold: impl FnMut(&RecordKey, OpPlace) -> Result<Option<Hold>, E>,
-) -> Result<Vec<GivenUp>, E> {
+) -> Result<Vec<DiscardedOp>, E> {
     let mut found = Vec::with_capacity(ops.len());
     for op in ops {
         let place = tail.place_of(op).filter(|place| !touched.contains(place));
@@ -65,11 +66,12 @@ pub fn given_up<E: From<NotPossible>>(
         let waits_for_a_person = tail.is_dead(place)
             || isolated_unit(tail, place).is_some()
             || stopped.is_for_a_person(op)
-            || hold(&row.key, place)?.is_some_and(|hold| hold.waits_for_correction());
+            || hold(&row.key, place)?
+                .is_some_and(|hold| hold.waits_for_correction() || hold.waits_for_a_user());
         if !waits_for_a_person {
             return Err(NotPossible::NotHeld(*op).into());
         }
-        found.push(GivenUp {
+        found.push(DiscardedOp {
             key: row.key.clone(),
             op: PlannedOp { id: *op, place },
             kind: row.kind,
@@ -82,12 +84,12 @@ pub fn given_up<E: From<NotPossible>>(
 /// `is_unanswered` returns whether an op is in a unit without a final answer: such ops do not end
 /// here.
 pub fn discard(
-    given_up: &[GivenUp],
+    discarded: &[DiscardedOp],
     rows: &BTreeMap<RecordKey, RecordRow>,
     is_unanswered: impl Fn(OpPlace) -> bool,
 ) -> Vec<Decision> {
     let (mut ended, mut decisions) = (BTreeSet::new(), Vec::new());
-    for GivenUp { key, op, kind } in given_up {
+    for DiscardedOp { key, op, kind } in discarded {
         let Some(row) = rows.get(key) else { continue };
         let takes_later = *kind == OpKind::Create && !is_there_without(row, op.place);
         let stands_on =
@@ -121,9 +123,9 @@ fn is_there_without(row: &RecordRow, creation: OpPlace) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::desk::{key, op_id, unit_id};
     use crate::rules::status::ParkReason;
     use crate::rules::test_tail::{isolated_unit as unit_row, pending, place, planned, row_of};
+    use crate::rules::test_view::{key, op_id, unit_id};
 
     fn found(
         tail: &Tail,
@@ -133,14 +135,14 @@ mod tests {
     ) -> Result<Vec<u8>, NotPossible> {
         let touched = touched.iter().map(|seq| place(*seq)).collect();
         let ops: Vec<_> = ops.iter().map(|number| op_id(*number)).collect();
-        let found = given_up(tail, &touched, &Stopped::default(), &ops, |_, _| {
+        let found = to_discard(tail, &touched, &Stopped::default(), &ops, |_, _| {
             Ok::<_, NotPossible>(hold.clone())
         })?;
         Ok(found.into_iter().map(|found| found.op.place.seq.number().try_into().unwrap()).collect())
     }
 
     #[test]
-    fn what_waits_for_a_person_may_be_given_up() {
+    fn what_waits_for_a_person_may_be_discarded() {
         let mut tail =
             pending(&[("1", OpKind::Create), ("2", OpKind::Create), ("3", OpKind::Update)]);
         tail.set_dead(place(1), true);
@@ -151,18 +153,18 @@ mod tests {
     }
 
     #[test]
-    fn an_op_that_is_worn_out_may_be_given_up() {
+    fn an_op_that_is_worn_out_may_be_discarded() {
         let tail = pending(&[("1", OpKind::Create)]);
         let parks = BTreeMap::from([(op_id(1), ParkReason::WornOut.code().to_owned())]);
         let stopped = Stopped { parks, ..Stopped::default() };
-        let found = given_up(&tail, &BTreeSet::new(), &stopped, &[op_id(1)], |_, _| {
+        let found = to_discard(&tail, &BTreeSet::new(), &stopped, &[op_id(1)], |_, _| {
             Ok::<_, NotPossible>(None)
         });
         assert_eq!(found.map(|found| found.len()), Ok(1));
     }
 
     #[test]
-    fn what_goes_by_itself_may_not_be_given_up() {
+    fn what_goes_by_itself_may_not_be_discarded() {
         let tail = pending(&[("1", OpKind::Create)]);
         let refused = Err(NotPossible::NotHeld(op_id(1)));
         assert_eq!(found(&tail, &[], &[1], None), refused);
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_may_not_be_given_up() {
+    fn what_has_ended_may_not_be_discarded() {
         let mut tail = pending(&[("1", OpKind::Create)]);
         tail.set_dead(place(1), true);
         assert_eq!(found(&tail, &[1], &[1], None), Err(NotPossible::NotPending(op_id(1))));
@@ -181,7 +183,7 @@ mod tests {
     fn ends(confirmed: bool, given: &[(u8, OpKind)]) -> Vec<PlannedOp> {
         let given = given.iter().map(|(number, kind)| {
             let op = planned(*number);
-            GivenUp { key: key("1"), op, kind: *kind }
+            DiscardedOp { key: key("1"), op, kind: *kind }
         });
         let rows = BTreeMap::from([(key("1"), row_of(confirmed, &[1, 2, 3]))]);
         let decisions = discard(&given.collect::<Vec<_>>(), &rows, |_| false);
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_op_is_given_up_alone() {
+    fn an_op_is_discarded_alone() {
         assert_eq!(ends(true, &[(2, OpKind::Update)]), [planned(2)]);
         assert_eq!(ends(false, &[(1, OpKind::Update)]), [planned(1)]);
     }

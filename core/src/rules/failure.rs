@@ -211,7 +211,7 @@ pub fn freed(tail: &Tail, decisions: &[Decision], now: WallTime) -> Vec<Decision
     let ended = |id: &UnitId| {
         decisions.iter().any(|decision| match decision {
             Decision::Acked { unit, .. }
-            | Decision::Dissolved { unit, .. }
+            | Decision::Requeued { unit, .. }
             | Decision::DeadLettered { unit, .. }
             | Decision::Tried { unit, .. } => unit == id,
             _ => false,

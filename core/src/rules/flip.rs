@@ -115,8 +115,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::desk::{fields, key, op_id};
     use crate::rules::test_tail::conflict;
+    use crate::rules::test_view::{fields, key, op_id};
 
     fn cites(mutation: Mutation) -> Mutation {
         Mutation { cites: Some(op_id(1)), ..mutation }

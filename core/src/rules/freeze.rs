@@ -14,7 +14,7 @@ use super::coalesce::{Coalesced, coalesce};
 use super::group::Group;
 use super::size::{Excess, fitting, over};
 use crate::entry::{
-    Annulled, AnnulledReason, Control, Decision, Draft, FieldsSource, Items, Meta, Planned,
+    Cancelled, CancelledReason, Control, Decision, Draft, FieldsSource, Items, Meta, Planned,
     PlannedChange, PlannedOp, PlannedUnit,
 };
 use crate::fields::{Fields, FieldsJson, InvalidFields};
@@ -54,7 +54,7 @@ pub struct Frozen {
     pub planned: Planned,
     /// The values of that entry.
     pub items: Items,
-    /// Decisions about fields that return because the plan annuls a deletion: a later creation had
+    /// Decisions about fields that return because the plan cancels a deletion: a later creation had
     /// removed them with the deletion's stamp.
     pub fallen: Vec<Decision>,
     /// The records that would be over the size limit. The plan has no op of them.
@@ -65,7 +65,7 @@ impl Frozen {
     /// Returns the entries to append: the plan, and the decisions that follow from it.
     pub fn into_drafts(self) -> Vec<Draft> {
         let mut drafts = Vec::new();
-        if !self.planned.units.is_empty() || !self.planned.annulled.is_empty() {
+        if !self.planned.units.is_empty() || !self.planned.cancelled.is_empty() {
             drafts.push(Draft {
                 meta: Meta::Control(Control::Planned(self.planned)),
                 items: self.items,
@@ -92,7 +92,7 @@ pub fn freeze<V: View>(
 where
     V::Error: std::error::Error,
 {
-    let planned = Planned { units: Vec::new(), annulled: Vec::new() };
+    let planned = Planned { units: Vec::new(), cancelled: Vec::new() };
     let frozen =
         Frozen { planned, items: Items::default(), fallen: Vec::new(), too_large: Vec::new() };
     let mut freezing = Freezing { frozen, seq, now, random };
@@ -125,16 +125,17 @@ impl Freezing<'_> {
         V::Error: std::error::Error,
     {
         let frozen = &self.frozen;
-        let before = (frozen.items.len(), frozen.planned.annulled.len(), frozen.fallen.len());
+        let before = (frozen.items.len(), frozen.planned.cancelled.len(), frozen.fallen.len());
         let id = UnitId::new(self.now, self.random);
-        let (mut changes, mut wire, mut replaces) = (Vec::new(), Vec::new(), Vec::<UnitId>::new());
+        let (mut changes, mut wire, mut earlier_units) =
+            (Vec::new(), Vec::new(), Vec::<UnitId>::new());
         for (key, places) in &group.records {
             let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
-            let prepared = prepare(view, &row, places, group.replaces.is_some())?;
+            let prepared = prepare(view, &row, places, group.absorbs.is_some())?;
             let carried = row.tail.iter().filter(|pending| places.contains(&pending.place));
-            for former in carried.flat_map(|pending| &pending.attempts) {
-                if !replaces.contains(former) {
-                    replaces.push(*former);
+            for former in carried.flat_map(|pending| &pending.earlier_units) {
+                if !earlier_units.contains(former) {
+                    earlier_units.push(*former);
                 }
             }
             match self.record(key, &row, prepared)? {
@@ -145,20 +146,26 @@ impl Freezing<'_> {
                 Sendable::Nothing => {}
                 Sendable::TooLarge => {
                     self.frozen.items.truncate(before.0);
-                    self.frozen.planned.annulled.truncate(before.1);
+                    self.frozen.planned.cancelled.truncate(before.1);
                     self.frozen.fallen.truncate(before.2);
                     return Ok(false);
                 }
             }
         }
         if !changes.is_empty() {
-            // A server accepts no longer list. The newest attempts are the most likely to be
+            // A server accepts no longer list. The newest units are the most likely to be
             // unknown to the device.
-            replaces.drain(..replaces.len().saturating_sub(limits::TRANSACTION_OPS - 1));
-            replaces.extend(group.replaces);
-            let digest = Unit { id, changes: wire, replaces: Vec::new() }.digest();
+            earlier_units.drain(..earlier_units.len().saturating_sub(limits::TRANSACTION_OPS - 1));
+            earlier_units.extend(group.absorbs);
+            let digest = Unit { id, changes: wire, earlier_units: Vec::new() }.digest();
             let actor = group.actor.clone();
-            self.frozen.planned.units.push(PlannedUnit { id, actor, changes, digest, replaces });
+            self.frozen.planned.units.push(PlannedUnit {
+                id,
+                actor,
+                changes,
+                digest,
+                earlier_units,
+            });
         }
         Ok(true)
     }
@@ -185,7 +192,7 @@ impl Freezing<'_> {
                     fields: Vec::new(),
                 });
                 self.frozen.fallen.extend(emptied);
-                self.frozen.planned.annulled.push(Annulled { key: key.clone(), ops, reason });
+                self.frozen.planned.cancelled.push(Cancelled { key: key.clone(), ops, reason });
                 return Ok(Sendable::Nothing);
             }
         };
@@ -241,7 +248,7 @@ where
             fields: json,
         });
     }
-    let unit = Unit { id, changes, replaces: row.replaces.clone() };
+    let unit = Unit { id, changes, earlier_units: row.earlier_units.clone() };
     if unit.digest() == row.digest {
         Ok(unit)
     } else {
@@ -295,7 +302,7 @@ pub(super) struct Prepared {
     schema_version: u32,
     /// Whether its fields are those of its last op in the log, unchanged.
     as_written: bool,
-    pub(super) coalesced: Result<Coalesced, AnnulledReason>,
+    pub(super) coalesced: Result<Coalesced, CancelledReason>,
 }
 
 /// Coalesces the ops at these places.
@@ -314,7 +321,7 @@ where
         tail.push(TailOp::new(pending.clone(), content)?);
     }
     let sent_for = sent_for(row, &tail);
-    let was_sent = was_sent || tail.iter().any(|op| op.pending.given_up.is_some());
+    let was_sent = was_sent || tail.iter().any(|op| op.pending.abandoned.is_some());
     let coalesced = coalesce(&sent_for.registers()?, tail.iter(), was_sent);
     let mut ops: Vec<_> = tail.iter().map(|op| op.op).collect();
     if let Ok(sent) = &coalesced
@@ -333,13 +340,13 @@ where
     Ok(Prepared { ops, base: sent_for.version, schema_version, as_written, coalesced })
 }
 
-/// Returns the version for which ops are sent. Ops of a unit that was given up are sent for the
+/// Returns the version for which ops are sent. Ops of a unit that was abandoned are sent for the
 /// version of that unit, so that the server returns its present state and the two are compared.
 fn sent_for(row: &RecordRow, tail: &[TailOp]) -> SentFor {
     let confirmed = SentFor { version: row.version(), record: row.confirmed.clone() };
-    let given_up = tail.iter().find_map(|op| op.pending.given_up.as_ref());
+    let abandoned = tail.iter().find_map(|op| op.pending.abandoned.as_ref());
     // A version that is not older is of another server epoch, and cannot be compared with this one.
-    given_up.filter(|sent| sent.version < confirmed.version).cloned().unwrap_or(confirmed)
+    abandoned.filter(|sent| sent.version < confirmed.version).cloned().unwrap_or(confirmed)
 }
 
 #[cfg(test)]

@@ -13,5 +13,5 @@ pub struct Group {
     /// The actor who made the ops.
     pub actor: Actor,
     /// The unanswered unit that the delete of this group absorbs, if it absorbs one.
-    pub replaces: Option<UnitId>,
+    pub absorbs: Option<UnitId>,
 }

@@ -20,6 +20,7 @@ use super::View;
 use super::answer::cut;
 use super::freeze::{FreezeError, outgoing};
 use super::group::Group;
+use crate::fields::Fields;
 use crate::hooks::Outgoing;
 use crate::limits;
 use crate::names::RecordKey;
@@ -95,7 +96,7 @@ where
 {
     let row = view.record(from).map_err(FreezeError::View)?;
     let Some(image) = row.as_ref().and_then(|row| row.confirmed_image()) else { return Ok(false) };
-    let image = image.to_fields()?;
+    let image = as_read(schema, from, image.to_fields()?);
     let declared = schema.rules(&from.entity).map_or(&[][..], |rules| rules.references.as_slice());
     let is_it = |reference: &crate::schema::Reference| {
         let id = image.get(&reference.field).and_then(serde_json::Value::as_str);
@@ -121,13 +122,20 @@ where
         let Some(validator) = validator else { continue };
         let row = view.record(key).map_err(FreezeError::View)?.unwrap_or_default();
         let Some(sent) = outgoing(view, &row, places)? else { continue };
+        let image = sent.image.map(|image| as_read(schema, key, image));
         let looked_at =
-            Outgoing { key, kind: sent.kind, fields: &sent.fields, image: sent.image.as_ref() };
+            Outgoing { key, kind: sent.kind, fields: &sent.fields, image: image.as_ref() };
         if let Err(reason) = validator.check(&looked_at) {
             return Ok(Some(cut(&reason, limits::MESSAGE_BYTES)));
         }
     }
     Ok(None)
+}
+
+/// Returns an image as the app reads it.
+fn as_read(schema: &Schema, key: &RecordKey, image: Fields) -> Fields {
+    let read = schema.declared_rules(&key.entity).and_then(|rules| rules.read(&image));
+    read.unwrap_or(image)
 }
 
 /// Returns the records that ops of one record refer to after coalescing, oldest first.
@@ -156,6 +164,6 @@ mod tests {
         let records = vec![(key.clone(), vec![OpPlace::default()])];
         assert!(!NoInspection.is_gone(&key));
         assert!(!NoInspection.refers(&key, &key));
-        assert_eq!(NoInspection.refusal(&Group { records, actor, replaces: None }), None);
+        assert_eq!(NoInspection.refusal(&Group { records, actor, absorbs: None }), None);
     }
 }

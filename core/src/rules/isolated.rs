@@ -1,5 +1,5 @@
-//! Decides about units that do not get through although others do, when a person decides on their
-//! ops.
+//! Decides about units that do not get through although others do, or whose actor is gone, when a
+//! person decides on their ops.
 //!
 //! | a person removes an op from such a unit, and | the unit | its other ops |
 //! |---|---|---|
@@ -7,7 +7,7 @@
 //! | the unit has a transaction | is dead-lettered | stay dead letters, for the person to decide on |
 //!
 //! Invariants:
-//! 1. Nobody knows whether such a unit arrived. So it is recorded as given up, and the unit that
+//! 1. Nobody knows whether such a unit arrived. So it is recorded as abandoned, and the unit that
 //!    sends its ops again names it.
 //! 2. A transaction is never sent again in part.
 //!
@@ -18,9 +18,10 @@ use std::collections::BTreeSet;
 
 use crate::entry::Decision;
 use crate::ids::{OpId, UnitId};
+use crate::names::Actor;
 use crate::op::OpPlace;
 use crate::rows::UnitRow;
-use crate::tail::Tail;
+use crate::tail::{Tail, TailUnit};
 
 /// A unit that does not get through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct Isolated {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// The other ops are sent again.
-    GoesAgain,
+    SentAgain,
     /// The other ops stay dead letters.
     Stays,
 }
@@ -47,22 +48,41 @@ pub fn isolated(
     touched: &BTreeSet<OpPlace>,
     ops: &[OpId],
 ) -> (Vec<Isolated>, Vec<OpId>) {
+    units_of(tail, touched, ops, |unit| unit.isolated().is_some())
+}
+
+fn units_of(
+    tail: &Tail,
+    touched: &BTreeSet<OpPlace>,
+    ops: &[OpId],
+    wanted: impl Fn(&TailUnit) -> bool,
+) -> (Vec<Isolated>, Vec<OpId>) {
     let (mut units, mut others): (Vec<Isolated>, _) = (Vec::new(), Vec::new());
+    let unit_of = |place| tail.unit_of(place).filter(|unit| tail.unit(unit).is_some_and(&wanted));
     for op in ops {
         let place = tail.place_of(op).filter(|place| !touched.contains(place));
-        let Some((place, unit)) =
-            place.and_then(|place| Some((place, isolated_unit(tail, place)?)))
-        else {
+        let Some((place, unit)) = place.and_then(|place| Some((place, unit_of(place)?))) else {
             others.push(*op);
             continue;
         };
         if !units.iter().any(|known| known.unit == unit) {
             let is_transaction = tail.op(place).is_some_and(|row| row.transaction_ops > 1);
-            let rest = if is_transaction { Rest::Stays } else { Rest::GoesAgain };
+            let rest = if is_transaction { Rest::Stays } else { Rest::SentAgain };
             units.push(Isolated { unit, rest });
         }
     }
     (units, others)
+}
+
+/// Finds the units of these ops that do not get through, and those whose actor is gone. Returns the
+/// same as [`isolated`].
+pub fn left_behind(
+    tail: &Tail,
+    touched: &BTreeSet<OpPlace>,
+    ops: &[OpId],
+    is_gone: impl Fn(&Actor) -> bool,
+) -> (Vec<Isolated>, Vec<OpId>) {
+    units_of(tail, touched, ops, |unit| unit.isolated().is_some() || is_gone(&unit.actor))
 }
 
 /// Returns the unit that an op is in, if the unit does not get through.
@@ -74,7 +94,7 @@ pub fn isolated_unit(tail: &Tail, place: OpPlace) -> Option<UnitId> {
 pub fn take_out(isolated: Isolated, unit: &UnitRow, ops: &[OpId]) -> Vec<Decision> {
     let code = unit.suspicion.as_ref().map_or_else(String::new, |known| known.code.clone());
     let (planned, tries) = (unit.planned, unit.tries);
-    let given_up = Decision::DeadLettered {
+    let abandoned = Decision::DeadLettered {
         unit: isolated.unit,
         planned,
         tries,
@@ -85,19 +105,19 @@ pub fn take_out(isolated: Isolated, unit: &UnitRow, ops: &[OpId]) -> Vec<Decisio
     let carried =
         unit.changes.iter().flat_map(|change| change.ops.iter().map(|op| (&change.key, *op)));
     let others =
-        carried.filter(|(_, op)| isolated.rest == Rest::GoesAgain && !ops.contains(&op.id));
+        carried.filter(|(_, op)| isolated.rest == Rest::SentAgain && !ops.contains(&op.id));
     let again = others.map(|(key, op)| Decision::Retried { key: key.clone(), op });
-    std::iter::once(given_up).chain(again).collect()
+    std::iter::once(abandoned).chain(again).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::op::OpKind;
-    use crate::rules::desk::{key, op_id, unit_id};
     use crate::rules::test_tail::{
         isolated_unit as unit_row, pending, place, planned, transaction, unit_of,
     };
+    use crate::rules::test_view::{key, op_id, unit_id};
 
     #[test]
     fn a_unit_is_found_once_for_all_of_its_ops_and_apart_from_ops_that_are_in_none() {
@@ -105,12 +125,12 @@ mod tests {
             pending(&[("1", OpKind::Create), ("1", OpKind::Update), ("2", OpKind::Create)]);
         tail.put_unit(unit_id(1), &unit_row("1", vec![planned(1), planned(2)]));
         let found = isolated(&tail, &BTreeSet::new(), &[op_id(1), op_id(3), op_id(2), op_id(9)]);
-        let unit = Isolated { unit: unit_id(1), rest: Rest::GoesAgain };
+        let unit = Isolated { unit: unit_id(1), rest: Rest::SentAgain };
         assert_eq!(found, (vec![unit], vec![op_id(3), op_id(9)]));
     }
 
     #[test]
-    fn a_unit_that_is_merely_under_way_is_not_meant() {
+    fn a_unit_that_is_merely_unanswered_is_not_meant() {
         let mut tail = pending(&[("1", OpKind::Create)]);
         tail.put_unit(unit_id(1), &unit_of("1", vec![planned(1)]));
         assert_eq!(isolated(&tail, &BTreeSet::new(), &[op_id(1)]), (Vec::new(), vec![op_id(1)]));
@@ -135,7 +155,7 @@ mod tests {
     #[test]
     fn who_takes_an_op_out_of_a_unit_sends_the_rest_of_it_again_but_for_a_transaction() {
         let unit = unit_row("1", vec![planned(1), planned(2), planned(3)]);
-        let given_up = Decision::DeadLettered {
+        let abandoned = Decision::DeadLettered {
             unit: unit_id(1),
             planned: unit.planned,
             tries: 0,
@@ -145,7 +165,7 @@ mod tests {
         };
         let again = |seq| Decision::Retried { key: key("1"), op: planned(seq) };
         let taken_out = |rest| take_out(Isolated { unit: unit_id(1), rest }, &unit, &[op_id(2)]);
-        assert_eq!(taken_out(Rest::GoesAgain), [given_up.clone(), again(1), again(3)]);
-        assert_eq!(taken_out(Rest::Stays), [given_up]);
+        assert_eq!(taken_out(Rest::SentAgain), [abandoned.clone(), again(1), again(3)]);
+        assert_eq!(taken_out(Rest::Stays), [abandoned]);
     }
 }

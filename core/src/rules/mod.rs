@@ -4,6 +4,7 @@
 //!   writes of the app
 //!   admit        may this mutation be written?                       app      → ops
 //!   save         which fields does saving a typed record change?     type     → patch
+//!   read_through what does an update of a record of older versions change? patch → patch
 //!   clock        which stamp does it get?
 //!
 //!   sending
@@ -23,6 +24,7 @@
 //!   news         what is new, and which cursors move?                answer   → answer
 //!   restore      what is offered again to a server that was set back? records → ops
 //!   failure      what follows from an exchange without an answer?    failure  → decisions
+//!   silence      which exchanges failed between two answers?         failures → one entry
 //!   backoff      when is it tried again?
 //!   parks        what do parks stop, and what ends them?             parks    → decisions
 //!
@@ -33,15 +35,21 @@
 //!   undo         what takes an op back?                              op       → decisions, or an op
 //!   retry        which ops are sent again?                           ops      → decisions
 //!   discard      which ops end with a discarded op?                  ops      → decisions
+//!   hand_over    which ops go to another user together?              ops      → decisions
 //!   correct      what does a corrected dead letter become?           tail     → an op, decisions
 //!   isolated     what becomes of a unit that does not get through?   unit     → decisions
 //!   choose       what does a choice in an open conflict change?      conflict → decisions
 //!   flip         which op reverses a resolved conflict?              conflict → an op
+//!   recover      which ops of a damaged log have no end on record?   entries  → ops
+//!   reset        how do unsent ops end for the server's state?       tail     → decisions
 //!   resume       which parks end after a change outside?             parks    → decisions
 //!   not_possible why can a decision not be carried out?
 //!
 //!   states
+//!   failed       which ops does no sync move?                       states   → ops
 //!   status       where are a record and the book, and why?           rows     → status
+//!   unsent       what would be lost with the book, and whose is it?  tail     → numbers
+//!   overwritten  which values of this device did somebody replace?   records  → values
 //!   explain      why is a record not synced?                         status   → words
 //! ```
 //!
@@ -58,32 +66,41 @@ pub mod clock;
 pub mod coalesce;
 pub mod correct;
 pub mod credible;
-#[cfg(test)]
-mod desk;
 pub mod discard;
 pub mod explain;
+pub mod failed;
 pub mod failure;
 pub mod flip;
 pub mod freeze;
 pub mod group;
+pub mod hand_over;
 pub mod inspect;
 pub mod isolated;
 pub mod news;
 mod not_possible;
 mod order;
+pub mod overwritten;
 pub mod parks;
 pub mod plan;
+pub mod read_through;
 mod rebase;
+pub mod recover;
+pub mod reset;
 pub mod restamp;
 pub mod restore;
 pub mod resume;
 pub mod retry;
 pub mod save;
+pub mod silence;
 pub mod size;
 pub mod status;
+pub mod story;
 #[cfg(test)]
 mod test_tail;
+#[cfg(test)]
+mod test_view;
 pub mod undo;
+pub mod unsent;
 pub mod upcast;
 
 pub use not_possible::NotPossible;

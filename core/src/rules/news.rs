@@ -128,9 +128,9 @@ pub fn keep_news(
 /// leaves out what the units of its request changed, so its cursors are valid only together with
 /// their outcomes.
 fn passes_over(answer: &ExchangeAnswer, upstream: &Upstream) -> bool {
-    answer.outcomes.iter().any(|told| {
-        matches!(told.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. })
-            && !upstream.outcomes.iter().any(|taken| taken.unit == told.unit)
+    answer.outcomes.iter().any(|answered| {
+        matches!(answered.outcome, Outcome::Applied { .. } | Outcome::Duplicate { .. })
+            && !upstream.outcomes.iter().any(|taken| taken.unit == answered.unit)
     })
 }
 
@@ -153,9 +153,9 @@ mod tests {
     use crate::numbers::{Hash, Seq};
     use crate::protocol::{SetAsideRow, UnitOutcome};
     use crate::random::SeededRandomness;
-    use crate::rules::answer::take_answer;
-    use crate::rules::desk::{Desk, applied, theirs, unit_id};
-    use crate::rules::test_tail::{answer, request};
+    use crate::rules::answer::decide_answer;
+    use crate::rules::test_tail::request;
+    use crate::rules::test_view::{TestView, answer, applied, theirs, unit_id};
     use crate::schema::{EntityRules, Schema};
 
     const NOW: WallTime = WallTime::from_milliseconds(1_000_000);
@@ -198,10 +198,10 @@ mod tests {
         reads_to: &[(&str, &str)],
     ) -> Vec<String> {
         let asked = ExchangeRequest { cursors: cursors(began), ..request() };
-        let mut told = ExchangeAnswer { cursors: cursors(reads_to), ..silent() };
-        drop_late_cursors(&asked, false, || Ok::<_, Infallible>(cursors(stands)), &mut told)
+        let mut answer = ExchangeAnswer { cursors: cursors(reads_to), ..silent() };
+        drop_late_cursors(&asked, false, || Ok::<_, Infallible>(cursors(stands)), &mut answer)
             .unwrap();
-        told.cursors.into_keys().map(|entity| entity.to_string()).collect()
+        answer.cursors.into_keys().map(|entity| entity.to_string()).collect()
     }
 
     #[test]
@@ -227,11 +227,11 @@ mod tests {
     fn one_cursor_for_everything_moves_all_or_nothing() {
         let moves = |began_here| {
             let asked = ExchangeRequest { others: Some(cursor("x")), ..request() };
-            let mut told = ExchangeAnswer { cursors: cursors(&[("lead", "b")]), ..silent() };
+            let mut answer = ExchangeAnswer { cursors: cursors(&[("lead", "b")]), ..silent() };
             let unread =
                 || -> Result<_, Infallible> { panic!("no entity type of its own is read") };
-            drop_late_cursors(&asked, began_here, unread, &mut told).unwrap();
-            told.cursors.len()
+            drop_late_cursors(&asked, began_here, unread, &mut answer).unwrap();
+            answer.cursors.len()
         };
         assert_eq!((moves(true), moves(false)), (1, 0));
     }
@@ -243,10 +243,10 @@ mod tests {
     fn a_late_page_from_the_beginning_moves_no_entity_type_beside_one_cursor_for_everything() {
         let moves = |began_here| {
             let asked = ExchangeRequest { others: Some(Cursor::default()), ..request() };
-            let mut told = ExchangeAnswer { cursors: cursors(&[("note", "f")]), ..silent() };
+            let mut answer = ExchangeAnswer { cursors: cursors(&[("note", "f")]), ..silent() };
             let known = || Ok::<_, Infallible>(cursors(&[("lead", "a")]));
-            drop_late_cursors(&asked, began_here, known, &mut told).unwrap();
-            told.cursors.len()
+            drop_late_cursors(&asked, began_here, known, &mut answer).unwrap();
+            answer.cursors.len()
         };
         assert_eq!((moves(true), moves(false)), (1, 0));
     }
@@ -258,8 +258,8 @@ mod tests {
         let same = ExchangeAnswer { receipt: Some(receipt(4)), tenant: Some(tenant()), ..silent() };
         assert!(!is_news(&known, &request(), &same, NOW));
         let nobody = StateRow { server: None, ..state() };
-        let told = ExchangeAnswer { tenant: Some(tenant()), ..silent() };
-        assert!(!is_news(&nobody, &request(), &told, NOW));
+        let answer = ExchangeAnswer { tenant: Some(tenant()), ..silent() };
+        assert!(!is_news(&nobody, &request(), &answer, NOW));
     }
 
     #[test]
@@ -309,10 +309,10 @@ mod tests {
 
     /// Applies an answer to a book with one unanswered unit, and keeps its news.
     fn kept(state: &StateRow, answer: &ExchangeAnswer, now: WallTime, sets_aside: bool) -> News {
-        let mut desk = Desk::default().with("1", 1, 1, 0);
+        let mut view = TestView::default().with("1", 1, 1, 0);
         let (schema, mut random) =
             (Schema::open(EntityRules::default()), SeededRandomness::from_number(1));
-        let answered = take_answer(&mut desk, &schema, answer, now, &mut random).unwrap();
+        let answered = decide_answer(&mut view, &schema, answer, now, &mut random).unwrap();
         keep_news(state, answer, now, sets_aside, answered)
     }
 
@@ -339,19 +339,19 @@ mod tests {
 
     #[test]
     fn a_receipt_is_written_once() {
-        let told = ExchangeAnswer { receipt: Some(receipt(4)), ..silent() };
-        let news = kept(&state(), &told, NOW, false);
+        let answer = ExchangeAnswer { receipt: Some(receipt(4)), ..silent() };
+        let news = kept(&state(), &answer, NOW, false);
         assert_eq!((news.answered.upstream.receipt, news.tells), (Some(receipt(4)), true));
-        let again = kept(&StateRow { anchor: Some(receipt(4)), ..state() }, &told, NOW, false);
+        let again = kept(&StateRow { anchor: Some(receipt(4)), ..state() }, &answer, NOW, false);
         assert_eq!((again.answered.upstream.receipt, again.tells), (None, false));
     }
 
     #[test]
     fn the_tenant_is_written_once_and_not_for_an_answer_that_is_nobodys() {
-        let told = ExchangeAnswer { tenant: Some(tenant()), ..silent() };
+        let answer = ExchangeAnswer { tenant: Some(tenant()), ..silent() };
         let belongs = [Decision::BelongsTo { tenant: tenant() }];
         let decided =
-            |state: StateRow, sets_aside| kept(&state, &told, NOW, sets_aside).answered.decisions;
+            |state: StateRow, sets_aside| kept(&state, &answer, NOW, sets_aside).answered.decisions;
         assert_eq!(decided(state(), false), belongs);
         assert_eq!(decided(StateRow { tenant: Some(tenant()), ..state() }, true), []);
         let nobody = || StateRow { server: None, ..state() };

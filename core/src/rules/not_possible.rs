@@ -30,6 +30,9 @@ pub enum NotPossible {
         "op {0} waits for no such decision: it is neither a dead letter, nor parked, nor held until someone corrects it; undo it instead"
     )]
     NotHeld(OpId),
+    /// The actor sends the op already.
+    #[error("op {0} is this user's own already: it leaves when they are signed in")]
+    SentByThem(OpId),
     /// A deletion has no fields.
     #[error("op {0} is a deletion, which has nothing to correct: retry or discard it")]
     NothingToCorrect(OpId),
@@ -40,8 +43,8 @@ pub enum NotPossible {
     #[error("this conflict is still open: choose in it")]
     ConflictIsOpen,
     /// The conflict is resolved already.
-    #[error("this conflict is settled already: flip it")]
-    ConflictIsSettled,
+    #[error("this conflict is resolved already: flip it")]
+    ConflictIsResolved,
     /// A rule merged both sides.
     #[error("a rule merged both sides: write the value that you want")]
     ConflictIsMerged,

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::ids::{ServerEpoch, ServerId, TenantId};
     use crate::names::EntityType;
-    use crate::rules::desk::op_id;
+    use crate::rules::test_view::op_id;
 
     fn actor(name: &str) -> Actor {
         Actor::parse(name).unwrap()

@@ -32,7 +32,7 @@ use crate::time::{Hlc, Now, WallTime};
 
 /// The known times.
 #[derive(Debug, Clone, Copy)]
-pub struct Told {
+pub struct KnownTimes {
     /// The server's clock.
     pub server: WallTime,
     /// The device's clocks.
@@ -41,7 +41,7 @@ pub struct Told {
     pub before: Option<WallTime>,
 }
 
-impl Told {
+impl KnownTimes {
     /// Returns the latest stamp that is not ahead.
     fn latest(&self) -> Hlc {
         Hlc::at(self.server.plus(limits::STAMP_AHEAD))
@@ -68,17 +68,17 @@ pub fn may_be_ahead(tail: &Tail, server: WallTime) -> bool {
 pub fn restamp<V: View>(
     view: &mut V,
     tail: &Tail,
-    told: &Told,
+    times: &KnownTimes,
     sent_back: &BTreeSet<UnitId>,
 ) -> Result<Vec<Restamp>, V::Error> {
     let mut restamped = Vec::new();
-    let server = Hlc::at(told.server);
+    let server = Hlc::at(times.server);
     // A later op was not made before an earlier op, whatever its own record shows.
-    let mut reached = told.before.map_or(Hlc::ZERO, Hlc::at).min(server);
+    let mut reached = times.before.map_or(Hlc::ZERO, Hlc::at).min(server);
     let mut records: HashMap<&RecordKey, Hlc> = HashMap::new();
     for (place, row) in tail.ops() {
         let waits = tail.unit_of(place).is_none_or(|unit| sent_back.contains(&unit));
-        if row.edited_at <= told.latest() || !waits {
+        if row.edited_at <= times.latest() || !waits {
             if row.edited_at <= server {
                 reached = reached.max(row.edited_at);
             }
@@ -96,7 +96,7 @@ pub fn restamp<V: View>(
         let confirmed = confirmed.map_or(Hlc::ZERO, told_at);
         let last = records.entry(&row.key).or_insert(confirmed);
         *last = confirmed.max(*last);
-        let made = told.made(row).map_or(reached, Hlc::at).max(reached).min(server);
+        let made = times.made(row).map_or(reached, Hlc::at).max(reached).min(server);
         let lowered = made.max(last.next());
         *last = lowered.min(row.edited_at);
         if lowered < row.edited_at {
@@ -112,8 +112,8 @@ pub fn restamp<V: View>(
 mod tests {
     use super::*;
     use crate::op::OpKind;
-    use crate::rules::desk::Desk;
     use crate::rules::test_tail::{place, tail_row};
+    use crate::rules::test_view::TestView;
     use crate::time::MonotonicTime;
 
     /// A refused op got the same stamp as the fields that a later edit had restored. So it had no
@@ -122,18 +122,18 @@ mod tests {
     fn what_was_ahead_is_put_above_what_an_edit_brings_back_right_above_their_deletion() {
         let wall = WallTime::from_milliseconds;
         let now = Now { wall: wall(9_000_000), monotonic: MonotonicTime::from_milliseconds(0) };
-        let told = Told { server: wall(1_000_000), now, before: None };
-        let theirs = Hlc::at(told.server);
+        let times = KnownTimes { server: wall(1_000_000), now, before: None };
+        let theirs = Hlc::at(times.server);
         let mut tail = Tail::default();
         tail.insert(
             place(1),
             TailRow { edited_at: Hlc::at(now.wall), ..tail_row("1", 1, OpKind::Update) },
         );
         for (deleted, lowest) in [(false, theirs.next()), (true, theirs.next().next())] {
-            let mut desk = Desk::default().with("1", 1, 0, 1);
-            let confirmed = desk.row("1").confirmed.as_mut().unwrap();
+            let mut view = TestView::default().with("1", 1, 0, 1);
+            let confirmed = view.row("1").confirmed.as_mut().unwrap();
             (confirmed.edited_at, confirmed.deleted) = (theirs, deleted);
-            let lowered = restamp(&mut desk, &tail, &told, &BTreeSet::new()).unwrap();
+            let lowered = restamp(&mut view, &tail, &times, &BTreeSet::new()).unwrap();
             assert_eq!(lowered.iter().map(|to| to.edited_at).collect::<Vec<_>>(), [lowest]);
         }
     }

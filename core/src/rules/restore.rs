@@ -104,8 +104,8 @@ mod tests {
     use crate::op::OpKind;
     use crate::random::SeededRandomness;
     use crate::rows::Visible;
-    use crate::rules::desk::{fields, key, op_id};
     use crate::rules::test_tail::{row_of, tail_op, there};
+    use crate::rules::test_view::{fields, key, op_id};
 
     const BEFORE: Hlc = Hlc::from_bits(77);
 

@@ -64,18 +64,18 @@ mod tests {
     use super::*;
     use crate::entry::ParkScope;
     use crate::op::{OpKind, OpPlace};
-    use crate::rules::desk::{key, op_id, unit_id};
     use crate::rules::status::ParkReason;
     use crate::rules::test_tail::{
         dead_letter, isolated_unit, pending, place, planned, transaction, unit_of,
     };
+    use crate::rules::test_view::{key, op_id, unit_id};
 
     fn retried(record: &str, op: PlannedOp) -> Decision {
         Decision::Retried { key: key(record), op }
     }
 
     #[test]
-    fn a_dead_letter_goes_again_alone_and_once() {
+    fn a_dead_letter_is_sent_again_alone_and_once() {
         let mut tail = pending(&[("1", OpKind::Create), ("2", OpKind::Create)]);
         tail.set_dead(place(1), true);
         tail.set_dead(place(2), true);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worn_out_op_goes_again_and_is_parked_no_longer() {
+    fn a_worn_out_op_is_sent_again_and_is_parked_no_longer() {
         let tail = pending(&[("1", OpKind::Create)]);
         let scope = || ParkScope::Op(op_id(1));
         let parks = BTreeMap::from([(op_id(1), ParkReason::WornOut.code().to_owned())]);

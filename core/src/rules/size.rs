@@ -154,7 +154,7 @@ pub(super) fn is_bulky<'a>(ops: impl Iterator<Item = &'a TailRow>) -> bool {
 mod tests {
     use super::*;
     use crate::names::Actor;
-    use crate::rules::desk::{Desk, key};
+    use crate::rules::test_view::{TestView, key};
     use crate::time::{Hlc, WallTime};
 
     fn row(kind: OpKind, bytes: usize) -> TailRow {
@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn the_record_after_an_update_counts_and_what_an_update_takes_away() {
-        let desk = Desk::default().with("a", 1, 0, 1);
-        let mut row = desk.records[&key("a")].clone();
+        let view = TestView::default().with("a", 1, 0, 1);
+        let mut row = view.records[&key("a")].clone();
         let text = |bytes: usize| "x".repeat(bytes);
         let image =
             FieldsJson::parse(&format!(r#"{{"a":"{}"}}"#, text(limits::OP_BYTES - 20))).unwrap();

@@ -140,7 +140,7 @@ pub enum RecordState {
 
 /// The state of a record, and the op that decides it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RecordStanding {
+pub struct DecidedStatus {
     /// The state.
     pub status: RecordStatus,
     /// The op that decides the state; none if the record has no op in the tail.
@@ -184,18 +184,18 @@ impl RecordStatus {
 impl Known<'_> {
     /// Returns the state of a record, by the table above. `is_known` is true if this device has, or
     /// had, a version of it.
-    pub fn record(&self, key: &RecordKey, is_known: bool) -> RecordStanding {
-        let mut standing: Option<RecordStanding> = None;
+    pub fn record(&self, key: &RecordKey, is_known: bool) -> DecidedStatus {
+        let mut decided: Option<DecidedStatus> = None;
         for place in self.tail.ops_of(key) {
             let Some(row) = self.tail.op(place) else { continue };
             let status = self.status_by(place, self.op(place, row));
             // Among equal states the oldest op decides.
-            if standing.as_ref().is_none_or(|known| known.status.state() < status.state()) {
-                standing = Some(RecordStanding { status, decided_by: Some(place) });
+            if decided.as_ref().is_none_or(|known| known.status.state() < status.state()) {
+                decided = Some(DecidedStatus { status, decided_by: Some(place) });
             }
         }
         let status = if is_known { RecordStatus::Synced } else { RecordStatus::Unknown };
-        standing.unwrap_or(RecordStanding { status, decided_by: None })
+        decided.unwrap_or(DecidedStatus { status, decided_by: None })
     }
 
     /// Returns the state of an op of the tail, by the table above.
@@ -280,7 +280,7 @@ impl Known<'_> {
             Hold::UnmeteredNetwork => Held::UnmeteredNetwork,
             Hold::OtherActor(actor) => Held::OtherActor { actor: actor.clone() },
             Hold::LocalOnly => Held::LocalOnly,
-            Hold::Gone(record) => Held::Gone { record: record.clone() },
+            Hold::TargetDeleted(record) => Held::TargetDeleted { record: record.clone() },
             Hold::Refused { reason } => Held::Refused { reason: reason.clone() },
             Hold::TooLarge { bytes } => Held::TooLarge { bytes: *bytes, most: limits::OP_BYTES },
         })

@@ -1,15 +1,13 @@
 //! A tail in memory, for the tests of a person's decisions.
 
-use std::collections::BTreeMap;
-
-use super::desk::{Desk, key, op_id, unit_id};
+use super::test_view::{TestView, key, op_id, unit_id};
 use crate::entry::{ConflictedField, Extent, PlannedChange, PlannedOp, Winner};
 use crate::fields::Fields;
-use crate::ids::{DeviceId, Epoch, RequestId, ServerEpoch, ServerId};
+use crate::ids::{DeviceId, Epoch, RequestId};
 use crate::names::Actor;
 use crate::numbers::{Seq, Version};
 use crate::op::{OpKind, OpPlace};
-use crate::protocol::{ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside};
+use crate::protocol::ExchangeRequest;
 use crate::record::Pending;
 pub(super) use crate::record::test_ops::{deleted, place, planned, tail_op, there};
 use crate::rows::{ConflictRow, DeadLetterRow, RecordRow, Suspicion, TailRow, UnitRow};
@@ -57,7 +55,7 @@ pub(super) fn transaction(numbers: &[(&str, u8)]) -> Tail {
 
 /// Makes unit 1 with these ops of a record.
 pub(super) fn unit_of(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
-    let unit = Desk::default().with(record, 1, 1, 0).units.remove(&unit_id(1)).unwrap();
+    let unit = TestView::default().with(record, 1, 1, 0).units.remove(&unit_id(1)).unwrap();
     let change = PlannedChange { ops, ..unit.changes[0].clone() };
     UnitRow { changes: vec![change], ..unit }
 }
@@ -66,14 +64,14 @@ pub(super) fn unit_of(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
 pub(super) fn isolated_unit(record: &str, ops: Vec<PlannedOp>) -> UnitRow {
     let retry_at = Some(WallTime::from_milliseconds(60_000));
     let suspicion =
-        Suspicion { group: (Seq::new(7), 0), times: 2, code: "http_502".to_owned(), retry_at };
+        Suspicion { set: (Seq::new(7), 0), times: 2, code: "http_502".to_owned(), retry_at };
     UnitRow { suspicion: Some(suspicion), ..unit_of(record, ops) }
 }
 
 /// Returns the row of a record with updates of these numbers as its tail. The server has the
 /// record, or never named it.
 pub(super) fn row_of(confirmed: bool, numbers: &[u8]) -> RecordRow {
-    let row = Desk::default().with("1", 1, 0, 0).row("1").clone();
+    let row = TestView::default().with("1", 1, 0, 0).row("1").clone();
     let stamp = |number: u8| Hlc::from_bits(1_000 + u64::from(number));
     let waits =
         |number: &u8| Pending::new(op_id(*number), place(*number), OpKind::Update, stamp(*number));
@@ -136,43 +134,12 @@ pub(super) fn conflict(
     }
 }
 
-/// Returns an answer of server 2 without content.
-pub(super) fn answer() -> ExchangeAnswer {
-    ExchangeAnswer {
-        tenant: None,
-        set_aside: SetAside::default(),
-        marker: MARKER.to_owned(),
-        protocol: PROTOCOL,
-        request: RequestId::from_bytes([1; 16]),
-        server: ServerId::from_bytes([2; 16]),
-        server_epoch: ServerEpoch::from_bytes([3; 16]),
-        server_time: WallTime::default(),
-        outcomes: Vec::new(),
-        changes: Vec::new(),
-        cursors: BTreeMap::new(),
-        more: false,
-        others: None,
-        receipt: None,
-        forked: None,
-    }
-}
-
 /// Makes a request that asks for nothing.
 pub(super) fn request() -> ExchangeRequest {
-    ExchangeRequest {
-        protocol: PROTOCOL,
-        request: RequestId::from_bytes([1; 16]),
-        device: DeviceId::from_bytes([4; 16]),
-        epoch: Epoch::from_bytes([5; 16]),
-        device_key: None,
-        others: None,
-        actor: Actor::parse("ann").unwrap(),
-        server_epoch: None,
-        tenant: None,
-        head: None,
-        units: Vec::new(),
-        foreign_cursors: BTreeMap::new(),
-        cursors: BTreeMap::new(),
-        page_limit: 0,
-    }
+    ExchangeRequest::new(
+        RequestId::from_bytes([1; 16]),
+        DeviceId::from_bytes([4; 16]),
+        Epoch::from_bytes([5; 16]),
+        Actor::parse("ann").unwrap(),
+    )
 }

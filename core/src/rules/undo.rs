@@ -2,7 +2,7 @@
 //!
 //! | the op, with the rest of its transaction | is undone by |
 //! |---|---|
-//! | never left, is no dead letter, and is the last op of its record | a decision: it is annulled and never leaves |
+//! | never left, is no dead letter, and is the last op of its record | a decision: it is cancelled and never leaves |
 //! | anything else | an op that cites it, if the next table has one |
 //!
 //! | the op was | the app reads now | the op that takes it back |
@@ -15,7 +15,7 @@
 //!
 //! Invariants:
 //! 1. Nothing is erased: an undone op stays in the log.
-//! 2. A transaction is annulled whole or not at all.
+//! 2. A transaction is cancelled whole or not at all.
 //! 3. An undo never takes back somebody's later write, even if it has the same value.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::OpContent;
-use crate::entry::{Annulled, AnnulledReason, Decision, PlannedOp};
+use crate::entry::{Cancelled, CancelledReason, Decision, PlannedOp};
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::op::{Mutation, OpKind, OpPlace};
@@ -31,10 +31,10 @@ use crate::record::{Register, Registers};
 use crate::rows::RecordRow;
 use crate::tail::Tail;
 
-/// Returns the decisions that annul an op with the rest of its transaction, or `None` if it may
+/// Returns the decisions that cancel an op with the rest of its transaction, or `None` if it may
 /// have left or later ops depend on it. `touched` are the ops that ended or were planned since the
 /// tail was folded. `rows` are the rows of the transaction's records.
-pub fn annul(
+pub fn cancel(
     tail: &Tail,
     touched: &BTreeSet<OpPlace>,
     rows: &BTreeMap<RecordKey, RecordRow>,
@@ -46,11 +46,11 @@ pub fn annul(
     let is_last = |place: OpPlace, key: &RecordKey| {
         tail.ops_of(key).next_back().is_some_and(|last| last.seq == place.seq)
     };
-    // The ops of a unit that was given up may be at the server.
+    // The ops of a unit that was abandoned may be at the server.
     let was_sent = |place: OpPlace, key: &RecordKey| {
         let pending =
             rows.get(key).and_then(|row| row.tail.iter().find(|pending| pending.place == place));
-        pending.is_none_or(|pending| !pending.attempts.is_empty())
+        pending.is_none_or(|pending| !pending.earlier_units.is_empty())
     };
     let is_free = |place: OpPlace, key: &RecordKey| {
         let stays =
@@ -62,11 +62,15 @@ pub fn annul(
     {
         return None;
     }
-    let annulled = ops.into_iter().map(|(place, row)| {
+    let cancelled = ops.into_iter().map(|(place, row)| {
         let ops = vec![PlannedOp { id: row.op, place }];
-        Decision::Annulled(Annulled { key: row.key.clone(), ops, reason: AnnulledReason::Undone })
+        Decision::Cancelled(Cancelled {
+            key: row.key.clone(),
+            ops,
+            reason: CancelledReason::Undone,
+        })
     });
-    Some(annulled.collect())
+    Some(cancelled.collect())
 }
 
 /// Returns the op that takes back an op that may have left, or `None` if there is nothing to take
@@ -131,10 +135,10 @@ mod tests {
 
     use super::*;
     use crate::record::Pending;
-    use crate::rules::desk::{fields, key, op_id, unit_id};
     use crate::rules::test_tail::{
         deleted, pending, place, planned, tail_op, tail_row, there, transaction, unit_of,
     };
+    use crate::rules::test_view::{fields, key, op_id, unit_id};
 
     fn untouched() -> BTreeSet<OpPlace> {
         BTreeSet::new()
@@ -150,63 +154,63 @@ mod tests {
         rows
     }
 
-    fn annulled(tail: &Tail, touched: &BTreeSet<OpPlace>, seq: u8) -> Option<Vec<PlannedOp>> {
-        let decisions = annul(tail, touched, &rows(tail), place(seq))?;
+    fn cancelled(tail: &Tail, touched: &BTreeSet<OpPlace>, seq: u8) -> Option<Vec<PlannedOp>> {
+        let decisions = cancel(tail, touched, &rows(tail), place(seq))?;
         let ops = decisions.into_iter().flat_map(|decision| match decision {
-            Decision::Annulled(Annulled { ops, reason: AnnulledReason::Undone, .. }) => ops,
-            other => panic!("not annulled: {other:?}"),
+            Decision::Cancelled(Cancelled { ops, reason: CancelledReason::Undone, .. }) => ops,
+            other => panic!("not cancelled: {other:?}"),
         });
         Some(ops.collect())
     }
 
     #[test]
-    fn the_last_op_of_a_record_that_was_never_planned_is_annulled() {
+    fn the_last_op_of_a_record_that_was_never_planned_is_cancelled() {
         let tail = pending(&[("1", OpKind::Create), ("1", OpKind::Update), ("2", OpKind::Create)]);
-        assert_eq!(annulled(&tail, &untouched(), 2), Some(vec![planned(2)]));
-        assert_eq!(annulled(&tail, &untouched(), 3), Some(vec![planned(3)]));
-        assert_eq!(annulled(&tail, &untouched(), 1), None, "op 2 stands on it");
-        assert_eq!(annulled(&tail, &untouched(), 9), None, "it has ended");
+        assert_eq!(cancelled(&tail, &untouched(), 2), Some(vec![planned(2)]));
+        assert_eq!(cancelled(&tail, &untouched(), 3), Some(vec![planned(3)]));
+        assert_eq!(cancelled(&tail, &untouched(), 1), None, "op 2 stands on it");
+        assert_eq!(cancelled(&tail, &untouched(), 9), None, "it has ended");
     }
 
     #[test]
-    fn an_op_that_may_have_left_is_not_annulled() {
+    fn an_op_that_may_have_left_is_not_cancelled() {
         let mut tail = pending(&[("1", OpKind::Create)]);
         assert_eq!(
-            annulled(&tail, &BTreeSet::from([place(1)]), 1),
+            cancelled(&tail, &BTreeSet::from([place(1)]), 1),
             None,
             "it was planned in this very round"
         );
         tail.put_unit(unit_id(1), &unit_of("1", vec![planned(1)]));
-        assert_eq!(annulled(&tail, &untouched(), 1), None, "it is under way");
+        assert_eq!(cancelled(&tail, &untouched(), 1), None, "it is unanswered");
     }
 
     #[test]
-    fn what_a_unit_carried_that_was_given_up_without_an_answer_is_not_annulled() {
+    fn what_a_unit_carried_that_was_abandoned_without_an_answer_is_not_cancelled() {
         let tail = pending(&[("1", OpKind::Create)]);
         let mut rows = rows(&tail);
-        assert!(annul(&tail, &untouched(), &rows, place(1)).is_some());
-        rows.get_mut(&key("1")).unwrap().tail[0].attempts.push(unit_id(1));
-        assert_eq!(annul(&tail, &untouched(), &rows, place(1)), None, "it may be at the server");
+        assert!(cancel(&tail, &untouched(), &rows, place(1)).is_some());
+        rows.get_mut(&key("1")).unwrap().tail[0].earlier_units.push(unit_id(1));
+        assert_eq!(cancel(&tail, &untouched(), &rows, place(1)), None, "it may be at the server");
     }
 
     #[test]
-    fn a_dead_letter_is_not_annulled() {
+    fn a_dead_letter_is_not_cancelled() {
         let mut tail = pending(&[("1", OpKind::Create)]);
         tail.set_dead(place(1), true);
-        assert_eq!(annulled(&tail, &untouched(), 1), None);
+        assert_eq!(cancelled(&tail, &untouched(), 1), None);
     }
 
     #[test]
-    fn a_transaction_is_annulled_whole_or_not_at_all() {
+    fn a_transaction_is_cancelled_whole_or_not_at_all() {
         let both = || transaction(&[("1", 10), ("2", 11)]);
         let ids = |ops: Vec<PlannedOp>| ops.into_iter().map(|op| op.id).collect::<Vec<_>>();
-        assert_eq!(annulled(&both(), &untouched(), 1).map(ids), Some(vec![op_id(10), op_id(11)]));
+        assert_eq!(cancelled(&both(), &untouched(), 1).map(ids), Some(vec![op_id(10), op_id(11)]));
         let mut later = both();
         later.insert(place(2), tail_row("2", 2, OpKind::Update));
-        assert_eq!(annulled(&later, &untouched(), 1), None, "a later op stands on one of the two");
+        assert_eq!(cancelled(&later, &untouched(), 1), None, "a later op stands on one of the two");
         let mut half = both();
         half.remove(OpPlace { index: 1, ..place(1) });
-        assert_eq!(annulled(&half, &untouched(), 1), None, "one of the two has ended");
+        assert_eq!(cancelled(&half, &untouched(), 1), None, "one of the two has ended");
     }
 
     /// Returns the op that takes back op 1 of this kind with these fields, if the app reads `now`.

@@ -12,7 +12,9 @@
 //!    converted ones, and the frozen unit has the sent ones.
 //! 2. Folding needs no upcaster: the decision has the result.
 //! 3. Fields that conflicts took from the op, or gave to it, are converted with it.
-//! 4. An op of a unit that was given up is converted as a whole: it has not been compared with the
+//! 4. A field of an update that the upcasters took away is taken away from the record too, if it is
+//!    there. The record would else still be read by what it has there.
+//! 5. An op of a unit that was abandoned is converted as a whole: it has not been compared with the
 //!    changes since.
 
 use super::View;
@@ -59,16 +61,25 @@ pub fn upcast<V: View>(
     let row = view.record(key)?.unwrap_or_default();
     let mut tail = row.tail_ops(|place| view.op(place), V::Error::from)?;
     let Some(at) = tail.iter().position(|op| op.op.place == place) else { return Ok(Vec::new()) };
-    let Some(op) = tail.get_mut(at) else { return Ok(Vec::new()) };
+    let Some(op) = tail.get(at) else { return Ok(Vec::new()) };
     let from = op.schema_version();
     if from == rules.schema_version || op.kind == OpKind::Delete {
         return Ok(Vec::new());
     }
     let confirmed = row.registers()?;
-    // The op has not been compared with the changes since its unit was given up.
-    let met = op.pending.given_up.as_ref().map(SentFor::registers).transpose()?;
-    let left = left(op, met.as_ref().unwrap_or(&confirmed));
-    let Some(fields) = rules.upcast(from, op.kind, left.clone()) else { return Ok(Vec::new()) };
+    // The op has not been compared with the changes since its unit was abandoned.
+    let met = op.pending.abandoned.as_ref().map(SentFor::registers).transpose()?;
+    let left = left(op, met.as_ref().unwrap_or(&confirmed), &confirmed);
+    let Some(mut fields) = rules.upcast(from, op.kind, left.clone()) else {
+        return Ok(Vec::new());
+    };
+    if op.kind == OpKind::Update {
+        let former: Vec<_> = left.names().filter(|name| !fields.has(name)).collect();
+        let stored = stored_before(view, &confirmed, tail.get(..at).unwrap_or_default())?;
+        let stays = former.into_iter().filter(|name| stored.has(name));
+        stays.for_each(|name| fields.set(name, serde_json::Value::Null));
+    }
+    let Some(op) = tail.get_mut(at) else { return Ok(Vec::new()) };
     let planned = op.op;
     let Ok(json) = Fields::checked(&fields) else {
         return Ok(vec![ParkReason::UpcastTooLarge.park(planned.id)]);
@@ -84,11 +95,28 @@ pub fn upcast<V: View>(
     Ok(decisions)
 }
 
+/// Returns the record with the earlier ops that keep the form that they have: those that are
+/// unanswered.
+fn stored_before<V: View>(
+    view: &mut V,
+    confirmed: &Registers,
+    earlier: &[TailOp],
+) -> Result<Fields, V::Error> {
+    let mut stored = confirmed.image().unwrap_or_default();
+    for op in earlier {
+        if view.unit_of(&op.op.id)?.is_some() {
+            stored.apply(&op.named);
+        }
+    }
+    Ok(stored)
+}
+
 /// Returns the fields of an op that nobody has overwritten in the state that it was compared with.
-fn left(op: &TailOp, met: &Registers) -> Fields {
+/// A server that was set back can lack the write that overwrote a field: the app reads that field
+/// of the op again, so it is left too.
+fn left(op: &TailOp, met: &Registers, confirmed: &Registers) -> Fields {
     op.named.filtered(|name| {
-        let own = op.writes.fields.get(name).map(|field| field.stamp);
-        !met.is_live() || own.is_some_and(|own| own > met.stamp_of(name))
+        op.is_above(name, met) || confirmed.is_live() && op.is_above(name, confirmed)
     })
 }
 
@@ -96,8 +124,9 @@ fn left(op: &TailOp, met: &Registers) -> Fields {
 mod tests {
     use super::*;
     use crate::random::SeededRandomness;
-    use crate::rules::desk::{Desk, key, unit_id};
-    use crate::time::{Hlc, WallTime};
+    use crate::rules::test_tail::tail_row;
+    use crate::rules::test_view::{TestView, key, unit_id};
+    use crate::time::Hlc;
 
     fn declared(schema_version: u32, upcasts: bool) -> Schema {
         let rules = EntityRules { schema_version, ..EntityRules::default() };
@@ -106,26 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn an_op_is_turned_while_it_waits_and_not_once_it_is_under_way() {
-        let desk = Desk::default().with("a", 1, 1, 0);
-        let (unit, reference) = (&desk.units[&unit_id(1)], &desk.records[&key("a")].tail[0]);
-        let row = |kind| TailRow {
-            op: reference.op,
-            key: key("a"),
-            kind,
-            actor: unit.actor.clone(),
-            edited_at: Hlc::ZERO,
-            made_at: WallTime::default(),
-            schema_version: 1,
-            upcast: None,
-            transaction_ops: 1,
-            bytes: 10,
-            references: Vec::new(),
-            led_away: Vec::new(),
-        };
-        let due = |schema: &Schema, kind, under_way: bool| {
+    fn an_op_is_turned_while_it_waits_and_not_once_it_is_unanswered() {
+        let view = TestView::default().with("a", 1, 1, 0);
+        let (unit, reference) = (&view.units[&unit_id(1)], &view.records[&key("a")].tail[0]);
+        let row = |kind| TailRow { op: reference.op, ..tail_row("a", 0, kind) };
+        let due = |schema: &Schema, kind, unanswered: bool| {
             let mut tail = Tail::of(vec![(reference.place, row(kind))]);
-            if under_way {
+            if unanswered {
                 tail.put_unit(unit_id(1), unit);
             }
             is_due(schema, &tail, reference.place)
@@ -141,18 +157,18 @@ mod tests {
 
     #[test]
     fn what_has_the_declared_version_or_no_fields_is_left_as_it_is() {
-        let turned = |desk: &mut Desk, schema: &Schema| {
-            let place = desk.row("a").tail[0].place;
+        let turned = |view: &mut TestView, schema: &Schema| {
+            let place = view.row("a").tail[0].place;
             let mut random = SeededRandomness::from_number(1);
-            upcast(desk, schema, &key("a"), place, &mut Items::default(), &mut random)
+            upcast(view, schema, &key("a"), place, &mut Items::default(), &mut random)
                 .unwrap()
                 .pop()
         };
-        let mut desk = Desk::default().with("a", 1, 0, 1);
-        assert_eq!(turned(&mut desk, &declared(1, true)), None);
-        assert!(matches!(turned(&mut desk, &declared(2, true)), Some(Decision::Upcast { .. })));
-        desk.turn_into_delete("a", 0);
-        assert_eq!(turned(&mut desk, &declared(2, true)), None);
+        let mut view = TestView::default().with("a", 1, 0, 1);
+        assert_eq!(turned(&mut view, &declared(1, true)), None);
+        assert!(matches!(turned(&mut view, &declared(2, true)), Some(Decision::Upcast { .. })));
+        view.turn_into_delete("a", 0);
+        assert_eq!(turned(&mut view, &declared(2, true)), None);
     }
 
     /// Upcasts op 10, which sets `n` to 0 and renames it to `m`, while the server has this. Returns
@@ -163,15 +179,15 @@ mod tests {
             fields.into_map().into_iter().map(|(_, value)| ("m".to_owned(), value)).collect()
         });
         let schema = Schema::closed().declare(key("a").entity, rules);
-        let mut desk = Desk::default().with("a", 1, 0, 1);
-        let confirmed = desk.row("a").confirmed.as_mut().unwrap();
+        let mut view = TestView::default().with("a", 1, 0, 1);
+        let confirmed = view.row("a").confirmed.as_mut().unwrap();
         (confirmed.edited_at, confirmed.fields) =
-            (Hlc::from_bits(5), crate::rules::desk::fields(theirs).to_json());
+            (Hlc::from_bits(5), crate::rules::test_view::fields(theirs).to_json());
         if is_lost {
-            desk.row("a").tail[0].named = Some(Fields::new().to_json());
+            view.row("a").tail[0].named = Some(Fields::new().to_json());
         }
-        let (place, mut random) = (desk.row("a").tail[0].place, SeededRandomness::from_number(1));
-        upcast(&mut desk, &schema, &key("a"), place, &mut Items::default(), &mut random).unwrap()
+        let (place, mut random) = (view.row("a").tail[0].place, SeededRandomness::from_number(1));
+        upcast(&mut view, &schema, &key("a"), place, &mut Items::default(), &mut random).unwrap()
     }
 
     #[test]
@@ -193,6 +209,35 @@ mod tests {
         let fields: Vec<_> =
             found.fields.iter().map(|field| (field.name.as_str(), field.winner)).collect();
         assert_eq!(fields, [("m", crate::entry::Winner::Local)], "ours is later");
+    }
+
+    /// The value was sent again without an upcast, and an upcast took it from what the app reads.
+    #[test]
+    fn an_upcaster_gets_what_a_server_that_was_set_back_no_longer_overwrites() {
+        let upcaster = |schema_version| {
+            let rules = EntityRules { schema_version, ..EntityRules::default() };
+            Schema::closed().declare(key("a").entity, rules.upcast_from(1, |_, fields| fields))
+        };
+        let mut view = TestView::default().with("a", 1, 0, 1);
+        let there = |at| {
+            let mut there = view.records[&key("a")].confirmed.clone().unwrap();
+            there.fields = crate::rules::test_view::fields(serde_json::json!({"n": 9})).to_json();
+            there.edited_at = Hlc::from_bits(at);
+            there
+        };
+        let (later, earlier) = (there(u64::MAX), there(1));
+        let turned = |view: &mut TestView, confirmed| {
+            let row = view.row("a");
+            row.confirmed = Some(confirmed);
+            row.tail[0].abandoned = Some(SentFor { version: None, record: Some(later.clone()) });
+            let (place, mut random) = (row.tail[0].place, SeededRandomness::from_number(1));
+            let mut items = Items::default();
+            upcast(view, &upcaster(2), &key("a"), place, &mut items, &mut random).unwrap();
+            let items: Vec<crate::entry::Item> = items.into();
+            serde_json::from_slice::<serde_json::Value>(items[0].bytes().unwrap()).unwrap()
+        };
+        assert_eq!(turned(&mut view, later.clone()), serde_json::json!({}));
+        assert_eq!(turned(&mut view, earlier), serde_json::json!({"n": 0}));
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub(super) fn schema([leads, notes]: [Priorities; 2]) -> Schema {
 }
 
 impl Book {
-    pub(super) fn new(confirmed: Vec<Option<Fields>>, ops: Vec<Drawn>, under_way: usize) -> Self {
+    pub(super) fn new(confirmed: Vec<Option<Fields>>, ops: Vec<Drawn>, unanswered: usize) -> Self {
         let mut book = Self::default();
         for (record, image) in confirmed.into_iter().enumerate() {
             let confirmed = image.map(|image| Confirmed {
@@ -139,7 +139,7 @@ impl Book {
             }
             index = 0;
         }
-        book.send(under_way);
+        book.send(unanswered);
         book
     }
 
@@ -241,7 +241,7 @@ impl Book {
             changes: vec![change],
             records: vec![None],
             digest: Hash::from_bytes([0; 32]),
-            replaces: Vec::new(),
+            earlier_units: Vec::new(),
             tries: drawn.tries,
             code: String::new(),
             first_try: None,
@@ -309,7 +309,7 @@ impl View for Book {
 pub(super) fn any_book() -> impl Strategy<Value = Book> {
     let confirmed = prop::collection::vec(prop::option::of(some_fields()), RECORDS);
     (confirmed, prop::collection::vec(drawn(), 0..12), 0..3usize)
-        .prop_map(|(confirmed, ops, under_way)| Book::new(confirmed, ops, under_way))
+        .prop_map(|(confirmed, ops, unanswered)| Book::new(confirmed, ops, unanswered))
 }
 
 prop_compose! {
@@ -321,7 +321,7 @@ prop_compose! {
 }
 
 /// A book with unanswered units of several records, some of which back off.
-pub(super) fn any_book_under_way() -> impl Strategy<Value = Book> {
+pub(super) fn any_book_with_unanswered() -> impl Strategy<Value = Book> {
     (any_book(), prop::collection::vec(drawn_unit(), RECORDS)).prop_map(|(mut book, units)| {
         for (record, unit) in units.iter().enumerate().skip(1) {
             book.send_of(record, unit);

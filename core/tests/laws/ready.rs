@@ -111,10 +111,10 @@ impl Queued {
                 self.changed(&row.key);
             }
             Step::Send(record, unit) => {
-                let is_under_way = |place| {
+                let is_unanswered = |place| {
                     self.book.tail.unit_of(place).is_some() || self.book.tail.is_dead(place)
                 };
-                if self.book.tail.ops_of(&key(*record)).any(is_under_way) {
+                if self.book.tail.ops_of(&key(*record)).any(is_unanswered) {
                     return;
                 }
                 self.book.send_of(*record, unit);
@@ -156,7 +156,7 @@ proptest! {
         book in any_book(), priorities in priorities(), steps in prop::collection::vec(step(), 1..24),
     ) {
         let schema = schema(priorities);
-        let queue = ReadyQueue::of(&book.tail, &schema);
+        let queue = ReadyQueue::default();
         let mut queued =
             Queued { book, schema, queue, seq: 100, now: NOW, parks: Vec::new(), other_actor: false };
         for step in &steps {

@@ -5,10 +5,10 @@
 //! Each record is named after the end of its op.
 
 use fieldbook_core::entry::{
-    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft,
+    Cancelled, CancelledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft,
     Extent, FieldsSource, Intent, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta,
-    ParkScope, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, Upstream, Verb,
-    Winner,
+    ParkScope, PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp,
+    Upstream, Winner,
 };
 use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{
@@ -17,7 +17,7 @@ use fieldbook_core::{
     WallTime,
 };
 
-use super::samples::START;
+use super::samples::{self, START};
 
 /// The records that the server has before anything is typed, each of which gets an update.
 const UPDATED: [&str; 20] = [
@@ -157,7 +157,7 @@ fn row(id: &str, version: u64, edited_at: Hlc, fields: Option<u32>) -> ChangeMet
         older: Vec::new(),
         floor: None,
         fields,
-        kept_aside: false,
+        undeclared: false,
     }
 }
 
@@ -184,6 +184,10 @@ pub(crate) fn every_fold() -> Vec<Draft> {
         epoch: Epoch::from_bytes([0xe1; 16]),
         anchored: None,
     }));
+    story.drafts.extend(samples::every_session(&mut story.random));
+    story.drafts.push(samples::silences());
+    story.drafts.push(samples::authors());
+    story.drafts.extend(samples::notes());
     story.drafts
 }
 
@@ -224,14 +228,14 @@ fn planned(story: &mut Story) {
             fields: FieldsSource::OfOp(update(id).place),
         }],
         digest: Hash::from_bytes([0xd1; 32]),
-        replaces: Vec::new(),
+        earlier_units: Vec::new(),
     });
-    let annulled = Annulled {
+    let cancelled = Cancelled {
         key: lead("annulled"),
         ops: vec![update("annulled")],
-        reason: AnnulledReason::NoEffect,
+        reason: CancelledReason::NoEffect,
     };
-    let planned = Planned { units: units.collect(), annulled: vec![annulled] };
+    let planned = Planned { units: units.collect(), cancelled: vec![cancelled] };
     story.push(Meta::Control(Control::Planned(planned)), Items::default());
 }
 
@@ -261,7 +265,7 @@ fn answered(story: &mut Story) {
         let key = RecordKey::parse("visit", id).unwrap();
         changes.push(ChangeMeta {
             key,
-            kept_aside: true,
+            undeclared: true,
             ..row("unused", version, at(4), Some(note))
         });
     }
@@ -301,7 +305,7 @@ fn of_units(story: &mut Story) {
             code: code(),
             retry_at: Some(START),
         },
-        Decision::Dissolved { unit: unit("dissolved"), planned },
+        Decision::Requeued { unit: unit("dissolved"), planned },
         dead("dead", true),
         dead("retried", true),
         dead("emptied", true),
@@ -402,7 +406,7 @@ fn of_the_book(story: &mut Story) {
     // The index of the change: the changes of leads come before it.
     decisions.extend([
         Decision::Unparked { scope: ParkScope::Protocol },
-        Decision::TakenIn { key: visit, seq: Seq::new(6), number: 11 },
+        Decision::Adopted { key: visit, seq: Seq::new(6), number: 11 },
         Decision::BelongsTo { tenant: TenantId::from_bytes([11; 16]) },
         Decision::SetAside {
             fault: "key".to_owned(),
@@ -426,7 +430,7 @@ fn by_a_person(story: &mut Story) {
     let retried = Decision::Retried { key: lead("retried"), op: update("retried") };
     let discarded = Decision::Discarded { key: lead("discarded"), op: update("discarded") };
     let undone =
-        Annulled { key: lead("created"), ops: vec![op_of(4, 0)], reason: AnnulledReason::Undone };
+        Cancelled { key: lead("created"), ops: vec![op_of(4, 0)], reason: CancelledReason::Undone };
     let (key, op) = (lead("resolved"), update("resolved"));
     let resolved = vec![
         Decision::Resolved { key: key.clone(), op, winner: Winner::Merged, merged: Some(merged) },
@@ -440,15 +444,21 @@ fn by_a_person(story: &mut Story) {
         },
     ];
     let resumed = Decision::Unparked { scope: ParkScope::Actor(Actor::parse("rep-7").unwrap()) };
-    let verbs = [
-        (Verb::Retry, vec![retried]),
-        (Verb::Discard { reason }, vec![discarded]),
-        (Verb::Undo, vec![Decision::Annulled(undone)]),
-        (Verb::Resolve, resolved),
-        (Verb::Resume, vec![resumed]),
+    let handed_over = Decision::HandedOver {
+        key: lead("open"),
+        op: update("open"),
+        to: Actor::parse("rep-8").unwrap(),
+    };
+    let actions = [
+        (PersonAction::Retry, vec![retried]),
+        (PersonAction::Discard { reason }, vec![discarded]),
+        (PersonAction::Undo, vec![Decision::Cancelled(undone)]),
+        (PersonAction::Resolve, resolved),
+        (PersonAction::Resume, vec![resumed]),
+        (PersonAction::HandOver, vec![handed_over]),
     ];
-    for (verb, decisions) in verbs {
-        story.push(Meta::Control(Control::Verb(verb, decisions)), items.clone());
+    for (action, decisions) in actions {
+        story.push(Meta::Control(Control::PersonActed(action, decisions)), items.clone());
     }
 }
 
@@ -476,12 +486,13 @@ pub(crate) fn another_server() -> Vec<Draft> {
         actor: Actor::parse("rep-7").unwrap(),
         changes: vec![change("tried", 0), change("acked", 1)],
         digest: Hash::from_bytes([0xd1; 32]),
-        replaces: Vec::new(),
+        earlier_units: Vec::new(),
     };
-    let planned = Planned { units: vec![unit], annulled: Vec::new() };
+    let planned = Planned { units: vec![unit], cancelled: Vec::new() };
     story.push(Meta::Control(Control::Planned(planned)), Items::default());
     let server = Some((ServerId::from_bytes([9; 16]), ServerEpoch::from_bytes([10; 16])));
-    let accepted = Control::Verb(Verb::AcceptServer, vec![Decision::ServerAccepted { server }]);
+    let accepted =
+        Control::PersonActed(PersonAction::AcceptServer, vec![Decision::ServerAccepted { server }]);
     story.push(Meta::Control(accepted), Items::default());
     let mut items = Items::default();
     let fields = story.item(&mut items, r#"{"name":"theirs"}"#);

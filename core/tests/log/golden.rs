@@ -8,18 +8,20 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use fieldbook_core::entry::{
-    AnnulledReason, Control, Decision, Draft, Entry, Extent, FieldsSource, Items, Meta,
-    OutcomeClass, ParkScope, Verb, Winner, seal,
+    CancelledReason, Control, Decision, Draft, Entry, Extent, FieldsSource, Items, LastStop, Meta,
+    OutcomeClass, ParkScope, PersonAction, Winner, seal,
 };
-use fieldbook_core::log::{
-    EXPORT_MAGIC, Verified, entries, entries_from, export, verify, verify_export,
-};
+use fieldbook_core::log::{Verified, entries, entries_from, export, verify, verify_export};
 use fieldbook_core::{Hash, OpKind, Policy, Seq};
+
+use redb::ReadableTable;
 
 use super::{folded, samples};
 
 /// The golden logs.
 const NAMES: [&str; 4] = ["example", "every-variant", "every-fold", "another-server"];
+
+const STREAM_1: &[u8] = b"fieldbook-log 1\n";
 
 fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -30,15 +32,20 @@ fn exported(drafts: Vec<Draft>) -> (Vec<u8>, Vec<Entry>, Verified) {
     samples::append_all(&store, drafts);
     let snapshot = store.begin_read().unwrap();
     let table = entries(&snapshot).unwrap();
-    let mut bytes = Vec::new();
-    export(&table, &mut bytes).unwrap();
+    // The golden logs are streams of version 1: entries alone.
+    let mut bytes = STREAM_1.to_vec();
+    for row in table.iter().unwrap() {
+        let (_, stored) = row.unwrap();
+        bytes.extend_from_slice(&u32::try_from(stored.value().len()).unwrap().to_le_bytes());
+        bytes.extend_from_slice(stored.value());
+    }
     let read = entries_from(&table, Seq::ZERO).collect::<Result<_, _>>().unwrap();
     (bytes, read, verify(&table, |_| {}).unwrap())
 }
 
 /// Splits an exported log without any code of the program.
 fn stored_entries(mut bytes: &[u8]) -> Vec<&[u8]> {
-    bytes = bytes.strip_prefix(EXPORT_MAGIC).unwrap();
+    bytes = bytes.strip_prefix(STREAM_1).unwrap();
     let mut stored = Vec::new();
     while !bytes.is_empty() {
         let (length, rest) = bytes.split_at(4);
@@ -113,6 +120,19 @@ fn the_golden_logs_decode_to_their_snapshots_and_seal_again_to_their_bytes() {
     }
 }
 
+/// The example as the program exports it.
+#[test]
+fn the_example_is_exported_as_the_golden_stream() {
+    let store = samples::memory_store();
+    samples::append_all(&store, samples::example());
+    let mut bytes = Vec::new();
+    export(&entries(&store.begin_read().unwrap()).unwrap(), &mut bytes).unwrap();
+    check_golden("example-stream.log", &bytes);
+    let entries = std::fs::read(repository("tests/golden/format-2/example.log")).unwrap();
+    let alone = verify_export(&mut entries.as_slice()).unwrap();
+    assert_eq!(verify_export(&mut bytes.as_slice()).unwrap(), alone);
+}
+
 /// Returns the name of a value's variant. A new variant does not compile until it is listed here,
 /// and the test fails until a log has it.
 macro_rules! variants {
@@ -125,19 +145,20 @@ macro_rules! variants {
 }
 
 variants!(of_meta, METAS, Meta: Intent, Upstream, Control);
-variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, Verb, EpochStarted);
+variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, PersonActed, EpochStarted, Session, Silence, Authors, Note);
+variants!(of_stop, STOPS, LastStop: None, Clean, Unclean);
 variants!(of_kind, KINDS, OpKind: Create, Update, Delete, Replace);
 variants!(of_class, CLASSES, OutcomeClass: Applied, Duplicate, Stale, Transient, Rejected, Unsupported, Unauthorized, Ahead);
 variants!(of_extent, EXTENTS, Extent: Whole, Partial, Deleted);
 variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
-variants!(of_reason, REASONS, AnnulledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, Arrived);
-variants!(of_decision, DECISIONS, Decision: Acked, Tried, Dissolved, Conflicted, Superseded, Dropped, Raised, BroughtBack, DeadLettered,
-    Retried, Discarded, Annulled, Parked, Unparked, Resolved, ServerAccepted, ServerRead, TakenIn, Upcast, Suspected, Restamped, BelongsTo, SetAside,
-    ReadForeign);
+variants!(of_reason, REASONS, CancelledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, AlreadyApplied);
+variants!(of_decision, DECISIONS, Decision: Acked, Tried, Requeued, Conflicted, Superseded, Dropped, Raised, BroughtBack, DeadLettered,
+    Retried, Discarded, Cancelled, Parked, Unparked, Resolved, ServerAccepted, ServerRead, Adopted, Upcast, Suspected, Restamped, BelongsTo, SetAside,
+    ReadForeign, HandedOver);
 variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol, Tenant);
 variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual, Function);
 variants!(of_winner, WINNERS, Winner: Local, Remote, Merged, Undecided);
-variants!(of_verb, VERBS, Verb: Retry, Discard, Undo, Resolve, Resume, AcceptServer);
+variants!(of_action, ACTIONS, PersonAction: Retry, Discard, Undo, Resolve, Resume, AcceptServer, HandOver);
 
 fn seen_in(meta: &Meta, seen: &mut BTreeSet<&'static str>) {
     seen.insert(of_meta(meta));
@@ -154,17 +175,22 @@ fn seen_in(meta: &Meta, seen: &mut BTreeSet<&'static str>) {
                     let changes = planned.units.iter().flat_map(|unit| &unit.changes);
                     seen.extend(changes.map(|change| of_source(&change.fields)));
                     seen.extend(
-                        planned.annulled.iter().map(|annulled| of_reason(&annulled.reason)),
+                        planned.cancelled.iter().map(|cancelled| of_reason(&cancelled.reason)),
                     );
                 }
-                Control::Verb(verb, decisions) => {
-                    seen.insert(of_verb(verb));
+                Control::PersonActed(action, decisions) => {
+                    seen.insert(of_action(action));
                     decisions.iter().for_each(|decision| seen_by(decision, seen));
                 }
                 Control::Decided(decisions) => {
                     decisions.iter().for_each(|decision| seen_by(decision, seen))
                 }
-                Control::Opened(_) | Control::EpochStarted { .. } => {}
+                Control::Session(session) => drop(seen.insert(of_stop(&session.last_stop))),
+                Control::Opened(_)
+                | Control::EpochStarted { .. }
+                | Control::Silence(_)
+                | Control::Authors(_)
+                | Control::Note(_) => {}
             }
         }
     }
@@ -191,7 +217,7 @@ fn the_golden_log_has_every_variant_of_the_meta_part() {
     }
     let all = [
         METAS, CONTROLS, KINDS, CLASSES, EXTENTS, SOURCES, REASONS, DECISIONS, SCOPES, POLICIES,
-        WINNERS, VERBS,
+        WINNERS, ACTIONS, STOPS,
     ];
     assert_eq!(seen, all.concat().into_iter().collect());
 }
@@ -206,7 +232,7 @@ fn the_logs_that_are_there_to_be_folded_have_every_entry_and_every_decision() {
             seen_in(&Entry::decode(stored).unwrap().meta, &mut seen);
         }
     }
-    for all in [METAS, CONTROLS, KINDS, EXTENTS, DECISIONS, SCOPES, VERBS] {
+    for all in [METAS, CONTROLS, KINDS, EXTENTS, DECISIONS, SCOPES, ACTIONS, STOPS] {
         let missing: Vec<_> = all.iter().filter(|name| !seen.contains(*name)).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }

@@ -5,17 +5,18 @@
 //! [`super::folded`].
 
 use fieldbook_core::entry::{
-    Annulled, AnnulledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft,
-    Extent, FieldsSource, Intent, Item, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta,
-    ParkScope, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, SettledBy,
-    Upstream, Verb, Winner,
+    AppVersion, Authored, Cancelled, CancelledReason, ChangeMeta, Conflicted, ConflictedField,
+    Control, Decision, Draft, Extent, FieldsSource, Intent, Item, Items, LastStop, Meta, OpMeta,
+    Opened, OutcomeClass, OutcomeMeta, ParkScope, PersonAction, Planned, PlannedChange, PlannedOp,
+    PlannedUnit, Receipt, ResolvedBy, Restamp, Session, SignedNote, Silence, Upstream, Winner,
 };
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
+use fieldbook_core::note::{NoteKind, SignError, Signer, Statement, sign};
 use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{
     Actor, Cursor, DeviceId, EntityType, Epoch, Hash, Hlc, OpId, OpKind, OpPlace, Policy,
     RecordKey, RequestId, SeededRandomness, Seq, ServerEpoch, ServerId, TenantId, UnitId, Version,
-    WallTime,
+    WallTime, declared_digest,
 };
 use redb::backends::InMemoryBackend;
 
@@ -94,7 +95,95 @@ pub(crate) fn every_variant() -> Vec<Draft> {
         epoch: Epoch::from_bytes([0xe0; 16]),
         anchored: None,
     }));
+    drafts.extend(every_session(&mut random));
+    drafts.push(silences());
+    drafts.push(authors());
+    drafts.extend(notes());
     drafts
+}
+
+/// Every way in which a program stopped, with and without the declarations.
+pub(crate) fn every_session(random: &mut SeededRandomness) -> Vec<Draft> {
+    let app = AppVersion { name: "CRM".to_owned(), version: "7.1".to_owned() };
+    let stops = [LastStop::None, LastStop::Clean, LastStop::Unclean];
+    let drafts = stops.map(|last_stop| {
+        let is_first = last_stop == LastStop::None;
+        let mut items = Items::default();
+        let schema = is_first.then(|| items.add(DECLARED, random));
+        let session = Session {
+            program: "fieldbook 0.1.0".to_owned(),
+            app: is_first.then(|| app.clone()),
+            system: "android 14".to_owned(),
+            utc_offset: (!is_first).then_some(if last_stop == LastStop::Clean {
+                345
+            } else {
+                -180
+            }),
+            last_stop,
+            schema_digest: declared_digest(DECLARED.as_bytes()),
+            schema,
+        };
+        Draft { meta: Meta::Control(Control::Session(session)), items }
+    });
+    drafts.into()
+}
+
+/// Declarations as a book records them.
+const DECLARED: &str =
+    r#"{"entities":{"lead":{"references":[{"field":"company","entity":"company"}]}}}"#;
+
+pub(crate) fn authors() -> Draft {
+    let named = [("ben", vec![0, 300]), ("eve", vec![1])];
+    let named = named.map(|(actor, changes)| {
+        let actor = Actor::parse(actor).unwrap();
+        Authored { actor, changes }
+    });
+    Draft::control(Control::Authors(named.into()))
+}
+
+/// A receipt with two signatures, a checkpoint, and a note that nobody knows. The signatures are of
+/// nobody: `signed.log` has real ones.
+pub(crate) fn notes() -> [Draft; 3] {
+    let signer = |name| NobodySigns(name);
+    let (host, device) = (signer("sync.example.com"), signer("device/phone"));
+    let stated = Statement {
+        kind: NoteKind::Receipt,
+        device: DeviceId::from_bytes([1; 16]),
+        epoch: Epoch::from_bytes([0xe0; 16]),
+        seq: Seq::new(2),
+        hash: Hash::from_bytes([0xab; 32]),
+        at: START,
+    };
+    let keys = |signers: &[&dyn Signer]| signers.iter().map(|one| one.verifier()).collect();
+    let by: [&dyn Signer; 2] = [&host, &signer("server/0")];
+    let receipt = SignedNote { note: sign(&stated, &by).unwrap(), keys: keys(&by) };
+    let stated = Statement { kind: NoteKind::Checkpoint, ..stated };
+    let checkpoint = sign(&stated, &[&device]).unwrap();
+    let unknown = checkpoint.replace("checkpoint/v1", "checkpoint/v9");
+    let [checkpoint, unknown] =
+        [checkpoint, unknown].map(|note| SignedNote { note, keys: Vec::new() });
+    [receipt, checkpoint, unknown].map(|signed| Draft::control(Control::Note(signed)))
+}
+
+struct NobodySigns(&'static str);
+
+impl Signer for NobodySigns {
+    fn verifier(&self) -> String {
+        format!("{}+07070707+AQ==", self.0)
+    }
+
+    fn sign(&self, _: &[u8]) -> Result<[u8; 64], SignError> {
+        Ok([7; 64])
+    }
+}
+
+pub(crate) fn silences() -> Draft {
+    let codes = vec![("dns".to_owned(), 30), ("timeout".to_owned(), 8)];
+    let to = WallTime::from_milliseconds(START.milliseconds() + 7_200_000);
+    let long = Silence { from: START, to, attempts: 38, codes, answers: 0 };
+    let codes = vec![("http_502".to_owned(), 300)];
+    let many = Silence { from: to, to, attempts: 300, codes, answers: 269 };
+    Draft::control(Control::Silence(vec![long, many]))
 }
 
 fn lead(id: &str) -> RecordKey {
@@ -173,22 +262,22 @@ fn every_planned(random: &mut SeededRandomness) -> Draft {
         id: UnitId::from_bytes([0x11; 16]),
         actor: Actor::parse("rep-7").unwrap(),
         digest: Hash::from_bytes([0xd1; 32]),
-        replaces: vec![UnitId::from_bytes([0x10; 16])],
+        earlier_units: vec![UnitId::from_bytes([0x10; 16])],
     };
     let reasons = [
-        AnnulledReason::CreatedAndDeleted,
-        AnnulledReason::Undone,
-        AnnulledReason::NoEffect,
-        AnnulledReason::LocalOnly,
-        AnnulledReason::Arrived,
+        CancelledReason::CreatedAndDeleted,
+        CancelledReason::Undone,
+        CancelledReason::NoEffect,
+        CancelledReason::LocalOnly,
+        CancelledReason::AlreadyApplied,
     ];
-    let annulled = reasons.map(|reason| Annulled {
+    let cancelled = reasons.map(|reason| Cancelled {
         key: lead("45"),
         ops: vec![planned_op(3, 0, random)],
         reason,
     });
     let meta =
-        Meta::Control(Control::Planned(Planned { units: vec![unit], annulled: annulled.into() }));
+        Meta::Control(Control::Planned(Planned { units: vec![unit], cancelled: cancelled.into() }));
     Draft { meta, items }
 }
 
@@ -232,7 +321,7 @@ fn every_answer(random: &mut SeededRandomness) -> Draft {
         floor: (extent == Extent::Whole)
             .then_some(EditStamp { edited_at: Hlc::ZERO.next(), op: OpId::from_bytes([0x0f; 16]) }),
         fields: (extent != Extent::Deleted).then_some(image),
-        kept_aside: extent == Extent::Partial,
+        undeclared: extent == Extent::Partial,
     });
     let upstream = Upstream {
         request: RequestId::from_bytes([0x22; 16]),
@@ -259,11 +348,11 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
     let message = items.add("phone: not a number", random);
     let code = "busy".to_owned();
     let dead = OpId::from_bytes([0x55; 16]);
-    let annulled = Annulled { key: lead("45"), ops: vec![], reason: AnnulledReason::Undone };
+    let cancelled = Cancelled { key: lead("45"), ops: vec![], reason: CancelledReason::Undone };
     let mut decisions = vec![
         Decision::Acked { unit, planned, versions: vec![(lead("42"), Version::new(65_536))] },
         Decision::Tried { unit, planned, tries: 2, code: code.clone(), retry_at: START },
-        Decision::Dissolved { unit, planned },
+        Decision::Requeued { unit, planned },
         Decision::Conflicted(conflicted(items, random)),
         Decision::Superseded { key: lead("42"), op: planned_op(2, 0, random) },
         Decision::Dropped {
@@ -289,7 +378,7 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         },
         Decision::Retried { key: lead("42"), op: planned_op(3, 1, random) },
         Decision::Discarded { key: lead("42"), op: planned_op(3, 1, random) },
-        Decision::Annulled(annulled),
+        Decision::Cancelled(cancelled),
     ];
     let scopes = [
         ParkScope::Actor(Actor::parse("rep-7").unwrap()),
@@ -311,7 +400,7 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
     let server = Some((ServerId::from_bytes([9; 16]), ServerEpoch::from_bytes([10; 16])));
     decisions.push(Decision::ServerAccepted { server });
     decisions.push(Decision::ServerRead);
-    decisions.push(Decision::TakenIn { key: lead("42"), seq: Seq::new(4), number: 70_000 });
+    decisions.push(Decision::Adopted { key: lead("42"), seq: Seq::new(4), number: 70_000 });
     decisions.push(Decision::Upcast {
         key: lead("42"),
         op: planned_op(3, 1, random),
@@ -340,6 +429,11 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
     });
     let cursor = Cursor::new(vec![0, 7]).unwrap();
     decisions.push(Decision::ReadForeign { entity: "OrderLine".to_owned(), cursor });
+    decisions.push(Decision::HandedOver {
+        key: lead("42"),
+        op: planned_op(3, 1, random),
+        to: Actor::parse("rep-8").unwrap(),
+    });
     decisions
 }
 
@@ -376,8 +470,8 @@ fn conflicted(items: &mut Items, random: &mut SeededRandomness) -> Conflicted {
         remote: items.add(r#"{"stage":"won"}"#, random),
         merged: Some(items.add(r#"{"stage":"hot"}"#, random)),
         functions: vec![
-            SettledBy { field: Some("function".to_owned()), function: "longest".to_owned() },
-            SettledBy { field: None, function: "fullest".to_owned() },
+            ResolvedBy { field: Some("function".to_owned()), function: "longest".to_owned() },
+            ResolvedBy { field: None, function: "fullest".to_owned() },
         ],
     }
 }
@@ -385,17 +479,22 @@ fn conflicted(items: &mut Items, random: &mut SeededRandomness) -> Conflicted {
 fn every_verb(random: &mut SeededRandomness) -> Vec<Draft> {
     let mut items = Items::default();
     let reason = items.add("typed twice", random);
-    let verbs = [
-        Verb::Retry,
-        Verb::Discard { reason },
-        Verb::Undo,
-        Verb::Resolve,
-        Verb::Resume,
-        Verb::AcceptServer,
+    let actions = [
+        PersonAction::Retry,
+        PersonAction::Discard { reason },
+        PersonAction::Undo,
+        PersonAction::Resolve,
+        PersonAction::Resume,
+        PersonAction::AcceptServer,
+        PersonAction::HandOver,
     ];
-    let drafts = verbs.into_iter().map(|verb| Draft {
-        items: if matches!(verb, Verb::Discard { .. }) { items.clone() } else { Items::default() },
-        meta: Meta::Control(Control::Verb(verb, vec![])),
+    let drafts = actions.into_iter().map(|action| Draft {
+        items: if matches!(action, PersonAction::Discard { .. }) {
+            items.clone()
+        } else {
+            Items::default()
+        },
+        meta: Meta::Control(Control::PersonActed(action, vec![])),
     });
     drafts.collect()
 }

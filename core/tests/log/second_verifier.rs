@@ -43,6 +43,37 @@ fn both_agree(path: &Path, bytes: &[u8]) {
 
 #[test]
 #[ignore = "needs python3; `.ci/run` runs it"]
+fn the_second_verifier_knows_how_far_a_signature_goes() {
+    let golden =
+        |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-2").join(name);
+    let keys = std::fs::read_to_string(golden("signed.keys")).unwrap();
+    let (server, device) = keys.trim().split_once('\n').unwrap();
+    let with = |path: &Path, keys: &[&str]| {
+        let mut command = Command::new("python3");
+        command.arg(script()).arg(path);
+        for key in keys {
+            command.args(["--key", key]);
+        }
+        let output = command.output().expect("python3 runs");
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let log = golden("signed.log");
+    let (code, said) = with(&log, &[server, device]);
+    assert!(said.starts_with("anchored up to entry 2\nsigned up to entry 3\n"), "{said}");
+    assert_eq!(code, Some(0));
+    assert!(with(&log, &[]).1.starts_with("4 entries"), "nothing is proven without a key");
+    assert!(with(&log, &[device]).1.starts_with("signed up to entry 3\n4 entries"));
+    // A signature of the right key below another text.
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut bytes) = (folder.path().join("a.log"), std::fs::read(&log).unwrap());
+    let at = bytes.windows(9).position(|part| part == b"\n2023-11-").expect("a time of a note");
+    bytes[at + 4] = b'2';
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(with(&path, &[server]).0, Some(1));
+}
+
+#[test]
+#[ignore = "needs python3; `.ci/run` runs it"]
 fn the_second_verifier_agrees_on_whole_flipped_and_cut_off_logs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.log");

@@ -25,16 +25,8 @@ fn small() -> Store {
 
 fn stored(store: &Store) -> Vec<Vec<u8>> {
     let snapshot = store.begin_read().unwrap();
-    let mut rows = Vec::new();
-    export(&entries(&snapshot).unwrap(), &mut rows).unwrap();
-    let mut rest = &rows[fieldbook_core::log::EXPORT_MAGIC.len()..];
-    let mut entries = Vec::new();
-    while let Some((length, after)) = rest.split_first_chunk() {
-        let (entry, after) = after.split_at(usize::try_from(u32::from_le_bytes(*length)).unwrap());
-        entries.push(entry.to_vec());
-        rest = after;
-    }
-    entries
+    let table = entries(&snapshot).unwrap();
+    table.iter().unwrap().map(|row| row.unwrap().1.value().to_vec()).collect()
 }
 
 /// Checks the log with some rows replaced (or, for `None`, removed), and leaves it unchanged.
@@ -452,31 +444,69 @@ fn an_exported_log_verifies_to_the_same_head_and_its_damage_is_named() {
     assert_eq!(export_in_parts(|| entries(&store.begin_read()?), &mut in_parts).unwrap(), 4);
     assert!(in_parts == bytes);
 
-    let mut bounds = vec![fieldbook_core::log::EXPORT_MAGIC.len()];
+    // Where each entry begins, and where the end of the stream does.
+    let first = bytes.len() - 37 - stored(&store).iter().map(|row| row.len() + 5).sum::<usize>();
+    let mut bounds = vec![first];
     for row in stored(&store) {
-        bounds.push(bounds.last().unwrap() + 4 + row.len());
+        bounds.push(bounds.last().unwrap() + 5 + row.len());
     }
     for at in 0..bytes.len() {
         let entry = bounds.iter().filter(|bound| **bound <= at).count().max(1) as u64;
         let mut flipped = bytes.clone();
         flipped[at] ^= 1;
         let damage = verify_export(&mut flipped.as_slice()).unwrap_err();
-        assert_eq!(damage.seq, Seq::new(entry), "byte {at}: {damage}");
+        // A cover that was altered shows at the end, unless its length was.
+        let is_in_cover = (20..first).contains(&at);
+        let seq = if is_in_cover { 5 } else { entry };
+        assert_eq!(damage.seq, Seq::new(seq), "byte {at}: {damage}");
 
-        match (verify_export(&mut &bytes[..at]), bounds.iter().position(|bound| *bound == at)) {
-            (Ok(verified), Some(entries)) => assert_eq!(verified.entries, entries as u64),
-            (Err(damage), None) => assert_eq!(damage.seq, Seq::new(entry)),
-            (other, _) => panic!("cut off at {at}: {other:?}"),
-        }
+        let damage = verify_export(&mut &bytes[..at]).unwrap_err();
+        assert_eq!(damage.seq, Seq::new(entry), "cut off at {at}: {damage}");
+        let mut surveyed = Vec::new();
+        survey_export(&mut &bytes[..at], |damage| surveyed.push(damage.seq));
+        assert_eq!(surveyed, [Seq::new(entry)], "cut off at {at}");
     }
+    let longer = [bytes.as_slice(), b"x"].concat();
+    assert_eq!(verify_export(&mut longer.as_slice()).unwrap_err().seq, Seq::new(5));
+}
+
+#[test]
+fn a_stream_that_leaves_entries_out_and_is_summed_anew_is_not_the_log_on_its_cover() {
+    let store = small();
+    let mut bytes = Vec::new();
+    export(&entries(&store.begin_read().unwrap()).unwrap(), &mut bytes).unwrap();
+    let last = stored(&store).last().unwrap().len() + 5;
+    let kept = bytes.len() - 37 - last;
+    let sum = blake3::hash(&bytes[..kept]);
+    let shorter = [&bytes[..kept], &[33, 0, 0, 0, 255], sum.as_bytes()].concat();
+    let damage = verify_export(&mut shorter.as_slice()).unwrap_err();
+    assert_eq!(damage.seq, Seq::new(4));
+    assert!(format!("{:?}", damage.kind).contains("the entry on its cover"), "{damage:?}");
+}
+
+/// Streams of version 1 have neither cover nor end.
+#[test]
+fn an_exported_log_of_version_1_is_read() {
+    let store = small();
+    let mut bytes = b"fieldbook-log 1\n".to_vec();
+    for row in stored(&store) {
+        bytes.extend(u32::try_from(row.len()).unwrap().to_le_bytes());
+        bytes.extend(row);
+    }
+    let whole = verify(&entries(&store.begin_read().unwrap()).unwrap(), |_| {}).unwrap();
+    assert_eq!(verify_export(&mut bytes.as_slice()).unwrap(), whole);
 }
 
 #[test]
 fn an_exported_log_that_claims_too_much_takes_no_memory_for_it() {
-    let mut bytes = fieldbook_core::log::EXPORT_MAGIC.to_vec();
-    bytes.extend(u32::MAX.to_le_bytes());
+    let length = u32::MAX.to_le_bytes();
+    let bytes = [b"fieldbook-log 1\n".as_slice(), &length].concat();
     let damage = verify_export(&mut bytes.as_slice()).unwrap_err();
     assert!(matches!(damage.kind, DamageKind::Unframed { .. }));
+    for parts in [&[length.as_slice()][..], &[&[2, 0, 0, 0], b"{}", &length, &[1]]] {
+        let bytes = [b"fieldbook-log 2\n".as_slice(), &parts.concat()].concat();
+        assert!(verify_export(&mut bytes.as_slice()).is_err());
+    }
     let damage = verify_export(&mut b"something else altogether".as_slice()).unwrap_err();
     assert!(matches!(damage.kind, DamageKind::Unreadable { .. }));
 }

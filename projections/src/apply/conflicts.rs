@@ -19,6 +19,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         number: u32,
         conflict: &Conflicted,
     ) -> Result<(), StoreError> {
+        if !self.tables.concerns(&conflict.key) {
+            return Ok(());
+        }
         let row = ConflictRow {
             key: conflict.key.clone(),
             op: conflict.op,
@@ -100,9 +103,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
             let tail_row = made.tail_row(left.as_ref(), || image_before(row, self.log, place))?;
             let (upcast, edited_at) = (op.pending.upcast, op.pending.greatest().edited_at);
-            self.effects
-                .tail
-                .push(TailEffect::Replace(place, TailRow { upcast, edited_at, ..tail_row }));
+            let actor = op.pending.sent_by.clone().unwrap_or_else(|| tail_row.actor.clone());
+            let tail_row = TailRow { actor, upcast, edited_at, ..tail_row };
+            self.effects.tail.push(TailEffect::Replace(place, tail_row));
         }
         Ok(())
     }

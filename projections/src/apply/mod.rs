@@ -20,7 +20,7 @@
 //!
 //! ```text
 //!   upstream    the facts of an answer: changes, cursors; another server
-//!   units       the steps of a unit: planned, tried, suspected, acked, dissolved, dead-lettered
+//!   units       the steps of a unit: planned, tried, suspected, acked, requeued, dead-lettered
 //!   conflicts   changes of ops: conflicts, choices, upcasts, other stamps
 //!   ends        how ops leave the tail
 //!   tail_rows   the rows that the ops of an intent have in the tail
@@ -38,8 +38,8 @@ mod upstream;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{
-    Annulled, AnnulledReason, Control, Decision, Entry, Header, ItemIndex, Meta, OpMeta, ParkScope,
-    PlannedOp,
+    Cancelled, CancelledReason, Control, Decision, Entry, Header, ItemIndex, Meta, OpMeta,
+    ParkScope, PlannedOp,
 };
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{Pending, TailOp, apply_to_text};
@@ -93,6 +93,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn op(&mut self, place: OpPlace, ops: usize, meta: &OpMeta) -> Result<(), StoreError> {
+        if !self.tables.concerns(&meta.key) {
+            return Ok(());
+        }
         let text = meta.fields.map(|index| self.entry.fields(index)).transpose();
         let text = text.map_err(|fault| self.damaged(fault))?.flatten();
         let mut row = self.tables.take_record(&meta.key)?.unwrap_or_default();
@@ -131,9 +134,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             }
             _ => return Ok(()),
         };
-        let said =
+        let named =
             text.map(FieldsJson::to_fields).transpose().map_err(|fault| self.damaged(fault))?;
-        let said = said.unwrap_or_default();
+        let named = named.unwrap_or_default();
         let tail = self.tail_ops(&RecordRow { tail: seen.to_vec(), ..RecordRow::default() })?;
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
         // The tail can delete and create the record more than once. No field of an earlier creation
@@ -142,7 +145,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let read =
             tail.iter().filter_map(|op| op.writes.brings_back.as_ref()).flat_map(BTreeMap::keys);
         let names: BTreeSet<_> = written.chain(read).chain(confirmed.fields.keys()).collect();
-        pending.cleared = names.into_iter().filter(|name| !said.has(name)).cloned().collect();
+        pending.cleared = names.into_iter().filter(|name| !named.has(name)).cloned().collect();
         pending.cleared_at =
             deletion.filter(|_| pending.kind == OpKind::Create).map(Pending::stamp);
         Ok(())
@@ -161,16 +164,22 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 state.epoch_from = header.seq;
                 state.anchor = None;
             }),
+            Control::Session(session) if session.schema.is_some() => {
+                self.change_state(|state, header| state.declared = Some(header.seq))
+            }
+            Control::Session(_) | Control::Silence(_) | Control::Authors(_) | Control::Note(_) => {
+                Ok(())
+            }
             Control::Planned(planned) => {
                 (0..)
                     .zip(&planned.units)
                     .try_for_each(|(number, unit)| self.planned(number, unit))?;
                 planned
-                    .annulled
+                    .cancelled
                     .iter()
-                    .try_for_each(|annulled| self.end(&annulled.key, &annulled.ops))
+                    .try_for_each(|cancelled| self.end(&cancelled.key, &cancelled.ops))
             }
-            Control::Decided(decisions) | Control::Verb(_, decisions) => (0..)
+            Control::Decided(decisions) | Control::PersonActed(_, decisions) => (0..)
                 .zip(decisions)
                 .try_for_each(|(number, decision)| self.decision(number, decision)),
         }
@@ -183,13 +192,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.tried(unit, *tries, code, *retry_at)
             }
             Decision::Suspected { units, times, code, retry_at } => {
-                let group = (self.seq(), number);
+                let set = (self.seq(), number);
                 let what =
-                    Suspicion { group, times: *times, code: code.clone(), retry_at: *retry_at };
+                    Suspicion { set, times: *times, code: code.clone(), retry_at: *retry_at };
                 let suspect = |row: &mut UnitRow| row.suspicion = Some(what.clone());
                 units.iter().try_for_each(|(unit, _)| self.change_unit(unit, suspect))
             }
-            Decision::Dissolved { unit, .. } => self.dissolved(unit),
+            Decision::Requeued { unit, .. } => self.requeued(unit),
             Decision::Conflicted(conflict) => self.conflicted(number, conflict),
             Decision::Dropped { key, op, fields } => {
                 self.change_op(key, *op, |op| op.drop_fields(fields))
@@ -209,10 +218,12 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.dead_lettered(unit, *tries, code, *message, *answered)
             }
             Decision::Retried { key, op } => self.retried(key, *op),
-            Decision::Annulled(Annulled { key, ops, reason: AnnulledReason::Arrived }) => {
-                self.arrived(key, ops)
-            }
-            Decision::Annulled(Annulled { key, ops, .. }) => self.end(key, ops),
+            Decision::Cancelled(Cancelled {
+                key,
+                ops,
+                reason: CancelledReason::AlreadyApplied,
+            }) => self.arrived(key, ops),
+            Decision::Cancelled(Cancelled { key, ops, .. }) => self.end(key, ops),
             Decision::Parked { scope: ParkScope::Op(op), code } => self.park(op, Some(code)),
             Decision::Unparked { scope: ParkScope::Op(op) } => self.park(op, None),
             Decision::Parked { scope, code } => self.change_state(|state, _| {
@@ -223,10 +234,13 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             Decision::Resolved { key, op, winner, merged } => {
                 self.resolved(key, *op, *winner, *merged)
             }
-            Decision::TakenIn { key, seq, number } => self.taken_in(key, *seq, *number),
+            Decision::Adopted { key, seq, number } => self.adopted(key, *seq, *number),
             Decision::Upcast { key, op, schema_version, fields } => {
                 let fields = self.values(*fields)?;
                 self.change_op(key, *op, |op| op.turn(*schema_version, fields.clone()))
+            }
+            Decision::HandedOver { key, op, to } => {
+                self.change_op(key, *op, |op| op.pending.sent_by = Some(to.clone()))
             }
             Decision::Restamped { ops, .. } => ops
                 .iter()

@@ -1,8 +1,8 @@
-//! Applies the steps of a unit: planned, tried, and then acked, dissolved or dead-lettered.
+//! Applies the steps of a unit: planned, tried, and then acked, requeued or dead-lettered.
 
 use fieldbook_core::entry::{ItemIndex, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::{SentFor, TailOp, Writes, take_own};
+use fieldbook_core::record::{SentFor, TailOp, Writes, join_own};
 use fieldbook_core::rows::{Confirmed, DeadLetterRow, RecordRow, UnitRow};
 use fieldbook_core::{RecordKey, UnitId, Version, WallTime};
 
@@ -13,10 +13,13 @@ use crate::log_view::LogView;
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn planned(&mut self, number: u32, unit: &PlannedUnit) -> Result<(), StoreError> {
-        for id in &unit.replaces {
-            // A unit that was given up before has no row.
+        for id in &unit.earlier_units {
+            // A unit that was abandoned before has no row.
             let Some(former) = self.tables.unit(id)? else { continue };
-            self.give_up(*id, &former)?;
+            self.abandon(*id, &former)?;
+        }
+        if !unit.changes.iter().any(|change| self.tables.concerns(&change.key)) {
+            return Ok(());
         }
         let mut records = Vec::with_capacity(unit.changes.len());
         for change in &unit.changes {
@@ -29,7 +32,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             changes: unit.changes.clone(),
             records,
             digest: unit.digest,
-            replaces: unit.replaces.clone(),
+            earlier_units: unit.earlier_units.clone(),
             tries: 0,
             code: String::new(),
             first_try: None,
@@ -88,9 +91,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
             let fields = self.log.fields(change.fields)?.unwrap_or_default();
             let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
-            if row.tail.iter().any(|pending| pending.given_up.is_some()) {
+            if row.tail.iter().any(|pending| pending.abandoned.is_some()) {
                 let own = self.writes_of(&row, &change.ops)?;
-                self.take_own(&mut row, &own)?;
+                self.join_own_to_abandoned(&mut row, &own)?;
             }
             if let Some(version) = version.filter(|version| row.is_behind(*version)) {
                 let mut record = row.registers().map_err(|fault| self.damaged(fault))?;
@@ -107,24 +110,24 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn arrived(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
         let mut row = self.tables.take_record(key)?.unwrap_or_default();
         let own = self.writes_of(&row, ops)?;
-        self.take_own(&mut row, &own)?;
+        self.join_own_to_abandoned(&mut row, &own)?;
         for (id, mut unit) in self.tables.units()? {
             let at = unit.changes.iter().position(|change| change.key == *key);
             if let Some(made_for) = at.and_then(|at| unit.records.get_mut(at)) {
-                take_own(made_for, &own).map_err(|fault| self.damaged(fault))?;
+                join_own(made_for, &own).map_err(|fault| self.damaged(fault))?;
                 self.put_unit(&id, unit)?;
             }
         }
         self.end_in(key, row, ops)
     }
 
-    /// Joins own ops to the records that given up units were made for: the authors of these units
+    /// Joins own ops to the records that abandoned units were made for: the authors of these units
     /// had read the ops. The fields that a change carried along to bring the record back do not
     /// count as read, so the writes of the ops are joined and not the change that was sent.
-    fn take_own(&self, row: &mut RecordRow, own: &[Writes]) -> Result<(), StoreError> {
-        let mut sent_for = row.tail.iter_mut().filter_map(|pending| pending.given_up.as_mut());
+    fn join_own_to_abandoned(&self, row: &mut RecordRow, own: &[Writes]) -> Result<(), StoreError> {
+        let mut sent_for = row.tail.iter_mut().filter_map(|pending| pending.abandoned.as_mut());
         sent_for
-            .try_for_each(|sent| take_own(&mut sent.record, own))
+            .try_for_each(|sent| join_own(&mut sent.record, own))
             .map_err(|fault| self.damaged(fault))
     }
 
@@ -134,7 +137,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         Ok(tail.filter(|op| ops.contains(&op.op)).map(|op| op.writes).collect())
     }
 
-    pub(super) fn dissolved(&mut self, unit: &UnitId) -> Result<(), StoreError> {
+    pub(super) fn requeued(&mut self, unit: &UnitId) -> Result<(), StoreError> {
         let Some(row) = self.tables.unit(unit)? else { return Ok(()) };
         self.end_unit(unit)?;
         for change in &row.changes {
@@ -142,7 +145,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 pending.stale = pending.stale.saturating_add(1);
                 // The op meets the record that the server has now, so its former base is needed no
                 // longer.
-                pending.given_up = None;
+                pending.abandoned = None;
             })?;
         }
         Ok(())
@@ -157,11 +160,14 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         answered: bool,
     ) -> Result<(), StoreError> {
         let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
-        self.give_up(*id, &unit)?;
+        self.abandon(*id, &unit)?;
         let wall = self.entry.header.wall;
         let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
         let message = String::from_utf8_lossy(message).into_owned();
         for change in &unit.changes {
+            if !self.tables.concerns(&change.key) {
+                continue;
+            }
             for op in &change.ops {
                 let row = DeadLetterRow {
                     key: change.key.clone(),
@@ -182,7 +188,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
                 pending.dead = true;
                 if answered {
-                    pending.given_up = None;
+                    pending.abandoned = None;
                 }
             })?;
         }
@@ -198,16 +204,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
-    /// Ends a unit that is given up or refused. Its ops remember the unit, and the state that it
+    /// Ends a unit that is abandoned or refused. Its ops remember the unit, and the state that it
     /// was made for, since they did not meet the pages that came meanwhile.
-    pub(super) fn give_up(&mut self, id: UnitId, unit: &UnitRow) -> Result<(), StoreError> {
+    pub(super) fn abandon(&mut self, id: UnitId, unit: &UnitRow) -> Result<(), StoreError> {
         self.end_unit(&id)?;
         for (change, record) in unit.changes.iter().zip(&unit.records) {
             let sent_for = SentFor { version: change.base, record: record.clone() };
             self.each_op(&change.key, &change.ops, |TailOp { pending, .. }| {
-                // The op's author had read the state that the first given up unit was made for.
-                pending.given_up.get_or_insert_with(|| sent_for.clone());
-                pending.attempts.push(id);
+                // The op's author had read the state that the first abandoned unit was made for.
+                pending.abandoned.get_or_insert_with(|| sent_for.clone());
+                pending.earlier_units.push(id);
             })?;
         }
         Ok(())

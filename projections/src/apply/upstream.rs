@@ -14,8 +14,8 @@ use crate::log_view::LogView;
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn upstream(&mut self, upstream: &Upstream) -> Result<(), StoreError> {
         for (number, change) in upstream.changes.iter().enumerate() {
-            if change.kept_aside {
-                self.tables.put_aside(
+            if change.undeclared {
+                self.tables.put_undeclared(
                     &change.key,
                     self.seq(),
                     u32::try_from(number).unwrap_or(u32::MAX),
@@ -66,6 +66,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
+        if !self.tables.concerns(&change.key) {
+            return Ok(());
+        }
         let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
         row.synced_at = Some(self.entry.header.wall);
         // A record of a former server has version 0. A change of version 0 is news for it: the
@@ -75,11 +78,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             let sent = change.fields.map(|index| sent_by.fields(index)).transpose();
             let sent = sent.map_err(|fault| self.damaged(fault))?.flatten().unwrap_or_default();
             if row.version() == Some(Version::default()) {
-                // The rebase has compared the ops of given up units with this change of the accepted
-                // server.
-                row.tail.iter_mut().for_each(|pending| pending.given_up = None);
+                // The rebase has compared the ops of abandoned units with this change of the
+                // accepted server.
+                row.tail.iter_mut().for_each(|pending| pending.abandoned = None);
             }
-            let told = Confirmed {
+            let sent = Confirmed {
                 version: change.version,
                 edited_at: change.edited_at,
                 op: change.op,
@@ -90,24 +93,24 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             };
             row.confirmed = if change.extent == Extent::Partial {
                 let before = row.registers().map_err(|fault| self.damaged(fault))?;
-                let told = told.registers().map_err(|fault| self.damaged(fault))?;
-                Confirmed::of(&before.told_in_part(told), change.version)
+                let sent = sent.registers().map_err(|fault| self.damaged(fault))?;
+                Confirmed::of(&before.with_part(sent), change.version)
             } else {
-                Some(told)
+                Some(sent)
             };
             self.refer_by_what_stands(&change.key, &row)?;
         }
         self.see(&change.key, row)
     }
 
-    pub(super) fn taken_in(
+    pub(super) fn adopted(
         &mut self,
         key: &RecordKey,
         seq: Seq,
         number: u32,
     ) -> Result<(), StoreError> {
         let entry = self.log.existing(seq)?;
-        self.tables.remove_aside(key, seq, number)?;
+        self.tables.remove_undeclared(key, seq, number)?;
         let Meta::Upstream(upstream) = &entry.meta else { return Ok(()) };
         let change = usize::try_from(number).ok().and_then(|number| upstream.changes.get(number));
         change.map_or(Ok(()), |change| self.change(change, &entry))
@@ -120,9 +123,10 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         // Unanswered units were made for versions of the former server. Their ops are planned
         // again, in units that replace them.
         for (id, unit) in self.tables.units()? {
-            self.give_up(id, &unit)?;
+            self.abandon(id, &unit)?;
         }
         self.tables.await_confirmation()?;
+        self.effects.all_records = true;
         self.change_state(|state, _| {
             state.server = server;
             state.anchor = None;
@@ -149,7 +153,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
 }
 
 fn highest(upstream: &Upstream) -> Version {
-    let given =
-        upstream.outcomes.iter().flat_map(|told| told.versions.iter().map(|(_, version)| *version));
+    let given = upstream
+        .outcomes
+        .iter()
+        .flat_map(|answered| answered.versions.iter().map(|(_, version)| *version));
     upstream.changes.iter().map(|change| change.version).chain(given).max().unwrap_or_default()
 }

@@ -25,13 +25,16 @@
 mod read;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::RecordRow;
-use fieldbook_core::{EntityType, Fields, FieldsJson, RecordKey, limits};
+use fieldbook_core::{
+    EntityRules, EntityType, Fields, FieldsJson, Form, RecordKey, Schema, limits,
+};
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +50,8 @@ pub use table::{KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projecti
 /// The fold must depend only on the difference between `before` and `after`. Different changes that
 /// lead to the same records must give the same table, byte for byte. Then a rebase needs no undo
 /// log, and folding the present records from nothing gives the same table as following each change.
-/// So subtract `before`, add `after`, and keep no row that counts nothing. Use no clock, no
-/// randomness, and no state outside the table.
+/// So a fold subtracts `before`, adds `after`, and removes a row whose sum is zero. It uses no
+/// clock, no randomness, and no state outside the table.
 ///
 /// ```
 /// use fieldbook_projections::{Projection, ProjectionError, ProjectionTable, RecordChange};
@@ -163,6 +166,10 @@ pub struct ProjectionRow {
     pub version: u32,
     /// The cause, if the projection is broken.
     pub broken: Option<Broken>,
+    /// The forms in which the fold read records, by entity type; none of a type whose records it
+    /// read as they are stored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forms: BTreeMap<EntityType, Form>,
 }
 
 /// The cause of a broken projection.
@@ -180,17 +187,19 @@ pub struct Projections {
     registered: Vec<Registered>,
     /// Projections that the book has and the app did not register.
     strays: Vec<String>,
+    /// The rules of the entity types whose records are read through upcasters.
+    readings: BTreeMap<EntityType, EntityRules>,
 }
 
 struct Registered {
     projection: Arc<dyn Projection>,
     name: String,
     version: u32,
-    standing: Standing,
+    state: ProjectionState,
 }
 
 #[derive(PartialEq, Eq)]
-enum Standing {
+enum ProjectionState {
     /// The projection has to be folded from nothing.
     Stale,
     /// The projection follows changes.
@@ -199,8 +208,8 @@ enum Standing {
 }
 
 impl Projections {
-    /// Registers an app's projection. It will be folded from nothing unless [`Self::settle`] finds
-    /// it up to date.
+    /// Registers an app's projection. It will be folded from nothing unless [`Self::read_states`]
+    /// finds it up to date.
     ///
     /// # Errors
     /// [`InvalidProjection`] if its name breaks the rule or is in use already.
@@ -210,8 +219,19 @@ impl Projections {
         if self.names().any(|other| other == name) {
             return Err(InvalidProjection::Twice);
         }
-        self.registered.push(Registered { projection, name, version, standing: Standing::Stale });
+        self.registered.push(Registered {
+            projection,
+            name,
+            version,
+            state: ProjectionState::Stale,
+        });
         Ok(())
+    }
+
+    /// Folds records as the app with this schema reads them.
+    pub fn read_by(&mut self, schema: &Schema) {
+        let read = schema.declared().filter(|(_, rules)| rules.form().is_some());
+        self.readings = read.map(|(entity, rules)| (entity.clone(), rules.for_reading())).collect();
     }
 
     /// Returns the names of the registered projections.
@@ -224,14 +244,16 @@ impl Projections {
     ///
     /// # Errors
     /// [`StoreError`] if a row cannot be read.
-    pub fn settle(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let rows = snapshot.projections()?;
+    pub fn read_states(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let (rows, forms) = (snapshot.projections()?, forms_of(&self.readings));
+        let is_present =
+            |row: &&ProjectionRow, version| row.version == version && row.forms == forms;
         for registered in &mut self.registered {
             let row = rows.iter().find(|(name, _)| *name == registered.name).map(|(_, row)| row);
-            registered.standing = match row.filter(|row| row.version == registered.version) {
-                None => Standing::Stale,
-                Some(ProjectionRow { broken: Some(_), .. }) => Standing::Broken,
-                Some(_) => Standing::Live,
+            registered.state = match row.filter(|row| is_present(row, registered.version)) {
+                None => ProjectionState::Stale,
+                Some(ProjectionRow { broken: Some(_), .. }) => ProjectionState::Broken,
+                Some(_) => ProjectionState::Live,
             };
         }
         let is_stray =
@@ -242,13 +264,14 @@ impl Projections {
 
     /// Returns whether a projection has to be folded from nothing ([`Self::fold_stale`]).
     pub fn is_stale(&self) -> bool {
-        self.registered.iter().any(|registered| registered.standing == Standing::Stale)
+        self.registered.iter().any(|registered| registered.state == ProjectionState::Stale)
     }
 
     /// Returns whether a commit has to call [`Self::follow`]: a projection follows changes, or a
     /// projection that the app did not register has to be removed.
     pub fn follows(&self) -> bool {
-        let live = self.registered.iter().any(|registered| registered.standing == Standing::Live);
+        let live =
+            self.registered.iter().any(|registered| registered.state == ProjectionState::Live);
         live || !self.strays.is_empty()
     }
 
@@ -270,7 +293,7 @@ impl Projections {
         }
         let transaction = tables.transaction();
         self.take_strays_away(transaction)?;
-        let mut folding = Folding::begin(transaction, &mut self.registered, &Standing::Live)?;
+        let mut folding = self.folding(transaction, &ProjectionState::Live)?;
         for effect in changes {
             folding.fold(&effect.key, effect.before.as_ref(), effect.after.as_ref())?;
         }
@@ -282,13 +305,13 @@ impl Projections {
     /// # Errors
     /// [`StoreError`] if the disk fails or a row cannot be read.
     pub fn fold_stale(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
-        for registered in self.registered.iter().filter(|one| one.standing == Standing::Stale) {
+        for registered in self.registered.iter().filter(|one| one.state == ProjectionState::Stale) {
             take_away(transaction, &registered.name)?;
         }
         let records = transaction
             .open_table(tables::RECORDS)
             .map_err(StoreError::during("opening a table"))?;
-        let mut folding = Folding::begin(transaction, &mut self.registered, &Standing::Stale)?;
+        let mut folding = self.folding(transaction, &ProjectionState::Stale)?;
         for row in records.iter().map_err(StoreError::during("reading rows"))? {
             let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
             let key = RecordKey::from_bytes(key.value()).ok_or(StoreError::Corrupt {
@@ -302,12 +325,16 @@ impl Projections {
             }
         }
         drop(folding);
-        for registered in self.registered.iter_mut().filter(|one| one.standing == Standing::Stale) {
-            registered.standing = Standing::Live;
+        let forms = forms_of(&self.readings);
+        for registered in
+            self.registered.iter_mut().filter(|one| one.state == ProjectionState::Stale)
+        {
+            registered.state = ProjectionState::Live;
+            let (version, forms) = (registered.version, forms.clone());
             put_row(
                 transaction,
                 &registered.name,
-                &ProjectionRow { version: registered.version, broken: None },
+                &ProjectionRow { version, broken: None, forms },
             )?;
         }
         Ok(())
@@ -325,8 +352,23 @@ impl Projections {
         };
         held.iter().try_for_each(|name| take_away(transaction, name))?;
         self.strays.clear();
-        self.registered.iter_mut().for_each(|registered| registered.standing = Standing::Stale);
+        self.registered.iter_mut().for_each(|registered| registered.state = ProjectionState::Stale);
         if self.registered.is_empty() { Ok(()) } else { self.fold_stale(transaction) }
+    }
+
+    /// Opens the tables of the projections of one state.
+    fn folding<'t>(
+        &mut self,
+        transaction: &'t WriteTransaction,
+        state: &ProjectionState,
+    ) -> Result<Folding<'t, '_>, StoreError> {
+        let chosen = self.registered.iter_mut().filter(|one| one.state == *state);
+        let open = chosen.map(|one| {
+            let table = ProjectionTable::open(transaction, &one.name)?;
+            Ok((one, table))
+        });
+        let open = open.collect::<Result<_, StoreError>>()?;
+        Ok(Folding { transaction, open, readings: &self.readings })
     }
 
     fn take_strays_away(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -340,27 +382,20 @@ impl fmt::Debug for Projections {
     }
 }
 
+/// Returns the forms in which records are read by these rules.
+fn forms_of(readings: &BTreeMap<EntityType, EntityRules>) -> BTreeMap<EntityType, Form> {
+    let forms = readings.iter();
+    forms.filter_map(|(entity, rules)| Some((entity.clone(), rules.form()?))).collect()
+}
+
 /// The projections of one state that fold changes, each with its table.
 struct Folding<'t, 'p> {
     transaction: &'t WriteTransaction,
     open: Vec<(&'p mut Registered, ProjectionTable<'t>)>,
+    readings: &'p BTreeMap<EntityType, EntityRules>,
 }
 
-impl<'t, 'p> Folding<'t, 'p> {
-    fn begin(
-        transaction: &'t WriteTransaction,
-        registered: &'p mut [Registered],
-        standing: &Standing,
-    ) -> Result<Self, StoreError> {
-        let chosen = registered.iter_mut().filter(|one| one.standing == *standing);
-        let open = chosen.map(|one| {
-            let table = ProjectionTable::open(transaction, &one.name)?;
-            Ok((one, table))
-        });
-        let open = open.collect::<Result<_, StoreError>>()?;
-        Ok(Self { transaction, open })
-    }
-
+impl Folding<'_, '_> {
     fn fold(
         &mut self,
         key: &RecordKey,
@@ -371,8 +406,17 @@ impl<'t, 'p> Folding<'t, 'p> {
             return Ok(());
         }
         let damaged = |fault| StoreError::corrupt("stored fields", None, fault);
-        let before = before.map(FieldsJson::to_fields).transpose().map_err(damaged)?;
-        let after = after.map(FieldsJson::to_fields).transpose().map_err(damaged)?;
+        let rules = self.readings.get(&key.entity);
+        let as_read = |stored: &FieldsJson| {
+            let values = rules
+                .map_or_else(|| stored.to_fields(), |rules| rules.read_values(stored.as_str()));
+            values.map_err(damaged)
+        };
+        let before = before.map(as_read).transpose()?;
+        let after = after.map(as_read).transpose()?;
+        if before == after {
+            return Ok(());
+        }
         let change = RecordChange { key, before: before.as_ref(), after: after.as_ref() };
         for (registered, table) in &mut self.open {
             let folded =
@@ -395,14 +439,11 @@ impl<'t, 'p> Folding<'t, 'p> {
                 "a projection broke: fix it and raise its version"
             );
             let broken = Some(Broken { code, key: key.clone() });
-            registered.standing = Standing::Broken;
-            put_row(
-                self.transaction,
-                &registered.name,
-                &ProjectionRow { version: registered.version, broken },
-            )?;
+            registered.state = ProjectionState::Broken;
+            let (version, forms) = (registered.version, forms_of(self.readings));
+            put_row(self.transaction, &registered.name, &ProjectionRow { version, broken, forms })?;
         }
-        self.open.retain(|(registered, _)| registered.standing != Standing::Broken);
+        self.open.retain(|(registered, _)| registered.state != ProjectionState::Broken);
         Ok(())
     }
 }

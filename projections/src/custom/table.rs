@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use fieldbook_core::limits;
-use fieldbook_core::log::{StoreError, guarded};
+use fieldbook_core::log::{StoreError, catch_storage_panic};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{ProjectionError, read};
@@ -99,7 +99,7 @@ impl<'t> ProjectionTable<'t> {
         if self.failure.is_some() {
             return Err(ProjectionError::Table);
         }
-        guarded(|| work(&mut self.table)).map_err(|failure| {
+        catch_storage_panic(|| work(&mut self.table)).map_err(|failure| {
             self.failure = Some(failure);
             ProjectionError::Table
         })

@@ -243,7 +243,7 @@ async fn write_large(
 /// As many ids as a request can carry.
 fn huge_list() -> Vec<u8> {
     let ids = joined(300_000, |number| format!("\"{}\"", id(4, number)));
-    let unit = format!(r#"{{"id":"{}","changes":[],"replaces":[{ids}]}}"#, id(2, 0));
+    let unit = format!(r#"{{"id":"{}","changes":[],"earlier_units":[{ids}]}}"#, id(2, 0));
     whole(HOG, &request(0, &format!(r#""units":[{unit}],"page_limit":0"#)))
 }
 

@@ -30,6 +30,7 @@ use tower_service::Service;
 
 use super::steady::Steady;
 use crate::limits::DoorLimits;
+use crate::metrics::Metrics;
 
 /// The most bytes of a connection's read buffer, and of the head of a request.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -45,6 +46,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Door {
     limits: DoorLimits,
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
 
@@ -80,12 +82,24 @@ impl Door {
             limits.connections.min(openable_files().saturating_sub(OTHER_FILES)).max(2);
         let limits =
             DoorLimits { connections, requests: limits.requests.min(connections / 2), ..limits };
-        Arc::new(Self { limits, state: Mutex::default() })
+        Arc::new(Self { limits, metrics: Arc::default(), state: Mutex::default() })
     }
 
     /// Returns the limits of this process.
     pub(crate) const fn limits(&self) -> &DoorLimits {
         &self.limits
+    }
+
+    /// Returns the counts of the requests of all its connections.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Returns the number of open connections, and of running exchanges.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        let running = state.connections.values().map(|connection| connection.running).sum();
+        (state.connections.len(), running)
     }
 
     /// Accepts connections until the server is stopped, then lets running exchanges end.
@@ -226,6 +240,11 @@ impl Guest {
     /// Returns the address of the client.
     pub(crate) const fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Returns the counts of the requests of all connections.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.door.metrics
     }
 
     /// Marks an exchange of this connection as running.

@@ -2,7 +2,7 @@
 //! tokens.
 //!
 //! Invariants:
-//! 1. The sum of all shares never exceeds the capacity, except after [`Share::settle`] with more
+//! 1. The sum of all shares never exceeds the capacity, except after [`Share::resize`] with more
 //!    than was taken.
 //! 2. A tenant may hold at most as much as is left free. So one tenant gets half of everything, and
 //!    two tenants get a third each. There is always room for another tenant: a tenant that takes
@@ -15,7 +15,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::tokens::Grant;
+use crate::identity::Grant;
 
 /// An amount that is divided.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct Held {
 #[derive(Debug, Default)]
 struct HeldByTenant {
     total: usize,
-    tokens: HashMap<usize, usize>,
+    tokens: HashMap<u64, usize>,
 }
 
 /// The share of one request. Dropping this value returns the share.
@@ -108,7 +108,7 @@ impl Share {
     }
 
     /// Holds exactly this amount from now on, whether it fits or not: the memory is in use already.
-    pub(crate) fn settle(&mut self, amount: usize) {
+    pub(crate) fn resize(&mut self, amount: usize) {
         if amount > self.amount {
             self.shares.add(&self.grant, amount - self.amount, true);
         } else {
@@ -163,9 +163,9 @@ mod tests {
         for _ in 0..3 {
             let mut share = shares.share(&grant);
             assert!(share.take(100) && !share.take(1));
-            share.settle(1_000);
+            share.resize(1_000);
             assert!(!share.take(1));
-            share.settle(10);
+            share.resize(10);
             assert!(share.take(1));
         }
         let held = shares.held.lock().unwrap();
@@ -178,7 +178,7 @@ mod tests {
         let grant = Grant::for_test("acme", 1);
         let mut share = shares.share(&grant);
         assert!(!share.take(usize::MAX));
-        share.settle(usize::MAX);
+        share.resize(usize::MAX);
         assert!(!share.take(usize::MAX));
     }
 }

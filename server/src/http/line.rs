@@ -1,9 +1,8 @@
-//! The one log line of a request, however it ends.
+//! The one log line of a request, however it ends, and its place in the counts.
 //!
 //! It shows the client, the ids, the counts and the result of the request. It never shows a
 //! payload, a token or an unknown path.
 
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
@@ -13,7 +12,9 @@ use fieldbook_core::{Actor, DeviceId, RequestId};
 use tokio::time::Instant;
 
 use super::problem::Problem;
-use crate::tokens::Grant;
+use crate::door::Guest;
+use crate::identity::Grant;
+use crate::metrics::Ended;
 
 /// The known facts of a request so far.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Facts {
     device: Option<DeviceId>,
     request: Option<RequestId>,
     units: Option<usize>,
+    /// The units that were refused for good.
+    pub(super) refused: Option<usize>,
     pub(super) changes: Option<usize>,
     pub(super) received: usize,
     sent: usize,
@@ -33,7 +36,7 @@ pub(super) struct Facts {
 #[derive(Debug)]
 pub(super) struct Line {
     route: &'static str,
-    address: IpAddr,
+    guest: Arc<Guest>,
     began: Instant,
     facts: Arc<Mutex<Facts>>,
     ended: bool,
@@ -66,8 +69,9 @@ impl Notes {
 }
 
 impl Line {
-    pub(super) fn begin(route: &'static str, address: IpAddr) -> Self {
-        Self { route, address, began: Instant::now(), facts: Arc::default(), ended: false }
+    pub(super) fn begin(route: &'static str, guest: &Arc<Guest>) -> Self {
+        let (guest, began) = (Arc::clone(guest), Instant::now());
+        Self { route, guest, began, facts: Arc::default(), ended: false }
     }
 
     pub(super) fn notes(&self) -> Notes {
@@ -89,11 +93,14 @@ impl Line {
 
     fn write(&mut self, status: Option<StatusCode>, code: &'static str) {
         self.ended = true;
-        let Self { route, address, began, .. } = *self;
+        let (route, address, took) = (self.route, self.guest.address(), self.began.elapsed());
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Facts { tenant, actor, device, request, units, changes, received, sent } = &*facts;
-        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Facts { tenant, actor, device, request, units, refused, changes, received, sent } =
+            &*facts;
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let status = status.map(|status| status.as_u16());
+        let (changes_sent, bytes) = (changes.unwrap_or_default(), (*received, *sent));
+        self.guest.metrics().ended(Ended { route, code, took, changes: changes_sent, bytes });
         macro_rules! line {
             ($level:ident) => {
                 // Text from outside, such as an actor, is escaped.
@@ -103,6 +110,7 @@ impl Line {
                     device = device.as_ref().map(tracing::field::display),
                     request = request.as_ref().map(tracing::field::display),
                     units,
+                    refused,
                     changes,
                     received,
                     sent,

@@ -1,5 +1,5 @@
-//! The text of an answer, written while its page is read: no change of the page is in memory in
-//! addition to its text.
+//! The text of an answer. It is written while its page is read, so that memory holds the text of a
+//! page and never its changes too.
 //!
 //! The changes come first, because the rest of the answer is known only after the last change. The
 //! order of members has no meaning.
@@ -49,7 +49,7 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldbook_core::protocol::{MARKER, PROTOCOL, SetAside};
+
     use fieldbook_core::{
         Cursor, FieldsJson, Hlc, OpId, RequestId, ServerEpoch, ServerId, Version, WallTime,
     };
@@ -60,6 +60,7 @@ mod tests {
             version: Version::new(number + 1),
             edited_at: Hlc::from_bits(number),
             op: OpId::from_bytes([9; 16]),
+            by: None,
             older: Vec::new(),
             floor: None,
             deleted: number == 1,
@@ -73,22 +74,12 @@ mod tests {
         let id = [1; 16];
         for count in 0..3 {
             let changes: Vec<_> = (0..count).map(change).collect();
+            let (server, epoch) = (ServerId::from_bytes(id), ServerEpoch::from_bytes(id));
+            let at = WallTime::from_milliseconds(7);
             let answer = ExchangeAnswer {
-                marker: MARKER.to_owned(),
-                protocol: PROTOCOL,
-                request: RequestId::from_bytes(id),
-                server: ServerId::from_bytes(id),
-                server_epoch: ServerEpoch::from_bytes(id),
-                tenant: None,
-                server_time: WallTime::from_milliseconds(7),
-                outcomes: Vec::new(),
-                changes: Vec::new(),
                 cursors: [("lead".parse().unwrap(), Cursor::new(vec![1]).unwrap())].into(),
-                others: None,
                 more: true,
-                receipt: None,
-                forked: None,
-                set_aside: SetAside::default(),
+                ..ExchangeAnswer::new(RequestId::from_bytes(id), server, epoch, at)
             };
             let mut text = Text::default();
             changes.iter().for_each(|change| text.add(change));

@@ -87,7 +87,7 @@ impl Grown {
                 Unit {
                     id: UnitId::from_bytes(id(self.number)),
                     changes: vec![change.clone()],
-                    replaces: Vec::new(),
+                    earlier_units: Vec::new(),
                 }
             });
             let units: Vec<_> = units.collect();

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fieldbook_core::authority::Accepted;
+use fieldbook_core::log::StoreError;
 use fieldbook_core::new_file::folder_of;
 use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{ServerEpoch, ServerId};
@@ -55,6 +56,7 @@ pub(crate) struct Keeper {
     open: Box<Opener>,
     probe: Box<Prober>,
     identity: (ServerId, ServerEpoch),
+    verifiers: Vec<String>,
     state: Mutex<State>,
     failed: Notify,
 }
@@ -76,7 +78,8 @@ impl std::fmt::Debug for Keeper {
 impl Keeper {
     /// Opens the store at a path, or makes it if there is no file.
     pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
-        let store = Store::open(path, cache_bytes)?;
+        let mut store = Store::open(path, cache_bytes)?;
+        store.make_key_if_missing();
         let (to_open, to_probe) = (path.to_owned(), folder_of(path).to_owned());
         let open = move || reopen(&to_open, cache_bytes);
         let probe = move || write_some(&to_probe);
@@ -84,14 +87,19 @@ impl Keeper {
     }
 
     fn with(store: Store, open: Box<Opener>, probe: Box<Prober>) -> Self {
-        let identity = store.identity();
+        let (identity, verifiers) = (store.identity(), store.verifiers());
         let state = State { store: Some(Arc::new(store)), leaving: None, writable: true };
-        Self { open, probe, identity, state: Mutex::new(state), failed: Notify::new() }
+        Self { open, probe, identity, verifiers, state: Mutex::new(state), failed: Notify::new() }
     }
 
     /// Returns the server's id and epoch.
     pub(crate) const fn identity(&self) -> (ServerId, ServerEpoch) {
         self.identity
+    }
+
+    /// Returns the public keys that sign receipts.
+    pub(crate) fn verifiers(&self) -> &[String] {
+        &self.verifiers
     }
 
     /// Returns whether the store can be read and written, as far as is known.
@@ -131,6 +139,13 @@ impl Keeper {
         take: impl FnMut(Change),
     ) -> Result<ExchangeAnswer, StoreExchangeError> {
         self.with_store(|store| store.answer(incoming, accepted, take))
+    }
+
+    /// Copies the store into a new file; see [`Store::backup`]. A failure may be one of the place
+    /// of the backup, so the store stays in use. None if the store is out of reach.
+    pub(crate) fn backup(&self, path: &Path) -> Option<Result<u64, StoreError>> {
+        let store = self.lock().store.clone()?;
+        Some(store.backup(path))
     }
 
     /// Runs an operation on the store if it is open, and takes the store out of use if the

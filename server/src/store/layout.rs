@@ -1,7 +1,8 @@
 //! How a row of the feed is stored.
 //!
 //! ```text
-//!   flags u8 (1: deleted, 2: with a floor) | stamp | id length u8, id | floor: stamp, if flagged | writes u32, each: write | fields
+//!   flags u8 (1: deleted, 2: with a floor, 4: with an author) | stamp | id length u8, id
+//!     | author length u8, author, if flagged | floor: stamp, if flagged | writes u32, each: write | fields
 //!   stamp  edited_at u64 | op [16]
 //!   write  stamp | fields u32, each: name length u8, name
 //! ```
@@ -12,12 +13,13 @@
 
 use fieldbook_core::authority::{FeedItem, Row};
 use fieldbook_core::record::{EditStamp, FieldWrites};
-use fieldbook_core::{FieldsJson, Hlc, OpId, RecordId, Version};
+use fieldbook_core::{Actor, FieldsJson, Hlc, OpId, RecordId, Version};
 
 use super::Damaged;
 
 const DELETED: u8 = 1;
 const FLOOR: u8 = 2;
+const AUTHOR: u8 = 4;
 const DAMAGED: Damaged = Damaged { what: "a row of the feed" };
 
 /// Writes a row. `None` if a name is longer than any checked name can be.
@@ -26,9 +28,13 @@ pub(super) fn write(id: &RecordId, row: &Row) -> Option<Vec<u8>> {
     let mut bytes =
         Vec::with_capacity(64 + id.as_str().len() + 60 * row.older.len() + fields.len());
     let deleted = if row.is_deleted() { DELETED } else { 0 };
-    bytes.push(deleted | if row.floor.is_some() { FLOOR } else { 0 });
+    let author = if row.by.is_some() { AUTHOR } else { 0 };
+    bytes.push(deleted | author | if row.floor.is_some() { FLOOR } else { 0 });
     push_stamp(&mut bytes, row.stamp());
     push_text(&mut bytes, id.as_str())?;
+    if let Some(by) = &row.by {
+        push_text(&mut bytes, by.as_str())?;
+    }
     if let Some(floor) = row.floor {
         push_stamp(&mut bytes, floor);
     }
@@ -50,7 +56,7 @@ pub(super) fn write(id: &RecordId, row: &Row) -> Option<Vec<u8>> {
 /// [`Damaged`] for bytes that are no row.
 pub(super) fn glance(bytes: &[u8]) -> Result<(bool, EditStamp), Damaged> {
     let mut reader = Reader(bytes);
-    let (is_deleted, _) = reader.flags()?;
+    let is_deleted = reader.flags()? & DELETED > 0;
     Ok((is_deleted, reader.stamp()?))
 }
 
@@ -60,10 +66,15 @@ pub(super) fn glance(bytes: &[u8]) -> Result<(bool, EditStamp), Damaged> {
 /// [`Damaged`] for bytes that are not a row.
 pub(super) fn read(version: Version, index: u32, bytes: &[u8]) -> Result<FeedItem, Damaged> {
     let mut reader = Reader(bytes);
-    let (is_deleted, has_floor) = reader.flags()?;
+    let flags = reader.flags()?;
     let EditStamp { edited_at, op } = reader.stamp()?;
     let id = RecordId::parse(reader.text()?).map_err(|_| DAMAGED)?;
-    let floor = if has_floor { Some(reader.stamp()?) } else { None };
+    let by = if flags & AUTHOR > 0 {
+        Some(Actor::parse(reader.text()?).map_err(|_| DAMAGED)?)
+    } else {
+        None
+    };
+    let floor = if flags & FLOOR > 0 { Some(reader.stamp()?) } else { None };
     let mut older = Vec::new();
     for _ in 0..reader.count()? {
         let EditStamp { edited_at, op } = reader.stamp()?;
@@ -73,12 +84,12 @@ pub(super) fn read(version: Version, index: u32, bytes: &[u8]) -> Result<FeedIte
         }
         older.push(FieldWrites { edited_at, op, fields });
     }
-    let fields = match (is_deleted, reader.0) {
+    let fields = match (flags & DELETED > 0, reader.0) {
         (true, []) => None,
         (true, _) => return Err(DAMAGED),
         (false, json) => Some(FieldsJson::from_stored(json).map_err(|_| DAMAGED)?),
     };
-    Ok(FeedItem { id, row: Row { version, index, edited_at, op, older, floor, fields } })
+    Ok(FeedItem { id, row: Row { version, index, edited_at, op, by, older, floor, fields } })
 }
 
 fn push_stamp(bytes: &mut Vec<u8>, stamp: EditStamp) {
@@ -107,14 +118,10 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    /// Reads whether a row is a tombstone, and whether it has a floor.
-    fn flags(&mut self) -> Result<(bool, bool), Damaged> {
+    /// Reads the flags, and refuses unknown ones.
+    fn flags(&mut self) -> Result<u8, Damaged> {
         let [flags] = self.take::<1>()?;
-        if flags & !(DELETED | FLOOR) == 0 {
-            Ok((flags & DELETED > 0, flags & FLOOR > 0))
-        } else {
-            Err(DAMAGED)
-        }
+        if flags & !(DELETED | FLOOR | AUTHOR) == 0 { Ok(flags) } else { Err(DAMAGED) }
     }
 
     fn stamp(&mut self) -> Result<EditStamp, Damaged> {
@@ -144,6 +151,7 @@ mod tests {
             index: 3,
             edited_at: Hlc::from_bits(99),
             op: OpId::from_bytes([5; 16]),
+            by: fields.filter(|text| *text != "{}").map(|_| Actor::parse("änn").unwrap()),
             older: vec![
                 FieldWrites {
                     edited_at: Hlc::from_bits(1),

@@ -17,6 +17,7 @@ mod keeper;
 mod layout;
 mod opening;
 mod rounds;
+mod signing;
 mod state;
 #[cfg(test)]
 mod support;
@@ -28,9 +29,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
+use fieldbook_core::log::{StoreError, copy_database};
 use fieldbook_core::new_file::{NewFileError, new_file};
 use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
-use fieldbook_core::{SeededRandomness, ServerEpoch, ServerId, TenantId, WallTime, limits, system};
+use fieldbook_core::{
+    Clock, SeededRandomness, ServerEpoch, ServerId, TenantId, WallTime, limits, system,
+};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
@@ -38,6 +42,8 @@ pub(crate) use keeper::Keeper;
 pub use opening::OpenStoreError;
 use opening::{damaged, database_error, io_error, storage_error};
 use rounds::Rounds;
+use signing::Signers;
+pub use signing::{SigningKey, SigningKeyError};
 use state::TenantState;
 
 use crate::door::Turn;
@@ -139,6 +145,7 @@ pub(crate) struct Store {
     database: Database,
     identity: (ServerId, ServerEpoch),
     rounds: Rounds,
+    signers: Signers,
 }
 
 impl std::fmt::Debug for Store {
@@ -178,7 +185,59 @@ impl Store {
 
     fn on_database(database: Database, path: &Path) -> Result<Self, OpenStoreError> {
         let identity = identify(&database, path)?;
-        Ok(Self { database, identity, rounds: Rounds::new() })
+        let signers = Signers::read(&database).map_err(|error| storage_error(path, error))?;
+        Ok(Self { database, identity, rounds: Rounds::new(), signers })
+    }
+
+    /// Makes the first key in a store from before there were keys. A store that cannot be written
+    /// still answers, and its receipts have no signature.
+    pub(crate) fn make_key_if_missing(&mut self) {
+        if !self.signers.is_empty() {
+            return;
+        }
+        let made = || -> Result<Signers, StateError> {
+            let transaction = self.database.begin_write()?;
+            let now = system::SystemClock::new().now().wall;
+            signing::make_first(&transaction, &self.identity.0, now, &mut randomness()?)?;
+            transaction.commit()?;
+            Signers::read(&self.database)
+        };
+        match made() {
+            Ok(signers) => self.signers = signers,
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "the store has no key, so receipts are not signed");
+            }
+        }
+    }
+
+    /// Returns the public keys that sign receipts.
+    pub(crate) fn verifiers(&self) -> Vec<String> {
+        self.signers.verifiers()
+    }
+
+    /// Returns the keys that sign receipts, oldest first.
+    pub(crate) fn signing_keys(&self) -> Result<Vec<SigningKey>, SigningKeyError> {
+        signing::list(&self.database)
+    }
+
+    /// Adds a key that signs receipts from the next start on.
+    pub(crate) fn add_signing_key(&self, name: &str) -> Result<SigningKey, SigningKeyError> {
+        let now = system::SystemClock::new().now().wall;
+        signing::add(&self.database, name, now, &mut randomness()?)
+    }
+
+    /// Retires a key from the next start on.
+    pub(crate) fn retire_signing_key(&self, id: &str) -> Result<SigningKey, SigningKeyError> {
+        signing::retire(&self.database, id)
+    }
+
+    /// Copies the store, as its last commit left it, into a new file, and returns the number of
+    /// rows. Nobody waits for it.
+    pub(crate) fn backup(&self, path: &Path) -> Result<u64, StoreError> {
+        let snapshot =
+            self.database.begin_read().map_err(StoreError::during("making the backup"))?;
+        copy_database(&snapshot, path, &mut |_, _| {})
     }
 
     /// Starts a new epoch of the store: another epoch id, no anchors, and commit numbers above
@@ -246,7 +305,9 @@ impl Store {
         let Incoming { tenant, request, now, quota, .. } = incoming;
         let snapshot = self.database.begin_read().map_err(StateError::from)?;
         let state = TenantState::read(&snapshot, tenant, self.identity)?;
-        Ok(authority::answer_by_change(&state, request, now, quota, accepted, take)?)
+        let answer = authority::answer_by_change(&state, request, now, quota, accepted, take)?;
+        let signed = self.signers.sign(request, &answer);
+        Ok(ExchangeAnswer { signed, ..answer })
     }
 
     /// Closes the file, so that the next opening is quick.
@@ -281,6 +342,8 @@ fn fill_database(database: &Database) -> Result<(), StateError> {
         drop(transaction.open_table(table)?);
     }
     put_identity(&transaction, identity)?;
+    let now = system::SystemClock::new().now().wall;
+    signing::make_first(&transaction, &identity.0, now, &mut random)?;
     Ok(transaction.commit()?)
 }
 

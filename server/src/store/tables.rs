@@ -70,6 +70,14 @@ pub(super) const TIMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new
 /// Key: tenant, 0, last commit of the type (u64, big-endian), entity type. Value: nothing.
 pub(super) const TYPES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("types-1");
 
+/// The keys that sign receipts, retired ones included. Made with the store, or by the first start
+/// of a server that signs.
+///
+/// Key: number (u32, big-endian). Value: retired (u8), milliseconds since 1970 at which it was made
+/// (i64), the secret key as text.
+pub(super) const SIGNING_KEYS: TableDefinition<'_, &[u8], &[u8]> =
+    TableDefinition::new("signing-keys-1");
+
 /// The identity of the store. One row.
 ///
 /// Key: `store`. Value: format (u8), server id, server epoch.

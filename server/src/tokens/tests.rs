@@ -4,36 +4,28 @@ use super::*;
 
 const NOW: WallTime = WallTime::from_milliseconds(1_800_000_000_000);
 
-fn read(text: &str) -> Result<Credentials, TokensError> {
+fn read(text: &str) -> Result<Tokens, TokensError> {
     // `tempfile` makes a file that only its owner may read.
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
-    Credentials::read(file.path())
+    Tokens::read(file.path(), &mut Seen::default())
 }
 
 #[test]
 fn a_token_allows_its_actors_until_it_expires() {
     let credentials = read(
-        r#"{"0123456789abcdef": {"tenant": "acme", "actors": ["ann", "bob"]},
+        r#"{"0123456789abcdef": {"tenant": "acme", "actors": ["ann", "bob"], "roles": ["rep"]},
             "fedcba9876543210": {"tenant": "acme", "actor": "eve", "expires": "2020-01-01T00:00:00Z"}}"#,
     )
     .unwrap();
-    let grant = credentials.grant(Some(b"bearer  0123456789abcdef"), NOW).unwrap();
+    let grant = credentials.grant(b"0123456789abcdef", NOW).unwrap();
     assert_eq!(grant.tenant.as_str(), "acme");
-    assert!(grant.caller.may_be(&Actor::parse("bob").unwrap()));
-    assert!(!grant.caller.may_be(&Actor::parse("eve").unwrap()));
-    assert_eq!(
-        credentials.grant(Some(b"Bearer fedcba9876543210"), NOW).unwrap_err(),
-        Denied::Expired
-    );
-    for (header, denied) in [
-        (None, Denied::Missing),
-        (Some(&b"Basic 0123456789abcdef"[..]), Denied::Missing),
-        (Some(b"Bearer"), Denied::Missing),
-        (Some(b"Bearer 0123456789abcdeg"), Denied::Unknown),
-    ] {
-        assert_eq!(credentials.grant(header, NOW).unwrap_err(), denied);
-    }
+    let actors = grant.actors.as_ref().unwrap();
+    assert!(actors.contains(&Actor::parse("bob").unwrap()));
+    assert!(!actors.contains(&Actor::parse("eve").unwrap()));
+    assert!(grant.roles.contains(&Role::parse("rep").unwrap()) && grant.roles.len() == 1);
+    assert_eq!(credentials.grant(b"fedcba9876543210", NOW).unwrap_err(), Denied::Expired);
+    assert_eq!(credentials.grant(b"0123456789abcdeg", NOW).unwrap_err(), Denied::Unknown);
 }
 
 #[test]
@@ -46,6 +38,8 @@ fn a_faulty_token_file_is_refused_without_showing_a_token() {
         r#"{"canary-canary-canary": {"tenant": "acme", "actor": ""}}"#,
         r#"{"canary-canary-canary": {"tenant": "acme", "actor": "ann", "expires": "soon"}}"#,
         r#"{"canary-canary-canary": {"tenant": "acme", "actor": "ann", "expire": "2027-01-01T00:00:00Z"}}"#,
+        r#"{"canary-canary-canary": {"tenant": "acme", "actor": "ann", "roles": "rep"}}"#,
+        r#"{"canary-canary-canary": {"tenant": "acme", "actor": "ann", "roles": ["a b"]}}"#,
         r#"{"canary": {"tenant": "acme", "actor": "ann"}}"#,
     ] {
         let Err(error) = read(bad) else { panic!("taken: {bad}") };
@@ -99,14 +93,14 @@ fn a_file_that_others_may_read_is_refused_and_so_is_a_folder() {
         (0o620, false),
     ] {
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-        let read = Credentials::read(file.path());
+        let read = Tokens::read(file.path(), &mut Seen::default());
         assert_eq!(read.is_ok(), taken, "{mode:o}");
         if let Err(error) = read {
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
     }
     assert!(matches!(
-        Credentials::read(std::env::temp_dir().as_path()),
-        Err(TokensError::NotAFile { .. })
+        Tokens::read(std::env::temp_dir().as_path(), &mut Seen::default()),
+        Err(TokensError::File(FileError::NotAFile { .. }))
     ));
 }

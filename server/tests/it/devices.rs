@@ -15,7 +15,7 @@ use crate::support::*;
 async fn written_and_synced(running: &Running, book: &Book, name: &str) {
     let mut fields = Fields::new();
     fields.set("a", 1);
-    book.create(name.parse().unwrap(), fields).unwrap();
+    book.records().create(name.parse().unwrap(), fields).unwrap();
     let remote =
         HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
     let report = book.sync(&remote, &RunOptions::default()).await.unwrap();

@@ -68,7 +68,11 @@ fn stamped(
 }
 
 fn numbered(number: u64, changes: Vec<UnitChange>) -> Unit {
-    Unit { id: UnitId::from_bytes(u128::from(number).to_be_bytes()), changes, replaces: Vec::new() }
+    Unit {
+        id: UnitId::from_bytes(u128::from(number).to_be_bytes()),
+        changes,
+        earlier_units: Vec::new(),
+    }
 }
 
 /// Sends a unit, which has to be accepted, and returns its version.
@@ -99,6 +103,7 @@ fn most_heads(one: &UnitChange) -> usize {
         version: Version::new(1),
         edited_at: one.edited_at,
         op: OpId::from_bytes([9; 16]),
+        by: Some(request(Vec::new()).actor),
         older: one.older.clone(),
         floor: None,
         deleted: false,
@@ -116,7 +121,7 @@ fn remote(running: &Running) -> HttpRemote {
 /// Compares the records of a book with those of the server.
 fn held(book: &Book, changes: &BTreeMap<RecordKey, Change>) {
     for (key, change) in changes {
-        let record = book.get_record(key).unwrap();
+        let record = book.records().get(key).unwrap();
         assert!(record.map(|record| record.json) == change.fields, "{key:?} differs");
     }
 }
@@ -221,7 +226,7 @@ async fn the_largest_of_everything_that_is_accepted_is_read_by_a_new_device() {
     assert!(book.audit().check_tables().unwrap().is_sound());
     // It can still be written, and the news is small.
     let key: RecordKey = longest_key(0).parse().unwrap();
-    book.update(key, patch_of("b", 7.into())).unwrap();
+    book.records().update(key, patch_of("b", 7.into())).unwrap();
     let report = book.sync(&remote(&running), &RunOptions::default()).await.unwrap();
     assert_eq!((report.units_acked, report.stopped), (1, Stopped::Idle));
 
@@ -230,7 +235,9 @@ async fn the_largest_of_everything_that_is_accepted_is_read_by_a_new_device() {
     let version =
         |n: u64| all[&format!("large/{n}").parse::<RecordKey>().unwrap()].version.number();
     for n in 0..16 {
-        book.update(format!("large/{n}").parse().unwrap(), patch_of("d", "mine".into())).unwrap();
+        book.records()
+            .update(format!("large/{n}").parse().unwrap(), patch_of("d", "mine".into()))
+            .unwrap();
     }
     let theirs = |n: u64| {
         change(&format!("large/{n}"), OpKind::Update, Some(version(n)), r#"{"d":"theirs"}"#)

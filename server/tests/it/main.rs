@@ -8,16 +8,24 @@ mod devices;
 #[cfg(test)]
 mod door;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod largest;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod others;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod room;
 #[cfg(test)]
 mod schema;
+#[cfg(test)]
+mod signed;
 #[cfg(test)]
 mod support;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use fieldbook::sync::{Ask, Next};
+use fieldbook::sync::{ExchangeParams, NextStep};
 use fieldbook::{Book, BookOptions, HttpOptions, HttpRemote, NoCredentials, RunOptions};
 use fieldbook_core::protocol::ExchangeRequest;
 
 use crate::support::*;
 
 fn next_request(book: &Book) -> ExchangeRequest {
-    let ask = Ask {
+    let ask = ExchangeParams {
         first: true,
         push: true,
         pull: true,
@@ -18,7 +18,7 @@ fn next_request(book: &Book) -> ExchangeRequest {
         page_limit: 100,
     };
     match book.exchange().prepare(&ask).unwrap() {
-        Next::Exchange(request) => request,
+        NextStep::Exchange(request) => request,
         other => panic!("{other:?}"),
     }
 }
@@ -39,7 +39,7 @@ async fn once_all_was_read_a_request_names_one_cursor_for_every_entity_type() {
     assert!(small.cursors.is_empty() && small.others.is_some());
     // A later change of a new entity type arrives, and our own change is sent.
     running.exchange(&request(vec![unit(2, vec![create("t7/2"), create("new/1")])])).await;
-    book.create("t9/2".parse().unwrap(), fieldbook::Fields::new()).unwrap();
+    book.records().create("t9/2".parse().unwrap(), fieldbook::Fields::new()).unwrap();
     let report = book.sync(&remote, &RunOptions::default()).await.unwrap();
     assert_eq!((report.units_acked, report.changes), (1, 2));
 

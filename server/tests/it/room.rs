@@ -36,13 +36,13 @@ async fn a_tenant_without_room_waits_loses_nothing_and_goes_on_once_there_is_som
             .unwrap();
     let remote =
         HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
-    book.create("lead/9".parse().unwrap(), Fields::new()).unwrap();
+    book.records().create("lead/9".parse().unwrap(), Fields::new()).unwrap();
     for _ in 0..3 {
         book.sync(&remote, &RunOptions::default()).await.unwrap();
     }
-    assert!(book.get_record(&"lead/1".parse().unwrap()).unwrap().is_some(), "reading goes on");
+    assert!(book.records().get(&"lead/1".parse().unwrap()).unwrap().is_some(), "reading goes on");
     assert!(book.dead_letters().all().unwrap().is_empty());
-    assert_eq!(book.get_record(&"lead/9".parse().unwrap()).unwrap().unwrap().pending, 1);
+    assert_eq!(book.records().get(&"lead/9".parse().unwrap()).unwrap().unwrap().pending, 1);
 
     let running = running.restarted().await;
     assert!(matches!(running.sent(3, create("lead/3")).await, Outcome::Applied { .. }));

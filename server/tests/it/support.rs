@@ -178,7 +178,7 @@ pub(crate) fn pull(cursors: BTreeMap<EntityType, Cursor>, page_limit: u32) -> Ex
 }
 
 pub(crate) fn unit(number: u8, changes: Vec<UnitChange>) -> Unit {
-    Unit { id: UnitId::from_bytes([number; 16]), changes, replaces: Vec::new() }
+    Unit { id: UnitId::from_bytes([number; 16]), changes, earlier_units: Vec::new() }
 }
 
 pub(crate) fn change(name: &str, kind: OpKind, base: Option<u64>, fields: &str) -> UnitChange {

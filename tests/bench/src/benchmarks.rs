@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use crate::peer::{CACHE, Contender, Failure, Peer, Work};
+use crate::peer::{CACHE, Contender, Failure, Index, Peer, Work};
 use crate::race::{Race, Setting, Time};
 use crate::report::duration;
 use crate::sample::{History, Sample, Samples};
@@ -30,7 +30,7 @@ pub(crate) struct Benchmark {
     pub(crate) run: fn(&Setting) -> Result<Vec<Time>, Failure>,
 }
 
-pub(crate) const BENCHMARKS: [Benchmark; 15] = [
+pub(crate) const BENCHMARKS: [Benchmark; 18] = [
     Benchmark {
         name: "single durable write",
         item: "write",
@@ -81,6 +81,18 @@ pub(crate) const BENCHMARKS: [Benchmark; 15] = [
         run: page_look,
     },
     Benchmark {
+        name: "page of 50 by a compound index, descending, of 100,000",
+        item: "page",
+        goal: Goal::Seconds(0.000_1),
+        run: page_of_stage,
+    },
+    Benchmark {
+        name: "build a compound index over 100,000",
+        item: "record",
+        goal: Goal::Seconds(0.000_005),
+        run: build_index,
+    },
+    Benchmark {
         name: "apply 100,000 in pages of 5,000",
         item: "record",
         goal: Goal::TimesSqlite(1.15),
@@ -110,6 +122,12 @@ pub(crate) const BENCHMARKS: [Benchmark; 15] = [
         item: "open",
         goal: Goal::Seconds(0.03),
         run: open_crashed,
+    },
+    Benchmark {
+        name: "open 100,000 entries after a crash at rest",
+        item: "open",
+        goal: Goal::Seconds(0.03),
+        run: open_crashed_at_rest,
     },
 ];
 
@@ -223,18 +241,42 @@ fn pages(setting: &Setting, page: ReadPage) -> Result<Vec<Time>, Failure> {
     let records = samples.take(setting.scaled(100_000));
     let mut race = filled(setting, CACHE, &records)?;
     let starts = records.get(..records.len() - 100).unwrap_or_default();
+    race_pages(&mut race, 100, || samples.pick(starts, 20), |peer, id, take| page(peer, id, take))?;
+    Ok(race.finish())
+}
+
+fn page_of_stage(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let mut samples = Samples::new(SEED);
+    let records = samples.take(setting.scaled(100_000));
+    let mut race = filled(setting, CACHE, &records)?;
+    race.round(|runner| runner.reopen(Index::Built))?;
+    // A stage has a sixth of the records, and at least half of them have such a value.
+    let pick = || (0..20).map(|_| samples.stage_and_value()).collect();
+    race_pages(&mut race, 50, pick, |peer, (stage, value), take| {
+        peer.page_of_stage(stage, *value, 50, take)
+    })?;
+    Ok(race.finish())
+}
+
+/// Reads pages of this many rows in rounds, and checks that each peer reads all of them.
+fn race_pages<T>(
+    race: &mut Race,
+    rows: usize,
+    mut pick: impl FnMut() -> Vec<T>,
+    page: impl Fn(&mut dyn Peer, &T, &mut dyn FnMut(&str, &str)) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     for round in 0..50 {
-        let ids = samples.pick(starts, 20);
+        let picked = pick();
         race.round(|runner| {
             let (name, mut read) = (runner.contender.name(), 0);
-            runner.time(ids.len(), |peer| {
+            runner.time(picked.len(), |peer| {
                 let mut take = |_: &str, body: &str| {
                     look_at(body);
                     read += 1;
                 };
-                ids.iter().try_for_each(|id| page(peer, id, &mut take))
+                picked.iter().try_for_each(|one| page(peer, one, &mut take))
             })?;
-            if read != 100 * ids.len() {
+            if read != rows * picked.len() {
                 return Err(Failure::Wrong { peer: name, what: "gave a short page" });
             }
             if round < 5 {
@@ -242,6 +284,15 @@ fn pages(setting: &Setting, page: ReadPage) -> Result<Vec<Time>, Failure> {
             }
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+fn build_index(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let records = Samples::new(SEED).take(setting.scaled(100_000));
+    let mut race = filled(setting, CACHE, &records)?;
+    for _ in 0..ROUNDS {
+        race.round(|runner| runner.time_index(records.len()))?;
     }
     Ok(race.finish())
 }
@@ -357,12 +408,21 @@ fn open(setting: &Setting) -> Result<Vec<Time>, Failure> {
 
 /// Opens a copy of the files, taken while the store is in use, like those of a killed program.
 fn open_crashed(setting: &Setting) -> Result<Vec<Time>, Failure> {
+    let (race, first) = written(setting)?;
+    open_copies(race, &first, setting)
+}
+
+/// The same for a store that had come to rest: for a SQLite store, whose journal was checkpointed.
+fn open_crashed_at_rest(setting: &Setting) -> Result<Vec<Time>, Failure> {
     let (mut race, first) = written(setting)?;
+    race.round(|runner| runner.peer()?.rest())?;
+    open_copies(race, &first, setting)
+}
+
+fn open_copies(mut race: Race, first: &str, setting: &Setting) -> Result<Vec<Time>, Failure> {
     for _ in 0..7 {
         race.round(|runner| {
-            runner.time_after_crash(&setting.folder, |peer| {
-                peer.read_each(&[first.as_str()], &mut look_at)
-            })
+            runner.time_after_crash(&setting.folder, |peer| peer.read_each(&[first], &mut look_at))
         })?;
     }
     Ok(race.finish())

@@ -14,13 +14,14 @@ use fieldbook::audit::Hlc;
 use fieldbook::audit::Verification;
 use fieldbook::host::{SeededRandomness, WallTime};
 use fieldbook::record::{FieldsJson, OpId, Version};
-use fieldbook::sync::protocol::{
-    Change, ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside,
+use fieldbook::schema::IndexRule;
+use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest};
+use fieldbook::sync::{Cursor, ExchangeParams, NextStep, ServerEpoch, ServerId};
+use fieldbook::{
+    Book, BookOptions, EntityRules, EntityType, Mutation, RecordId, RecordKey, Schema, limits,
 };
-use fieldbook::sync::{Ask, Cursor, Next, ServerEpoch, ServerId};
-use fieldbook::{Book, BookOptions, EntityType, Mutation, RecordId, RecordKey, limits};
 
-use crate::peer::{Failure, Peer};
+use crate::peer::{Failure, Index, Peer};
 use crate::sample::{Event, Sample};
 
 /// The number of events that are imported at a time outside the measured time.
@@ -37,8 +38,15 @@ pub(crate) struct Fieldbook {
 }
 
 impl Fieldbook {
-    pub(crate) fn open(folder: &Path, cache: usize) -> Result<Self, Failure> {
+    pub(crate) fn open(folder: &Path, cache: usize, index: Index) -> Result<Self, Failure> {
+        let by_stage = IndexRule::new("by_stage").asc("stage").asc("value");
+        let schema = |indexes| Schema::open(EntityRules { indexes, ..EntityRules::default() });
         let options = BookOptions::new("bench")?.cache_bytes(cache << 20);
+        let options = match index {
+            Index::AsItIs => options,
+            Index::Built => options.schema(schema(vec![by_stage])),
+            Index::Dropped => options.schema(schema(Vec::new())),
+        };
         Ok(Self {
             book: Book::open_or_create(folder.join("peer.book"), options)?,
             leads: EntityType::parse("lead")?,
@@ -70,6 +78,10 @@ impl Peer for Fieldbook {
             self.writes.push_back((self.key(&record.id)?, record.json.clone()));
         }
         Ok(())
+    }
+
+    fn rest(&mut self) -> Result<(), Failure> {
+        Ok(self.book.rest()?)
     }
 
     fn write(&mut self, _: &Sample) -> Result<(), Failure> {
@@ -104,7 +116,7 @@ impl Peer for Fieldbook {
 
     fn read_each(&mut self, ids: &[&str], take: &mut dyn FnMut(&str)) -> Result<(), Failure> {
         for id in ids {
-            let record = self.book.get_record(&self.key(id)?)?;
+            let record = self.book.records().get(&self.key(id)?)?;
             let record =
                 record.ok_or(Failure::Wrong { peer: "fieldbook", what: "has lost a record" })?;
             take(record.json.as_str());
@@ -119,14 +131,14 @@ impl Peer for Fieldbook {
         take: &mut dyn FnMut(&str, &str),
     ) -> Result<(), Failure> {
         let limit = usize::try_from(count).unwrap_or(usize::MAX);
-        let page = self.book.list(&self.leads, Some(&RecordId::parse(after)?), limit)?;
+        let page = self.book.records().list(&self.leads, Some(&RecordId::parse(after)?), limit)?;
         page.iter().for_each(|record| take(record.id, record.json));
         Ok(())
     }
 
     fn look_at_each(&mut self, ids: &[&str], look: &mut dyn FnMut(&str)) -> Result<(), Failure> {
         for id in ids {
-            let found = self.book.with_record(&self.key(id)?, |record| look(record.json))?;
+            let found = self.book.records().with(&self.key(id)?, |record| look(record.json))?;
             found.ok_or(Failure::Wrong { peer: "fieldbook", what: "has lost a record" })?;
         }
         Ok(())
@@ -139,7 +151,7 @@ impl Peer for Fieldbook {
         look: &mut dyn FnMut(&str, &str),
     ) -> Result<(), Failure> {
         let mut left = count;
-        self.book.scan(&self.leads, Some(&RecordId::parse(after)?), |record| {
+        self.book.records().scan(&self.leads, Some(&RecordId::parse(after)?), |record| {
             look(record.id, record.json);
             left -= 1;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -147,8 +159,22 @@ impl Peer for Fieldbook {
         Ok(())
     }
 
+    fn page_of_stage(
+        &mut self,
+        stage: &str,
+        value: usize,
+        count: u32,
+        take: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
+        let list = self.book.records().query(&self.leads, "by_stage").eq(stage).range(..=value);
+        let limit = usize::try_from(count).unwrap_or(usize::MAX);
+        let page = list.reversed().limit(limit).page()?;
+        page.items.iter().for_each(|row| take(row.id.as_str(), row.value.as_str()));
+        Ok(())
+    }
+
     fn ready_page(&mut self, page: &[Sample], cursor: u32) -> Result<(), Failure> {
-        let ask = Ask {
+        let ask = ExchangeParams {
             first: false,
             push: false,
             pull: true,
@@ -156,7 +182,7 @@ impl Peer for Fieldbook {
             batch_bytes: 0,
             page_limit: limits::PAGE_CHANGES,
         };
-        let Next::Exchange(request) = self.book.exchange().prepare(&ask)? else {
+        let NextStep::Exchange(request) = self.book.exchange().prepare(&ask)? else {
             return Err(NOT_READY);
         };
         let answer = answer(&request, &self.leads, page, cursor)?;
@@ -225,6 +251,7 @@ fn answer(
             version: Version::new(1),
             edited_at: Hlc::at(time),
             op: OpId::new(time, &mut random),
+            by: None,
             older: Vec::new(),
             floor: None,
             deleted: false,
@@ -234,22 +261,12 @@ fn answer(
     });
     let cursor = Cursor::new(cursor.to_be_bytes().to_vec())
         .map_err(|_| Failure::Wrong { peer: "fieldbook", what: "refused a cursor" })?;
+    let (server, epoch) = (ServerId::from_bytes([7; 16]), ServerEpoch::from_bytes([8; 16]));
     Ok(ExchangeAnswer {
-        tenant: None,
-        set_aside: SetAside::default(),
-        marker: MARKER.to_owned(),
-        protocol: PROTOCOL,
-        request: request.request,
-        server: ServerId::from_bytes([7; 16]),
-        server_epoch: ServerEpoch::from_bytes([8; 16]),
-        server_time: time,
-        outcomes: Vec::new(),
         changes: changes.collect::<Result<_, Failure>>()?,
         cursors: [(leads.clone(), cursor)].into(),
         more: true,
-        others: None,
-        receipt: None,
-        forked: None,
+        ..ExchangeAnswer::new(request.request, server, epoch, time)
     })
 }
 
@@ -272,8 +289,8 @@ mod tests {
     #[test]
     fn a_book_and_sqlite_come_to_the_same_records_from_the_same_history() {
         let folder = tempfile::tempdir().unwrap();
-        let mut book = Fieldbook::open(folder.path(), CACHE).unwrap();
-        let mut sqlite = Sqlite::open(folder.path(), CACHE).unwrap();
+        let mut book = Fieldbook::open(folder.path(), CACHE, Index::AsItIs).unwrap();
+        let mut sqlite = Sqlite::open(folder.path(), CACHE, Index::AsItIs).unwrap();
         for peer in [&mut book as &mut dyn Peer, &mut sqlite] {
             peer.load(&mut History::new(5, 2_000)).unwrap();
             for way in peer.ways_to_rebuild() {
@@ -288,7 +305,7 @@ mod tests {
     #[test]
     fn a_page_is_applied_whole_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut book = Fieldbook::open(folder.path(), CACHE).unwrap();
+        let mut book = Fieldbook::open(folder.path(), CACHE, Index::AsItIs).unwrap();
         let records = Samples::new(1).take(100);
         book.ready_page(&records, 1).unwrap();
         book.apply(&records, 1).unwrap();

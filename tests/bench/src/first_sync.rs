@@ -191,7 +191,7 @@ pub(crate) fn unit_of(
         schema_version: 1,
         fields: Some(FieldsJson::parse(&record.json)?),
     };
-    Ok(Unit { id: UnitId::new(now, random), changes: vec![change], replaces: Vec::new() })
+    Ok(Unit { id: UnitId::new(now, random), changes: vec![change], earlier_units: Vec::new() })
 }
 
 fn idle(report: SyncReport) -> Result<SyncReport, Failure> {

@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use fieldbook::host::{Clock, SystemClock};
 use fieldbook::schema::Policy;
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome, UnitOutcome};
-use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::sync::{ExchangeParams, NextStep, ServerEpoch, ServerId};
 use fieldbook::{
     Actor, Book, BookOptions, EntityRules, EntityType, Fields, Mutation, RecordId, RecordKey,
     Schema,
@@ -262,7 +262,7 @@ impl Stage {
 }
 
 fn request(book: &Book, batch_ops: usize) -> Result<Option<ExchangeRequest>, Failure> {
-    let ask = Ask {
+    let ask = ExchangeParams {
         first: true,
         push: true,
         pull: true,
@@ -271,8 +271,8 @@ fn request(book: &Book, batch_ops: usize) -> Result<Option<ExchangeRequest>, Fai
         page_limit: 1_000,
     };
     Ok(match book.exchange().prepare(&ask)? {
-        Next::Exchange(request) => Some(request),
-        Next::Idle { .. } => None,
+        NextStep::Exchange(request) => Some(request),
+        NextStep::Idle { .. } => None,
     })
 }
 

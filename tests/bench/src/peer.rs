@@ -67,6 +67,10 @@ pub(crate) trait Peer {
         Ok(())
     }
 
+    /// Does what makes an opening after a kill fast, if the store has such a call. This is not
+    /// measured.
+    fn rest(&mut self) -> Result<(), Failure>;
+
     /// Writes one record durably.
     fn write(&mut self, record: &Sample) -> Result<(), Failure>;
 
@@ -105,6 +109,16 @@ pub(crate) trait Peer {
         look: &mut dyn FnMut(&str, &str),
     ) -> Result<(), Failure>;
 
+    /// Reads the last `count` records of a stage whose value is at most `value`, the highest value
+    /// first, by the index of the stage and the value. The caller owns all of them at once.
+    fn page_of_stage(
+        &mut self,
+        stage: &str,
+        value: usize,
+        count: u32,
+        take: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure>;
+
     /// Prepares the next page to apply. This is not measured.
     fn ready_page(&mut self, _: &[Sample], _: u32) -> Result<(), Failure> {
         Ok(())
@@ -129,6 +143,17 @@ pub(crate) trait Peer {
 
 /// The default cache of a store, in MiB.
 pub(crate) const CACHE: usize = 32;
+
+/// The index of the stage and the value, when a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Index {
+    /// As the store has it.
+    AsItIs,
+    /// It is built, if the store does not have it.
+    Built,
+    /// It is dropped.
+    Dropped,
+}
 
 /// The stores that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,11 +186,16 @@ impl Contender {
 
     /// Opens the contender's store in a folder with a cache of this many MiB. Makes the store if
     /// there is none.
-    pub(crate) fn open(self, folder: &Path, cache: usize) -> Result<Box<dyn Peer>, Failure> {
+    pub(crate) fn open(
+        self,
+        folder: &Path,
+        cache: usize,
+        index: Index,
+    ) -> Result<Box<dyn Peer>, Failure> {
         Ok(match self {
             Self::Raw => Box::new(Raw::open(folder)?),
-            Self::Sqlite => Box::new(Sqlite::open(folder, cache)?),
-            Self::Fieldbook => Box::new(Fieldbook::open(folder, cache)?),
+            Self::Sqlite => Box::new(Sqlite::open(folder, cache, index)?),
+            Self::Fieldbook => Box::new(Fieldbook::open(folder, cache, index)?),
         })
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::peer::{CACHE, Contender, Failure, Peer, Work};
+use crate::peer::{CACHE, Contender, Failure, Index, Peer, Work};
 
 /// The setup of a run.
 pub(crate) struct Setting {
@@ -42,14 +42,14 @@ pub(crate) struct Runner {
 impl Runner {
     fn new(contender: Contender, parent: &Path, cache: usize) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
-        let peer = Some(contender.open(folder.path(), cache)?);
+        let peer = Some(contender.open(folder.path(), cache, Index::AsItIs)?);
         Ok(Self { contender, folder, cache, peer, seconds: Vec::new() })
     }
 
     /// Returns the open store, for work that is not measured.
     pub(crate) fn peer(&mut self) -> Result<&mut dyn Peer, Failure> {
         if self.peer.is_none() {
-            self.peer = Some(self.contender.open(self.folder.path(), self.cache)?);
+            self.peer = Some(self.contender.open(self.folder.path(), self.cache, Index::AsItIs)?);
         }
         match &mut self.peer {
             Some(peer) => Ok(peer.as_mut()),
@@ -60,6 +60,23 @@ impl Runner {
     /// Closes the store; the next use opens it again.
     pub(crate) fn close(&mut self) {
         self.peer = None;
+    }
+
+    /// Opens the store anew with its index built or dropped. This is not measured.
+    pub(crate) fn reopen(&mut self, index: Index) -> Result<(), Failure> {
+        self.close();
+        self.peer = Some(self.contender.open(self.folder.path(), self.cache, index)?);
+        Ok(())
+    }
+
+    /// Records the time of building the index over `records`, with that of opening the store.
+    pub(crate) fn time_index(&mut self, records: usize) -> Result<(), Failure> {
+        self.reopen(Index::Dropped)?;
+        self.close();
+        let watch = Stopwatch::start();
+        measured_region(records, || self.reopen(Index::Built))?;
+        self.seconds.push(watch.read().as_secs_f64() / records.max(1) as f64);
+        Ok(())
     }
 
     /// Closes the store and continues with a new, empty one.
@@ -101,7 +118,9 @@ impl Runner {
         }
         let watch = Stopwatch::start();
         let contender = self.contender;
-        measured_region(1, || work(contender.open(copy.path(), self.cache)?.as_mut()))?;
+        measured_region(1, || {
+            work(contender.open(copy.path(), self.cache, Index::AsItIs)?.as_mut())
+        })?;
         self.seconds.push(watch.read().as_secs_f64());
         Ok(())
     }

@@ -29,6 +29,10 @@ fn append(file: &mut File, records: &[Sample]) -> Result<(), Failure> {
 }
 
 impl Peer for Raw {
+    fn rest(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn write(&mut self, record: &Sample) -> Result<(), Failure> {
         append(&mut self.file, std::slice::from_ref(record))
     }
@@ -62,6 +66,16 @@ impl Peer for Raw {
     fn look_at_page(
         &mut self,
         _: &str,
+        _: u32,
+        _: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
+        Err(NOT_A_STORE)
+    }
+
+    fn page_of_stage(
+        &mut self,
+        _: &str,
+        _: usize,
         _: u32,
         _: &mut dyn FnMut(&str, &str),
     ) -> Result<(), Failure> {

@@ -64,6 +64,11 @@ impl Samples {
             .collect()
     }
 
+    /// Draws a stage, and a value that at least half of the records do not exceed.
+    pub(crate) fn stage_and_value(&mut self) -> (&'static str, usize) {
+        (self.word(&STAGES), 2_500_000 + self.below(2_500_000))
+    }
+
     fn image(&mut self) -> String {
         let first = self.word(&FIRST_NAMES);
         let last = self.word(&LAST_NAMES);

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 
-use crate::peer::{Failure, Peer};
+use crate::peer::{Failure, Index, Peer};
 use crate::sample::{Event, Sample};
 
 const SCHEMA: &str = "
@@ -35,6 +35,12 @@ const MOVE_CURSOR: &str = "INSERT INTO cursor (entity, position) VALUES ('lead',
 const FOLD_IN_SQL: &str =
     "INSERT INTO record (id, version, body) SELECT id, 0, body FROM event WHERE true ORDER BY id, seq
     ON CONFLICT (id) DO UPDATE SET body = json_patch(body, excluded.body)";
+const BUILD_INDEX: &str = "CREATE INDEX IF NOT EXISTS by_stage ON record
+    (json_extract(body, '$.stage'), json_extract(body, '$.value'))";
+const DROP_INDEX: &str = "DROP INDEX IF EXISTS by_stage";
+const PAGE_OF_STAGE: &str = "SELECT id, body FROM record
+    WHERE json_extract(body, '$.stage') = ?1 AND json_extract(body, '$.value') <= ?2
+    ORDER BY json_extract(body, '$.value') DESC LIMIT ?3";
 const IN_MEMORY: &str = "folded in memory, inserted sorted";
 const IN_SQL: &str = "one sorted upsert inside SQL";
 
@@ -43,10 +49,15 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) fn open(folder: &Path, cache: usize) -> Result<Self, Failure> {
+    pub(crate) fn open(folder: &Path, cache: usize, index: Index) -> Result<Self, Failure> {
         let connection = Connection::open(folder.join("peer.sqlite"))?;
         connection.execute_batch(SCHEMA)?;
         connection.execute_batch(&format!("PRAGMA cache_size = -{}", cache * 1_024))?;
+        match index {
+            Index::AsItIs => {}
+            Index::Built => connection.execute_batch(BUILD_INDEX)?,
+            Index::Dropped => connection.execute_batch(DROP_INDEX)?,
+        }
         Ok(Self { connection })
     }
 
@@ -109,6 +120,10 @@ fn link(previous: [u8; 32], event_id: &str, creates: bool, body: &str) -> [u8; 3
 }
 
 impl Peer for Sqlite {
+    fn rest(&mut self) -> Result<(), Failure> {
+        Ok(self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?)
+    }
+
     fn write(&mut self, record: &Sample) -> Result<(), Failure> {
         write(&mut self.connection, std::slice::from_ref(record))
     }
@@ -170,6 +185,21 @@ impl Peer for Sqlite {
     ) -> Result<(), Failure> {
         let mut page = self.connection.prepare_cached(PAGE)?;
         let rows = page.query_map(params![after, count], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
+        rows.iter().for_each(|(id, body)| take(id, body));
+        Ok(())
+    }
+
+    fn page_of_stage(
+        &mut self,
+        stage: &str,
+        value: usize,
+        count: u32,
+        take: &mut dyn FnMut(&str, &str),
+    ) -> Result<(), Failure> {
+        let mut page = self.connection.prepare_cached(PAGE_OF_STAGE)?;
+        let of = params![stage, i64::try_from(value).unwrap_or(i64::MAX), count];
+        let rows = page.query_map(of, |row| Ok((row.get(0)?, row.get(1)?)))?;
         let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
         rows.iter().for_each(|(id, body)| take(id, body));
         Ok(())
@@ -250,7 +280,7 @@ mod tests {
     #[test]
     fn both_ways_to_rebuild_give_the_same_records() {
         let folder = tempfile::tempdir().unwrap();
-        let mut peer = Sqlite::open(folder.path(), CACHE).unwrap();
+        let mut peer = Sqlite::open(folder.path(), CACHE, Index::AsItIs).unwrap();
         peer.load(&mut History::new(5, 2_000)).unwrap();
         peer.rebuild(IN_MEMORY).unwrap();
         let in_memory = bodies(&mut peer);
@@ -262,7 +292,7 @@ mod tests {
     #[test]
     fn verify_finds_a_changed_event() {
         let folder = tempfile::tempdir().unwrap();
-        let mut peer = Sqlite::open(folder.path(), CACHE).unwrap();
+        let mut peer = Sqlite::open(folder.path(), CACHE, Index::AsItIs).unwrap();
         peer.load(&mut History::new(5, 100)).unwrap();
         peer.verify().unwrap();
         peer.connection

@@ -49,7 +49,7 @@ fn reader(book: &Book) -> thread::JoinHandle<Vec<Vec<RecordKey>>> {
         for number in 0..4 {
             // A read of the tables uses a shared snapshot, and a read of the log its own.
             let seen: Vec<_> = if number % 2 == 0 {
-                let page = book.list(&lead, None, usize::MAX).unwrap();
+                let page = book.records().list(&lead, None, usize::MAX).unwrap();
                 page.iter().map(|record| record.key()).collect()
             } else {
                 logged(&book).into_iter().map(|(_, _, key)| key).collect()

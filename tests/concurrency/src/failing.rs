@@ -32,7 +32,7 @@ fn a_commit_fails() {
     if stage.disk.has_failed() {
         assert!(!unknown.is_empty(), "nobody was told: {attempts:?}");
         assert_eq!(stage.book.status().state, SyncState::StorageFailed);
-        let more = stage.book.create(key(9, 9), Fields::new());
+        let more = stage.book.records().create(key(9, 9), Fields::new());
         assert!(matches!(more, Err(Error::Store(_))), "{more:?}");
     } else {
         assert!(unknown.is_empty() && refused.is_empty(), "the disk is sound: {attempts:?}");

@@ -53,5 +53,6 @@ mod book;
 mod explore;
 mod failing;
 mod group;
+mod living;
 mod stage;
 mod watching;

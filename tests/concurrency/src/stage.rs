@@ -7,7 +7,10 @@ use fieldbook::audit::Seq;
 use fieldbook::audit::entry::Meta;
 use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
 use fieldbook::record::OpId;
-use fieldbook::{Book, BookOptions, Error, Fields, Mutation, RecordKey, Written};
+use fieldbook::schema::IndexRule;
+use fieldbook::{
+    Book, BookOptions, EntityRules, Error, Fields, Mutation, RecordKey, Schema, Written,
+};
 use serde_json::json;
 use shuttle::thread;
 
@@ -72,10 +75,22 @@ impl Stage {
         Self::on(SimDisk::holding(NEW.get().unwrap().clone()))
     }
 
+    /// Opens a new book with a list of leads, by the number of their write and then by thread.
+    pub(crate) fn listing() -> Self {
+        let order = IndexRule::new("order").asc("index").asc("thread");
+        let rules = EntityRules { indexes: vec![order], ..EntityRules::default() };
+        let disk = SimDisk::holding(NEW.get().unwrap().clone());
+        Self::with(disk, |options| options.schema(Schema::open(rules)))
+    }
+
     /// Opens the book that a disk holds, or makes one.
     pub(crate) fn on(disk: SimDisk) -> Self {
+        Self::with(disk, |options| options)
+    }
+
+    fn with(disk: SimDisk, declare: impl FnOnce(BookOptions) -> BookOptions) -> Self {
         let clock = Arc::new(RoundClock::default());
-        let options = BookOptions::new("ann").unwrap();
+        let options = declare(BookOptions::new("ann").unwrap());
         let options = options.clock(clock.clone()).cache_bytes(1 << 20);
         let options = options.randomness(Box::new(SeededRandomness::from_number(7)));
         let book = Book::on_backend(disk.clone(), options).unwrap();
@@ -131,10 +146,10 @@ fn create(book: &Book, order: &Order, number: u64, index: u64) -> Attempt {
     let key = key(number, index);
     let fields = Fields::from_value(json!({ "thread": number, "index": index })).unwrap();
     let began = order.look();
-    let result = book.create(key.clone(), fields);
+    let result = book.records().create(key.clone(), fields);
     let ended = order.look();
     if result.is_ok() {
-        assert!(book.get_record(&key).unwrap().is_some(), "{key} is read at once");
+        assert!(book.records().get(&key).unwrap().is_some(), "{key} is read at once");
     }
     Attempt { key, began, ended, result }
 }

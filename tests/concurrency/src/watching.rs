@@ -24,7 +24,7 @@ fn listener(book: &Book) -> thread::JoinHandle<()> {
             for changed in block_on(changes.recv()).unwrap().iter() {
                 assert!(missing.remove(changed), "{changed} was told twice");
                 assert!(
-                    book.get_record(changed).unwrap().is_some(),
+                    book.records().get(changed).unwrap().is_some(),
                     "{changed} is read as soon as it is told"
                 );
             }

@@ -37,9 +37,9 @@ impl Run {
                         device.actor
                     )));
                 }
-                let standing = device.book()?.explain(key).map_err(unreadable)?.standing;
-                if !matches!(standing, RecordState::Synced | RecordState::Unknown) {
-                    return Ok(Some(format!("{key} of {} is {standing:?}", device.actor)));
+                let state = device.book()?.explain(key).map_err(unreadable)?.state;
+                if !matches!(state, RecordState::Synced | RecordState::Unknown) {
+                    return Ok(Some(format!("{key} of {} is {state:?}", device.actor)));
                 }
             }
         }
@@ -56,7 +56,7 @@ impl Run {
                 // The explanation of an op behind a refused op names that op. The explanation of
                 // the refused op names the cause.
                 let waits = words.contains("waits behind");
-                if is_silent(explained.standing) && !waits {
+                if is_silent(explained.state) && !waits {
                     return Ok(Some(format!("{key} of {actor} is explained as: {words}")));
                 }
             }
@@ -71,11 +71,9 @@ impl Run {
         for (number, (device, remotes)) in self.devices.iter().zip(&self.remotes).enumerate() {
             let (book, actor) = (device.book()?, device.actor);
             let sent = key("own", &format!("{number}-meanwhile"))?;
-            let standing = book.explain(&sent).map_err(unreadable)?.standing;
-            ensure(standing == RecordState::Synced, || {
-                format!("{sent} of {actor} is {standing:?}")
-            })?;
-            ensure(book.get_record(&before).map_err(unreadable)?.is_some(), || {
+            let state = book.explain(&sent).map_err(unreadable)?.state;
+            ensure(state == RecordState::Synced, || format!("{sent} of {actor} is {state:?}"))?;
+            ensure(book.records().get(&before).map_err(unreadable)?.is_some(), || {
                 format!("{actor} has not read {before}, which stands before what is refused")
             })?;
             if number == author {

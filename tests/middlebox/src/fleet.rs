@@ -166,7 +166,7 @@ pub(crate) fn shown(book: &Book) -> Result<Vec<(String, Image)>, Broken> {
     for name in ENTITIES {
         let entity =
             EntityType::parse(name).map_err(|error| Broken::harness("no entity type", error))?;
-        for record in book.list(&entity, None, usize::MAX).map_err(broken)?.iter() {
+        for record in book.records().list(&entity, None, usize::MAX).map_err(broken)?.iter() {
             let image = serde_json::from_str(record.json);
             let image = image.map_err(|error| Broken::harness("fields do not read", error))?;
             shown.push((record.key().to_string(), image));

@@ -350,7 +350,7 @@ impl Run {
 
     fn is_there(&self, number: usize, key: &RecordKey) -> Result<bool, Broken> {
         let Some(device) = self.devices.get(number) else { return Ok(false) };
-        let record = device.book()?.get_record(key);
+        let record = device.book()?.records().get(key);
         Ok(record.map_err(|error| Broken(format!("a record does not read: {error:?}")))?.is_some())
     }
 

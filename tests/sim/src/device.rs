@@ -24,6 +24,7 @@ use crate::clock::SimClock;
 use crate::disk::{Fault, Loss, SimDisk};
 use crate::ledger::Ledger;
 use crate::model::Model;
+use crate::world::live::{Followed, follow};
 
 /// One device.
 pub struct Device {
@@ -48,13 +49,15 @@ pub struct Device {
     pub strikes: u32,
     /// The place of each unit in the order in which the units left first.
     pub left: BTreeMap<UnitId, usize>,
-    /// For each record the last op of ours that the server applied, in each of its lives.
+    /// For each record the last op of ours that the server applied, in each period of its store.
     pub order: BTreeMap<(usize, RecordKey), OpPlace>,
     /// The loss at the arranged failure, and the point of the recovery at which the next failure
     /// happens.
     pub arranged: Option<(Loss, Option<u64>)>,
     disk: SimDisk,
     book: Option<Book>,
+    /// The live lists of this opening.
+    lists: Vec<Followed>,
     schema: Schema,
     seed: u64,
     openings: u64,
@@ -75,8 +78,7 @@ impl Device {
     pub fn new(actor: String, clock: SimClock, schema: Schema, seed: u64) -> Result<Self, Broken> {
         let mut device = Self::off(actor, clock, schema, seed);
         let book = device.start(device.disk.clone());
-        device.book =
-            Some(book.map_err(|error| Broken::new("S1", format!("no new book: {error}")))?);
+        device.put(book.map_err(|error| Broken::new("S1", format!("no new book: {error}")))?)?;
         device.observe(&Ledger::default())?;
         Ok(device)
     }
@@ -100,8 +102,8 @@ impl Device {
             ..Self::off(other.actor.clone(), clock, other.schema.clone(), seed)
         };
         let book = device.start(device.disk.clone());
-        device.book =
-            Some(book.map_err(|error| Broken::new("S1", format!("no book from a copy: {error}")))?);
+        let no_book = |error| Broken::new("S1", format!("no book from a copy: {error}"));
+        device.put(book.map_err(no_book)?)?;
         device.reopened(ledger)?;
         Ok(device)
     }
@@ -123,6 +125,7 @@ impl Device {
             arranged: None,
             disk: SimDisk::empty(),
             book: None,
+            lists: Vec::new(),
             schema,
             seed,
             openings: 0,
@@ -139,6 +142,31 @@ impl Device {
     /// [`Broken`] if the harness lost it.
     pub fn book(&self) -> Result<&Book, Broken> {
         self.book.as_ref().ok_or_else(|| Broken::new("harness", "there is no book"))
+    }
+
+    /// Takes an opened book.
+    fn put(&mut self, book: Book) -> Result<(), Broken> {
+        self.lists = follow(&book)?;
+        self.book = Some(book);
+        Ok(())
+    }
+
+    /// Checks that live lists have what the same lists read anew have: those for which `looks` is
+    /// true.
+    ///
+    /// # Errors
+    /// [`Broken`] if one has something else.
+    pub fn check_live(&mut self, looks: impl Fn(usize) -> bool) -> Result<(), Broken> {
+        let Some(book) = self.book.as_ref().filter(|_| !self.failed) else { return Ok(()) };
+        let lists = self.lists.iter_mut().enumerate().filter(|(number, _)| looks(*number));
+        for (_, list) in lists {
+            match list.check(book) {
+                // A failure that was arranged may happen now.
+                Err(_) if self.disk.has_failed() => self.failed = true,
+                checked => checked?,
+            }
+        }
+        Ok(())
     }
 
     /// Returns the disk.
@@ -256,7 +284,7 @@ impl Device {
                     // later.
                     disk.heal();
                     self.disk = disk;
-                    self.book = Some(book);
+                    self.put(book)?;
                     return self.reopened(ledger);
                 }
                 Err(_) if disk.has_failed() => platter = disk.platter(),
@@ -297,7 +325,7 @@ impl Device {
             return self.crash(Loss::Nothing, true, None, ledger);
         };
         let same = book.queue().plan() == plan;
-        self.book = Some(book);
+        self.put(book)?;
         self.open = None;
         self.unsure = false;
         let entries = self.model.entries;
@@ -325,7 +353,7 @@ impl Device {
         };
         match opened {
             Some(book) => {
-                self.book = Some(book);
+                self.put(book)?;
                 self.open = None;
                 self.reopened(ledger)?;
             }
@@ -346,6 +374,9 @@ impl Device {
         ensure(same, "S2", || "the log is another one after reopening".to_owned())?;
         ensure(now.entries >= floor, "S1", || {
             format!("of {floor} durable entries {} are there after reopening", now.entries)
+        })?;
+        ensure(!now.ends_with_the_device || now.entries == 2, "S17", || {
+            "an opening or a silence is recorded without a write".to_owned()
         })?;
         let upkeep = (floor + 1..=now.entries).all(|entry| now.upkeep.contains(&entry));
         ensure(unsure || upkeep, "S17", || {
@@ -370,7 +401,7 @@ impl Device {
         })?;
         for unit in &request.units {
             ensure(self.model.units.contains_key(&unit.id), "S5", || {
-                format!("unit {} leaves and is not under way", unit.id)
+                format!("unit {} leaves and is not unanswered", unit.id)
             })?;
             let text = serde_json::to_string(unit).unwrap_or_default();
             let before = self.sent.insert(unit.id, text.clone());

@@ -2,12 +2,12 @@
 //! record at each of its versions, who wrote what, and which units took effect.
 //!
 //! ```text
-//!   life 0  1 2 3 4 5 6          a backup is made at 4
-//!   life 1        └─5'6'7'       restored from it: the commits of life 0 after 4 are not there, and their numbers are used again
+//!   period 0  1 2 3 4 5 6          a backup is made at 4
+//!   period 1        └─5'6'7'       restored from it: the commits of period 0 after 4 are not there, and their numbers are used again
 //! ```
 //!
 //! Invariants that are checked here:
-//! - S7: a unit takes effect at most once in a life and those before it, on exactly the versions
+//! - S7: a unit takes effect at most once in a period and those before it, on exactly the versions
 //!   that it was made for.
 //! - The rows of the store are the result of the applied units.
 
@@ -33,18 +33,18 @@ pub type Author = (DeviceId, Epoch);
 /// The applied units.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// The states of each record at each of its versions, in any life.
+    /// The states of each record at each of its versions, in any period.
     history: BTreeMap<(RecordKey, Version), Vec<Written>>,
     /// The commits of each unit that ever took effect.
     ever: BTreeMap<UnitId, Vec<(usize, Version)>>,
-    lives: Vec<Life>,
-    /// The ops that took effect in any life.
+    periods: Vec<Period>,
+    /// The ops that took effect in any period.
     landed: BTreeSet<OpId>,
     /// The ops that may take effect through more than one unit. They waited in a book that was
-    /// copied, so two devices have them. Or their unit was answered in one life and arrived again
+    /// copied, so two devices have them. Or their unit was answered in one period and arrived again
     /// in another.
     pub shared: BTreeSet<OpId>,
-    /// The content of the store in its present life.
+    /// The content of the store in its present period.
     pub now: Holdings,
 }
 
@@ -60,21 +60,21 @@ pub struct Holdings {
     /// The last head of each log that was claimed.
     pub anchors: BTreeMap<Author, Receipt>,
     last: Version,
-    life: usize,
+    period: usize,
 }
 
-/// One life of the store: the time between two restores, whether a new epoch was declared or not.
+/// One period of the store: the time between two restores, whether a new epoch was declared or not.
 #[derive(Debug)]
-struct Life {
+struct Period {
     epoch: ServerEpoch,
-    /// The life before, and its last commit that this life has.
+    /// The period before, and its last commit that this period has.
     before: Option<(usize, Version)>,
 }
 
 /// A record as a unit left it.
 #[derive(Debug)]
 pub struct Written {
-    life: usize,
+    period: usize,
     /// The unit.
     pub unit: UnitId,
     /// The record's fields; none if the unit deleted the record.
@@ -176,11 +176,11 @@ pub struct Overwrite {
 impl Ledger {
     /// Begins with an empty store.
     pub fn new(epoch: ServerEpoch) -> Self {
-        let lives = vec![Life { epoch, before: None }];
+        let periods = vec![Period { epoch, before: None }];
         Self {
             history: BTreeMap::new(),
             ever: BTreeMap::new(),
-            lives,
+            periods,
             landed: BTreeSet::new(),
             shared: BTreeSet::new(),
             now: Holdings::default(),
@@ -224,7 +224,7 @@ impl Ledger {
             overwrites.extend(self.write(unit.id, change, registers, version, author));
         }
         self.now.last = commit.unwrap_or(last);
-        self.settle(unit.id, commit, versions)?;
+        self.record_outcome(unit.id, commit, versions)?;
         Ok(overwrites)
     }
 
@@ -271,7 +271,7 @@ impl Ledger {
             writers.values_mut().for_each(|last| *last = (version, author, change.ops.clone()));
         }
         let written = Written {
-            life: self.now.life,
+            period: self.now.period,
             unit,
             image: image.clone(),
             registers: registers.clone(),
@@ -282,7 +282,7 @@ impl Ledger {
     }
 
     /// Records that a unit was accepted, with or without a commit.
-    fn settle(
+    fn record_outcome(
         &mut self,
         unit: UnitId,
         commit: Option<Version>,
@@ -291,7 +291,7 @@ impl Ledger {
         let before = self.now.applied.insert(unit, commit.unwrap_or_default());
         ensure(before.is_none(), "S7", || format!("unit {unit} took effect twice"))?;
         let first = versions.values().min().copied().unwrap_or_default();
-        self.ever.entry(unit).or_default().push((self.now.life, first));
+        self.ever.entry(unit).or_default().push((self.now.period, first));
         Ok(())
     }
 
@@ -315,7 +315,7 @@ impl Ledger {
                     stored.is_some_and(|stored| stored.registers.have(change, names.as_ref()));
                 ensure(is_there, "S7", || format!("{} of {} is not there", change.key, unit.id))?;
             }
-            self.settle(unit.id, None, versions)?;
+            self.record_outcome(unit.id, None, versions)?;
         }
         for (key, version) in versions {
             let present = self.now.current.get(key).map(|stored| stored.version);
@@ -358,38 +358,38 @@ impl Ledger {
         })
     }
 
-    /// Begins another life of the store with the content of a backup.
+    /// Begins another period of the store with the content of a backup.
     pub fn restore(&mut self, backup: Holdings, epoch: ServerEpoch) {
-        self.lives.push(Life { epoch, before: Some((backup.life, backup.last)) });
-        self.now = Holdings { life: self.lives.len() - 1, ..backup };
+        self.periods.push(Period { epoch, before: Some((backup.period, backup.last)) });
+        self.now = Holdings { period: self.periods.len() - 1, ..backup };
     }
 
     /// Returns the epoch that the store names.
     pub fn epoch(&self) -> Option<ServerEpoch> {
-        self.lives.get(self.now.life).map(|life| life.epoch)
+        self.periods.get(self.now.period).map(|period| period.epoch)
     }
 
-    /// Returns the number of the store's present life.
-    pub const fn life(&self) -> usize {
-        self.now.life
+    /// Returns the number of the store's present period.
+    pub const fn period(&self) -> usize {
+        self.now.period
     }
 
-    /// Returns whether several lives of the store have the same epoch.
+    /// Returns whether several periods of the store have the same epoch.
     pub fn is_ambiguous(&self, epoch: Option<ServerEpoch>) -> bool {
-        self.lives.iter().filter(|life| Some(life.epoch) == epoch).count() > 1
+        self.periods.iter().filter(|period| Some(period.epoch) == epoch).count() > 1
     }
 
-    /// Returns whether a commit of a life exists in some life with this epoch.
-    fn is_seen(&self, life: usize, version: Version, epoch: Option<ServerEpoch>) -> bool {
-        let lives = (0..)
-            .zip(&self.lives)
-            .filter(|(_, life)| epoch.is_none_or(|epoch| life.epoch == epoch));
-        lives.into_iter().any(|(seen, _)| self.descends(seen, life, version))
+    /// Returns whether a commit of a period exists in some period with this epoch.
+    fn is_seen(&self, period: usize, version: Version, epoch: Option<ServerEpoch>) -> bool {
+        let periods = (0..)
+            .zip(&self.periods)
+            .filter(|(_, period)| epoch.is_none_or(|epoch| period.epoch == epoch));
+        periods.into_iter().any(|(seen, _)| self.descends(seen, period, version))
     }
 
     fn descends(&self, mut from: usize, to: usize, version: Version) -> bool {
         while from != to {
-            match self.lives.get(from).and_then(|life| life.before) {
+            match self.periods.get(from).and_then(|period| period.before) {
                 Some((before, cut)) if version <= cut => from = before,
                 _ => return false,
             }
@@ -397,7 +397,7 @@ impl Ledger {
         true
     }
 
-    /// Returns a record at a version in lives with an epoch, or in any; none if it never had that
+    /// Returns a record at a version in periods with an epoch, or in any; none if it never had that
     /// version.
     pub fn at<'a>(
         &'a self,
@@ -406,10 +406,10 @@ impl Ledger {
         epoch: Option<ServerEpoch>,
     ) -> impl Iterator<Item = &'a Written> + use<'a> {
         let written = self.history.get(&(key.clone(), version)).into_iter().flatten();
-        written.filter(move |written| self.is_seen(written.life, version, epoch))
+        written.filter(move |written| self.is_seen(written.period, version, epoch))
     }
 
-    /// Returns a record before a version of the present life: at one of these versions, or as one
+    /// Returns a record before a version of the present period: at one of these versions, or as one
     /// of these units left it.
     pub fn known_before<'a>(
         &'a self,
@@ -419,7 +419,7 @@ impl Ledger {
         units: &'a BTreeSet<UnitId>,
     ) -> impl Iterator<Item = Option<&'a Image>> {
         let before = move |version, written: &Written| {
-            version < since || !self.is_seen(written.life, version, self.epoch())
+            version < since || !self.is_seen(written.period, version, self.epoch())
         };
         self.written_from(key, Version::default())
             .filter(move |(version, it)| versions.contains(version) || units.contains(&it.unit))
@@ -438,7 +438,7 @@ impl Ledger {
         written.any(|(_, written)| written.image.is_none() && units.contains(&written.unit))
     }
 
-    /// Returns the states of a record from a version on, in any life.
+    /// Returns the states of a record from a version on, in any period.
     fn written_from<'a>(
         &'a self,
         key: &RecordKey,
@@ -464,12 +464,12 @@ impl Ledger {
         by_it.or_else(|| self.at(key, version, epoch).last())
     }
 
-    /// Returns whether an op took effect in any life.
+    /// Returns whether an op took effect in any period.
     pub fn has_landed(&self, op: &OpId) -> bool {
         self.landed.contains(op)
     }
 
-    /// Returns the commits by which a unit took effect, in lives that go by an epoch.
+    /// Returns the commits by which a unit took effect, in periods that go by an epoch.
     pub fn effects(
         &self,
         unit: &UnitId,
@@ -477,7 +477,7 @@ impl Ledger {
     ) -> impl Iterator<Item = Version> {
         let effects = self.ever.get(unit).into_iter().flatten();
         effects
-            .filter(move |(life, version)| self.is_seen(*life, *version, epoch))
+            .filter(move |(period, version)| self.is_seen(*period, *version, epoch))
             .map(|(_, version)| *version)
     }
 }

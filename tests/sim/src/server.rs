@@ -46,7 +46,7 @@ pub enum Trouble {
         /// Which, counted round.
         number: usize,
         /// The answer.
-        verdict: Verdict,
+        refusal: UnitRefusal,
     },
     /// One unit gets no outcome, and is sent again.
     Skips {
@@ -57,7 +57,7 @@ pub enum Trouble {
 
 /// The answer to a unit that is not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
+pub enum UnitRefusal {
     /// The unit is not accepted now.
     Transient,
     /// The unit is refused for good.
@@ -225,7 +225,7 @@ impl Server {
             request.units.remove(number % request.units.len());
         }
         let mut refusals = Vec::new();
-        if let Some(Trouble::Unit { number, verdict }) = trouble
+        if let Some(Trouble::Unit { number, refusal }) = trouble
             && !request.units.is_empty()
         {
             let place = number % request.units.len();
@@ -234,11 +234,11 @@ impl Server {
                 .get(place)
                 .is_some_and(|unit| self.ledger.now.applied.contains_key(&unit.id));
             if !known {
-                refusals.push(refused(&request.units.remove(place), verdict));
+                refusals.push(refused(&request.units.remove(place), refusal));
             }
         }
         let denied = request.units.iter().filter(|unit| self.is_denied(unit));
-        refusals.extend(denied.map(|unit| refused(unit, Verdict::Forbidden)));
+        refusals.extend(denied.map(|unit| refused(unit, UnitRefusal::Forbidden)));
         request.units.retain(|unit| !self.is_denied(unit));
         let mut reply = self.exchange(&request, now)?;
         let Ok(answer) = &mut reply.result else { return Ok(reply) };
@@ -340,27 +340,27 @@ fn elsewhere(
     Ok(Reply { result: Ok(answer), applied: Vec::new(), overwrites: Vec::new() })
 }
 
-/// Returns whether a request was made for the life of the store, and the tenant, that answer it.
+/// Returns whether a request was made for the epoch of the store, and the tenant, that answer it.
 pub fn is_meant(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
     request.server_epoch.is_none_or(|meant| meant == answer.server_epoch)
         && (request.tenant.is_none() || answer.tenant.is_none() || request.tenant == answer.tenant)
 }
 
-fn refused(unit: &Unit, verdict: Verdict) -> fieldbook::sync::protocol::UnitOutcome {
+fn refused(unit: &Unit, refusal: UnitRefusal) -> fieldbook::sync::protocol::UnitOutcome {
     let code = "simulated".to_owned();
     let entity = unit.changes.first().map(|change| change.key.entity.clone());
-    let outcome = match (verdict, entity) {
-        (Verdict::Transient, _) => Outcome::Transient {
+    let outcome = match (refusal, entity) {
+        (UnitRefusal::Transient, _) => Outcome::Transient {
             code,
             message: "not now".to_owned(),
             retry_after_milliseconds: Some(u64::MAX),
         },
-        (Verdict::Unsupported, Some(entity)) => Outcome::Unsupported { entity, code },
-        (Verdict::Unauthorized, _) => Outcome::Unauthorized { code },
-        (Verdict::Forbidden, _) => {
+        (UnitRefusal::Unsupported, Some(entity)) => Outcome::Unsupported { entity, code },
+        (UnitRefusal::Unauthorized, _) => Outcome::Unauthorized { code },
+        (UnitRefusal::Forbidden, _) => {
             Outcome::Rejected { code: "forbidden".to_owned(), message: "not you".to_owned() }
         }
-        (Verdict::Rejected | Verdict::Unsupported, _) => {
+        (UnitRefusal::Rejected | UnitRefusal::Unsupported, _) => {
             Outcome::Rejected { code, message: "never".to_owned() }
         }
     };

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::action::{Action, Edit, Kind, Right, Setup};
 use crate::dice::Dice;
 use crate::disk::Loss;
-use crate::server::{Trouble, Verdict};
+use crate::server::{Trouble, UnitRefusal};
 use crate::way::{PAGES, Way};
 use crate::world::World;
 
@@ -231,17 +231,17 @@ impl Swarm {
             4 => Trouble::TooLarge,
             5 if self.dice.chance(100) => Trouble::UpgradeRequired,
             5 | 6 => Trouble::Skips { number },
-            7 => Trouble::Unit { number, verdict: Verdict::Transient },
+            7 => Trouble::Unit { number, refusal: UnitRefusal::Transient },
             8 => Trouble::Foreign(self.dice.index(PAGES)),
             _ => {
-                let verdicts = [
-                    Verdict::Rejected,
-                    Verdict::Unsupported,
-                    Verdict::Unauthorized,
-                    Verdict::Forbidden,
+                let refusals = [
+                    UnitRefusal::Rejected,
+                    UnitRefusal::Unsupported,
+                    UnitRefusal::Unauthorized,
+                    UnitRefusal::Forbidden,
                 ];
-                let verdict = self.dice.pick(&verdicts).copied().unwrap_or(Verdict::Rejected);
-                Trouble::Unit { number, verdict }
+                let refusal = self.dice.pick(&refusals).copied().unwrap_or(UnitRefusal::Rejected);
+                Trouble::Unit { number, refusal }
             }
         })
     }

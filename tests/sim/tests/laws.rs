@@ -9,7 +9,7 @@ use fieldbook::audit::entry::{Control, Decision, Entry, Meta};
 use fieldbook::host::{SeededRandomness, WallTime};
 use fieldbook::record::OpPlace;
 use fieldbook::sync::protocol::{ExchangeRequest, Outcome, UnitOutcome};
-use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::sync::{ExchangeParams, NextStep, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, Fields, Mutation, RecordKey};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use proptest::prelude::*;
@@ -108,7 +108,7 @@ impl World {
     }
 
     fn exchange(&mut self, action: &Action) {
-        let ask = Ask {
+        let ask = ExchangeParams {
             first: true,
             push: true,
             pull: true,
@@ -116,7 +116,9 @@ impl World {
             batch_bytes: 1_000_000,
             page_limit: 10,
         };
-        let Next::Exchange(request) = self.book.exchange().prepare(&ask).unwrap() else { return };
+        let NextStep::Exchange(request) = self.book.exchange().prepare(&ask).unwrap() else {
+            return;
+        };
         let refused = matches!(action, Action::Refuse);
         let sent = if refused { Vec::new() } else { request.units.clone() };
         let reduced = ExchangeRequest { units: sent, ..request.clone() };
@@ -145,12 +147,15 @@ fn ops(entry: &Entry) -> Vec<OpPlace> {
 fn ended_without_sending(entry: &Entry) -> Vec<OpPlace> {
     let Meta::Control(control) = &entry.meta else { return Vec::new() };
     match control {
-        Control::Planned(planned) => {
-            planned.annulled.iter().flat_map(|annulled| &annulled.ops).map(|op| op.place).collect()
-        }
-        Control::Decided(decisions) | Control::Verb(_, decisions) => {
+        Control::Planned(planned) => planned
+            .cancelled
+            .iter()
+            .flat_map(|cancelled| &cancelled.ops)
+            .map(|op| op.place)
+            .collect(),
+        Control::Decided(decisions) | Control::PersonActed(_, decisions) => {
             let each = decisions.iter().flat_map(|decision| match decision {
-                Decision::Annulled(annulled) => annulled.ops.clone(),
+                Decision::Cancelled(cancelled) => cancelled.ops.clone(),
                 Decision::Superseded { op, .. } | Decision::Discarded { op, .. } => vec![*op],
                 _ => Vec::new(),
             });

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use fieldbook_sim::fuzz::TARGETS;
 
-/// The fault tables, the invariants of the fault model, and the faults found by using the product:
-/// a letter, and the number of its rows.
+/// The fault tables, the invariants of the fault model, the faults found by using the product, and
+/// what the log says of the device: a letter, and the number of its rows.
 const ROWS: &[(&str, u32)] = &[
     ("F", 12),
     ("N", 19),
@@ -16,7 +16,10 @@ const ROWS: &[(&str, u32)] = &[
     ("S", 20),
     ("X", 8),
     ("L", 8),
-    ("T", 28),
+    ("T", 29),
+    ("H", 6),
+    ("P", 16),
+    ("Q", 3),
 ];
 
 fn root() -> PathBuf {

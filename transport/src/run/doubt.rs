@@ -35,11 +35,11 @@ pub(super) struct Doubt {
 
 /// What to do about a failure with units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum AfterFailure {
     /// An exchange was answered just before: the book decides at once.
-    Settle,
+    Resolve,
     /// The loop asks for a page, and then the book decides.
-    Ask,
+    AskForPage,
     /// The run ends.
     End,
 }
@@ -79,20 +79,20 @@ impl Doubt {
     }
 
     /// Records a failure with units.
-    pub(super) fn failed(&mut self, request: &ExchangeRequest, failure: &Failure) -> Next {
+    pub(super) fn failed(&mut self, request: &ExchangeRequest, failure: &Failure) -> AfterFailure {
         let was_open = std::mem::take(&mut self.answered);
         self.strikes = self.strikes.saturating_add(1);
         if was_open {
-            return Next::Settle;
+            return AfterFailure::Resolve;
         }
         // Our server refuses the same units again. Of any other class, one failure proves nothing.
         let is_certain = matches!(failure, Failure::TooLarge | Failure::Refused { .. });
         let says_nothing = self.strikes == 1 || self.is_enough() || comes_back_later(failure);
         if says_nothing && !is_certain {
-            return Next::End;
+            return AfterFailure::End;
         }
         self.open = Some((request.clone(), failure.clone()));
-        Next::Ask
+        AfterFailure::AskForPage
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use fieldbook_core::protocol::{ExchangeRequest, Failure};
 use fieldbook_core::rules::failure::{Blame, blame};
 
-use super::doubt::{Next, comes_back_later};
+use super::doubt::{AfterFailure, comes_back_later};
 use super::host::SyncHost;
 use super::report::Stopped;
 use super::{FRUITLESS_MOST, Flow, Run, RunError, carried};
@@ -46,16 +46,17 @@ impl<D: SyncHost> Run<'_, D> {
             return Ok(self.send_less(&request, pull));
         }
         let (noted, ends) = (failure.clone(), failure.clone());
-        let next = if may_be_theirs { self.doubt.failed(&request, &failure) } else { Next::End };
+        let next =
+            if may_be_theirs { self.doubt.failed(&request, &failure) } else { AfterFailure::End };
         match next {
-            Next::Ask => return Ok(Flow::Continue(pull)),
-            Next::Settle => {
-                let is_decided = self.settle(request, failure).await?;
+            AfterFailure::AskForPage => return Ok(Flow::Continue(pull)),
+            AfterFailure::Resolve => {
+                let is_decided = self.resolve_doubt(request, failure).await?;
                 if is_decided && !comes_back_later(&ends) && !self.doubt.is_enough() {
                     return Ok(Flow::Continue(pull));
                 }
             }
-            Next::End => {
+            AfterFailure::End => {
                 let settled = self.on_host(move |host| host.fail(&request, &noted)).await?;
                 self.report.add(&settled);
             }
@@ -84,7 +85,7 @@ impl<D: SyncHost> Run<'_, D> {
 
     /// Lets the book decide about units that do not get through while others do. Returns whether it
     /// decided.
-    pub(super) async fn settle(
+    pub(super) async fn resolve_doubt(
         &mut self,
         request: ExchangeRequest,
         failure: Failure,

@@ -3,13 +3,13 @@
 use fieldbook_core::WallTime;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 
-use super::report::SyncReport;
+use super::report::{Left, SyncReport};
 
 /// The book's side of an exchange. The crate `fieldbook` implements it.
 ///
-/// [`Self::prepare`], [`Self::accept`] and [`Self::fail`] may block for a durable commit. The loop
-/// calls them on tokio's blocking threads, one call at a time. Each call is one commit, whole or
-/// not at all. The loop may be dropped between two calls; a call that has begun runs to its end.
+/// [`Self::prepare`], [`Self::apply_answer`] and [`Self::fail`] may block for a durable commit. The
+/// loop calls them on tokio's blocking threads, one call at a time. Each call is one commit, whole
+/// or not at all. The loop may be dropped between two calls; a call that has begun runs to its end.
 pub trait SyncHost: Send + Sync + 'static {
     /// An error of the book itself, such as a disk that fails.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -18,17 +18,17 @@ pub trait SyncHost: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the book cannot be read or written. The run ends.
-    fn prepare(&self, ask: &Ask) -> Result<Next, Self::Error>;
+    fn prepare(&self, ask: &ExchangeParams) -> Result<NextStep, Self::Error>;
 
     /// Applies an answer.
     ///
     /// # Errors
     /// If the book cannot be read or written. The run ends.
-    fn accept(
+    fn apply_answer(
         &self,
         request: &ExchangeRequest,
         answer: ExchangeAnswer,
-    ) -> Result<Taken, Self::Error>;
+    ) -> Result<ExchangeCounts, Self::Error>;
 
     /// Builds the request for the page after `answer` before `answer` is applied. It is the same
     /// request without units and head claim, with a new request id and with the answer's cursors.
@@ -44,7 +44,11 @@ pub trait SyncHost: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the book cannot be read or written. The run ends.
-    fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, Self::Error>;
+    fn fail(
+        &self,
+        request: &ExchangeRequest,
+        failure: &Failure,
+    ) -> Result<ExchangeCounts, Self::Error>;
 
     /// Decides about units whose exchange failed while an exchange without units was answered:
     /// perhaps these units do not get through. `strikes` is the number of such failures in a row.
@@ -56,7 +60,7 @@ pub trait SyncHost: Send + Sync + 'static {
         request: &ExchangeRequest,
         failure: &Failure,
         _strikes: u32,
-    ) -> Result<Taken, Self::Error> {
+    ) -> Result<ExchangeCounts, Self::Error> {
         self.fail(request, failure)
     }
 
@@ -67,13 +71,17 @@ pub trait SyncHost: Send + Sync + 'static {
         Unanswered::No
     }
 
+    /// Returns what a run leaves undone, as far as the book knows. The call reads nothing durable
+    /// and does not block.
+    fn left(&self) -> Left;
+
     /// Reports the loop's activity to the app. The call must not block.
     fn report(&self, activity: &Activity);
 }
 
 /// What the next exchange should carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub struct ExchangeParams {
     /// Whether this is the first exchange of a run.
     pub first: bool,
     /// Whether units may be sent.
@@ -94,7 +102,7 @@ pub struct Ask {
     clippy::large_enum_variant,
     reason = "only one exists at a time, and it is taken apart at once"
 )]
-pub enum Next {
+pub enum NextStep {
     /// A request to send.
     Exchange(ExchangeRequest),
     /// Nothing to send now.
@@ -118,7 +126,7 @@ pub enum Unanswered {
 
 /// What an applied answer, or a failure, changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Taken {
+pub struct ExchangeCounts {
     /// Units that the server accepted.
     pub units_acked: u32,
     /// The ops in these units.
@@ -151,7 +159,7 @@ pub struct Taken {
     pub misbehaved: Option<&'static str>,
 }
 
-impl Taken {
+impl ExchangeCounts {
     /// Returns whether a unit ended or was put off, or parked ops resume. Changes alone are no
     /// progress: a page with new changes moves a cursor too, and the loop must not ask for the same
     /// page for ever.

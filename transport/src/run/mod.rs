@@ -24,7 +24,7 @@
 //!    stops the other ([`failing`]). Waiting is the worker's part.
 //!
 //! What it does not do: look into an outcome or a change. That is the book's part, in
-//! [`SyncHost::accept`].
+//! [`SyncHost::apply_answer`].
 
 mod doubt;
 mod failing;
@@ -33,18 +33,20 @@ mod pages;
 mod progress;
 mod report;
 mod sizer;
+mod time_left;
+mod wait_after;
 
-pub use host::{Activity, Ask, Next, SyncHost, Taken, Unanswered};
-pub use report::{Budget, Limit, RunOptions, Stopped, SyncReport};
+pub use host::{Activity, ExchangeCounts, ExchangeParams, NextStep, SyncHost, Unanswered};
+pub use report::{Budget, Left, Limit, RunOptions, Stopped, SyncReport};
 pub use sizer::BatchSizer;
 
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use fieldbook_core::Clock;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_core::rules::failure::may_have_left;
-use fieldbook_core::{Clock, MonotonicTime};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
@@ -53,6 +55,9 @@ use doubt::Doubt;
 use pages::Pages;
 use progress::{Progress, moves_a_cursor};
 use sizer::Size;
+use time_left::TimeLeft;
+
+pub(crate) use wait_after::WaitAfter;
 
 /// The most exchanges of one run, whatever its options are.
 pub const MOST_EXCHANGES: u32 = 100_000;
@@ -105,7 +110,7 @@ pub(crate) async fn run_until<D: SyncHost>(
 ) -> Result<SyncReport, RunError<D::Error>> {
     sizer.begin();
     let pages = Pages::after(sizer.page);
-    let began = clock.now().monotonic;
+    let time = TimeLeft::new(clock.now().monotonic, options.budget.time);
     let report = SyncReport::new();
     let mut run = Run {
         host,
@@ -114,7 +119,7 @@ pub(crate) async fn run_until<D: SyncHost>(
         options,
         sizer,
         stop,
-        began,
+        time,
         report,
         fruitless: 0,
         refused: None,
@@ -127,12 +132,14 @@ pub(crate) async fn run_until<D: SyncHost>(
     run.sizer.page = run.pages.most();
     let mut report = run.report;
     report.stopped = stopped?;
+    report.left = Left { pages: report.left.pages, ..host.left() };
+    report.next_run = report.when_next(clock.now().wall);
     tracing::debug!(exchanges = report.exchanges, stopped = ?report.stopped, "sync run ended");
     host.report(&Activity::Ended(report.clone()));
     Ok(report)
 }
 
-/// What follows an exchange: continue with this value of [`Ask::pull`], or end.
+/// What follows an exchange: continue with this value of [`ExchangeParams::pull`], or end.
 type Flow = ControlFlow<Stopped, bool>;
 
 struct Run<'a, D: SyncHost> {
@@ -142,7 +149,7 @@ struct Run<'a, D: SyncHost> {
     options: &'a RunOptions,
     sizer: &'a mut BatchSizer,
     stop: watch::Receiver<bool>,
-    began: MonotonicTime,
+    time: TimeLeft,
     report: SyncReport,
     /// The number of exchanges in a row that changed nothing.
     fruitless: u32,
@@ -160,12 +167,14 @@ struct Run<'a, D: SyncHost> {
 enum Sent {
     Received(Received),
     Failed(RemoteError),
-    Cut,
+    /// The wait was cut short.
+    Cut(Stopped),
 }
 
 impl<D: SyncHost> Run<'_, D> {
     async fn drive(&mut self) -> Result<Stopped, RunError<D::Error>> {
         let (mut first, mut pull) = (true, !self.options.push_only);
+        self.report.left.pages = pull;
         // A run of one exchange has no second exchange for the units.
         let may_ask = !self.options.pull_only && self.options.max_exchanges > 1;
         let before = if may_ask { self.host.unanswered() } else { Unanswered::No };
@@ -182,16 +191,16 @@ impl<D: SyncHost> Run<'_, D> {
             }
             let ask = match self.ask(first, pull) {
                 ask if only_asks || self.pages.want_neither() => {
-                    Ask { push: false, pull: true, page_limit: 0, ..ask }
+                    ExchangeParams { push: false, pull: true, page_limit: 0, ..ask }
                 }
-                ask if self.doubt.wants_page() => Ask { push: false, pull: true, ..ask },
+                ask if self.doubt.wants_page() => ExchangeParams { push: false, pull: true, ..ask },
                 ask => ask,
             };
             first = false;
             let mut request = match self.on_host(move |host| host.prepare(&ask)).await? {
-                Next::Exchange(request) => request,
-                Next::Idle { next_wake } => {
-                    self.report.next_wake = next_wake;
+                NextStep::Exchange(request) => request,
+                NextStep::Idle { next_wake } => {
+                    self.report.next_run = next_wake;
                     return Ok(self.idle());
                 }
             };
@@ -215,21 +224,26 @@ impl<D: SyncHost> Run<'_, D> {
         self.doubt.failure().map_or(Stopped::Idle, Stopped::Failed)
     }
 
-    fn ask(&self, first: bool, pull: bool) -> Ask {
+    fn ask(&self, first: bool, pull: bool) -> ExchangeParams {
         let size = self.sizer.size(self.options);
         let left = self.options.budget.ops.map(|most| most.saturating_sub(self.report.ops_sent));
         let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
-        Ask {
+        ExchangeParams {
             first,
             push: !self.options.pull_only,
             pull: pull && self.pages.refused().is_none(),
             batch_ops: size.ops.min(left),
-            batch_bytes: size.bytes,
+            batch_bytes: self.time.batch(self.clock.now().monotonic, size.bytes),
             page_limit: match self.pages.refused() {
-                None if !self.options.push_only => self.pages.limit(self.options.page_limit),
+                None if !self.options.push_only => self.page_limit(),
                 _ => 0,
             },
         }
+    }
+
+    fn page_limit(&self) -> u32 {
+        let wanted = self.pages.limit(self.options.page_limit);
+        self.time.page(self.clock.now().monotonic, wanted)
     }
 
     /// Returns why no further exchange may begin.
@@ -239,7 +253,7 @@ impl<D: SyncHost> Run<'_, D> {
         }
         let (budget, report) = (&self.options.budget, &self.report);
         let reached = |most: Option<u64>, used: u64| most.is_some_and(|most| used >= most);
-        if budget.time.is_some_and(|most| self.clock.now().monotonic.since(self.began) >= most) {
+        if self.time.is_over(self.clock.now().monotonic) {
             return Some(Stopped::BudgetSpent(Limit::Time));
         }
         if reached(budget.bytes, report.bytes_sent.saturating_add(report.bytes_received)) {
@@ -263,7 +277,7 @@ impl<D: SyncHost> Run<'_, D> {
             let received = match sent {
                 Sent::Received(received) => received,
                 Sent::Failed(error) => return self.failed(request, error, pull).await,
-                Sent::Cut => return Ok(Flow::Break(Stopped::Cancelled)),
+                Sent::Cut(stopped) => return Ok(Flow::Break(stopped)),
             };
             self.report.bytes_sent = self.report.bytes_sent.saturating_add(received.bytes_sent);
             self.report.bytes_received =
@@ -286,7 +300,7 @@ impl<D: SyncHost> Run<'_, D> {
                 // An op that was parked may change what to ask for, so the page in flight is
                 // dropped and asked for again.
                 (Some(next), Some(arriving)) if !taken.parked => (request, sent) = (next, arriving),
-                (_, Some(Sent::Cut)) => return Ok(Flow::Break(Stopped::Cancelled)),
+                (_, Some(Sent::Cut(stopped))) => return Ok(Flow::Break(stopped)),
                 // An answer without a page does not show whether there is more to read.
                 _ => return Ok(Flow::Continue(taken.more || (pull && !had_page))),
             }
@@ -307,7 +321,9 @@ impl<D: SyncHost> Run<'_, D> {
         if !only_pages || !moves_a_cursor(request, answer) || self.spent().is_some() {
             return None;
         }
-        self.host.follow_up(request, answer)
+        let next = self.host.follow_up(request, answer)?;
+        let page_limit = next.page_limit.min(self.page_limit());
+        Some(ExchangeRequest { page_limit, ..next })
     }
 
     /// Applies an answer on its own thread while the next request, if there is one, is in flight.
@@ -316,24 +332,27 @@ impl<D: SyncHost> Run<'_, D> {
         request: ExchangeRequest,
         answer: ExchangeAnswer,
         next: Option<&ExchangeRequest>,
-    ) -> Result<(ExchangeRequest, Taken, Option<Sent>), RunError<D::Error>> {
+    ) -> Result<(ExchangeRequest, ExchangeCounts, Option<Sent>), RunError<D::Error>> {
         let had_units = !request.units.is_empty();
         let moved = moves_a_cursor(&request, &answer) && self.progress.is_new_place(&answer);
         let proves = self.doubt.wants_page() || self.pages.want_neither();
         let had_page = self.asks_for_page(&request);
         let host = Arc::clone(self.host);
         let taking = spawn_blocking(move || {
-            let taken = host.accept(&request, answer)?;
+            let taken = host.apply_answer(&request, answer)?;
             Ok((request, taken))
         });
         let arriving = match next {
             Some(next) => Some(self.send(next).await),
             None => None,
         };
-        let (request, taken) = settled(taking.await)?;
+        let (request, taken) = joined(taking.await)?;
         self.report.add(&taken);
         if taken.misbehaved.is_some() {
             return Ok((request, taken, arriving));
+        }
+        if had_page {
+            self.report.left.pages = taken.more;
         }
         let progressed = moved || taken.progressed();
         // An exchange that shows the cause of a failure needs no other progress.
@@ -348,7 +367,7 @@ impl<D: SyncHost> Run<'_, D> {
         self.pages.answered(had_page);
         let doubted = self.doubt.answered(had_units).filter(|_| !taken.parked);
         if let Some((request, failure)) = doubted {
-            self.settle(request, failure).await?;
+            self.resolve_doubt(request, failure).await?;
         }
         self.host.report(&Activity::Progress(self.report.clone()));
         Ok((request, taken, arriving))
@@ -359,6 +378,7 @@ impl<D: SyncHost> Run<'_, D> {
         self.report.exchanges += 1;
         let shown = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         self.host.report(&Activity::Exchanging { units: shown(units), ops: shown(ops) });
+        let began = self.clock.now().monotonic;
         let sent = tokio::select! {
             biased;
             sent = self.remote.exchange(request) => match sent {
@@ -366,8 +386,13 @@ impl<D: SyncHost> Run<'_, D> {
                 Err(error) => Sent::Failed(error),
             },
             // An error means that the handle is gone, so the answer is not needed any more.
-            _ = self.stop.wait_for(|stop| *stop) => Sent::Cut,
+            _ = self.stop.wait_for(|stop| *stop) => Sent::Cut(Stopped::Cancelled),
+            () = self.time.over(self.clock) => Sent::Cut(Stopped::BudgetSpent(Limit::Time)),
         };
+        if matches!(sent, Sent::Received(_)) && self.time.has_end() {
+            let took = self.clock.now().monotonic.since(began);
+            self.time.answered(took, request.page_limit, carried(request).bytes);
+        }
         // A request that was cut short may have left.
         if !matches!(&sent, Sent::Failed(error) if !may_have_left(error.failure())) {
             self.report.units_sent += units as u64;
@@ -385,11 +410,11 @@ impl<D: SyncHost> Run<'_, D> {
         call: impl FnOnce(&D) -> Result<T, D::Error> + Send + 'static,
     ) -> Result<T, RunError<D::Error>> {
         let host = Arc::clone(self.host);
-        settled(spawn_blocking(move || call(&host)).await)
+        joined(spawn_blocking(move || call(&host)).await)
     }
 }
 
-fn settled<T, E: Error + 'static>(
+fn joined<T, E: Error + 'static>(
     joined: Result<Result<T, E>, tokio::task::JoinError>,
 ) -> Result<T, RunError<E>> {
     match joined {

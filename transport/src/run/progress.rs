@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use fieldbook_core::limits;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest};
 
-use super::host::Taken;
+use super::host::ExchangeCounts;
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -42,7 +42,7 @@ impl Progress {
         answer.forked.is_some() && std::mem::replace(&mut self.has_forked, true)
     }
 
-    pub(super) fn count(&mut self, taken: &Taken) {
+    pub(super) fn count(&mut self, taken: &ExchangeCounts) {
         let brought = taken.progressed() || taken.changes > 0 || taken.set_aside > 0;
         self.empty_pages = if brought { 0 } else { self.empty_pages.saturating_add(1) };
     }
@@ -56,7 +56,7 @@ impl Progress {
 pub(super) fn moves_a_cursor(request: &ExchangeRequest, answer: &ExchangeAnswer) -> bool {
     if let Some(asked) = request.others.as_ref().filter(|asked| !asked.as_bytes().is_empty()) {
         // If one cursor covers all entity types, that cursor has to move.
-        return answer.others.as_ref().is_some_and(|told| told != asked);
+        return answer.others.as_ref().is_some_and(|given| given != asked);
     }
     let ours =
         answer.cursors.iter().any(|(entity, cursor)| request.cursors.get(entity) != Some(cursor));

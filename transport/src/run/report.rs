@@ -6,7 +6,8 @@ use fieldbook_core::protocol::Failure;
 use fieldbook_core::{WallTime, limits};
 
 use super::MOST_EXCHANGES;
-use super::host::Taken;
+use super::host::ExchangeCounts;
+use super::wait_after::WaitAfter;
 
 /// What a run may do, and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +43,13 @@ impl Default for RunOptions {
     }
 }
 
-/// What a run may cost. The run checks its budget between exchanges, so the last exchange may
-/// exceed it. To stop during an exchange, drop the run's future.
+/// What a run may cost. The run checks bytes and ops between exchanges, so the last exchange may
+/// exceed them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Budget {
-    /// The longest time that the run may take.
+    /// The longest time that the run may take. The wait for an answer is cut short at its end; a
+    /// commit is not, so the run can take longer by one commit. A run with an end asks for pages
+    /// that fit into the time left.
     pub time: Option<Duration>,
     /// The most bytes of bodies, both directions together.
     pub bytes: Option<u64>,
@@ -90,8 +93,44 @@ pub struct SyncReport {
     pub parked: bool,
     /// Why the run ended.
     pub stopped: Stopped,
-    /// When an op that is held may be sent, if the run ended idle.
-    pub next_wake: Option<WallTime>,
+    /// What the run has left to do.
+    pub left: Left,
+    /// The earliest time at which another run has something to do, by the wall clock; `None` if
+    /// nothing is known to be due.
+    ///
+    /// | the run | the time |
+    /// |---|---|
+    /// | was cut short with something left | at once |
+    /// | failed | after the least wait for this failure |
+    /// | ended idle | when a held op may be sent |
+    ///
+    /// An app that the operating system wakes passes it on.
+    pub next_run: Option<WallTime>,
+}
+
+/// What a run has left to do, for an operating system that wants to know whether to run it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Left {
+    /// The ops that are not at the server yet.
+    pub ops: u64,
+    /// Whether the server has changes that were not read, as far as the run knows.
+    pub pages: bool,
+    /// Whether something waits for a person: a dead letter, a parked or held op, a server or a user
+    /// without credentials. No run changes that.
+    pub for_person: bool,
+}
+
+impl Left {
+    /// Makes the part that a book knows: its pending ops, and whether something waits for a person.
+    pub const fn of_book(ops: u64, for_person: bool) -> Self {
+        Self { ops, pages: false, for_person }
+    }
+
+    /// Returns whether there is nothing left.
+    pub const fn is_nothing(&self) -> bool {
+        self.ops == 0 && !self.pages && !self.for_person
+    }
 }
 
 /// Why a run ended.
@@ -147,11 +186,27 @@ impl SyncReport {
             set_aside: 0,
             parked: false,
             stopped: Stopped::Cancelled,
-            next_wake: None,
+            left: Left::default(),
+            next_run: None,
         }
     }
 
-    pub(super) fn add(&mut self, taken: &Taken) {
+    /// Returns when another run has something to do. Until the run ends, `next_run` is when a held
+    /// op may be sent.
+    pub(super) fn when_next(&self, now: WallTime) -> Option<WallTime> {
+        match &self.stopped {
+            Stopped::Idle => self.next_run,
+            Stopped::BudgetSpent(_) | Stopped::ExchangesSpent | Stopped::Cancelled => {
+                (!self.left.is_nothing()).then_some(now)
+            }
+            Stopped::Failed(failure) | Stopped::PageRefused(failure) => {
+                Some(now.plus(WaitAfter::of(failure).least()))
+            }
+            Stopped::NoProgress => Some(now.plus(limits::BACKOFF_MOST)),
+        }
+    }
+
+    pub(super) fn add(&mut self, taken: &ExchangeCounts) {
         self.units_acked += u64::from(taken.units_acked);
         self.ops_acked += u64::from(taken.ops_acked);
         self.units_stale += u64::from(taken.units_stale);

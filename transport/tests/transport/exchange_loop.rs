@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_core::Clock;
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure, UNMARKED};
 use fieldbook_transport::{
     Activity, BatchSizer, BoxFuture, Budget, FnRemote, Limit, Received, Remote, RemoteError,
     RunError, RunOptions, Stopped, Unanswered, run,
@@ -56,7 +57,7 @@ async fn an_idle_run_says_when_something_is_due() {
         (Arc::new(ScriptedHost::with_units(0)), Arc::new(ScriptedServer::with_pages(0)));
     let due = Some(fieldbook_core::WallTime::from_milliseconds(5));
     host.state().next_wake = due;
-    assert_eq!(run_with(&host, &remote_of(&server), &options()).await.next_wake, due);
+    assert_eq!(run_with(&host, &remote_of(&server), &options()).await.next_run, due);
 }
 
 #[tokio::test]
@@ -201,6 +202,45 @@ async fn a_budget_ends_the_run_between_exchanges() {
             run_with(&host, &remote_of(&server), &RunOptions { budget, ..options() }).await;
         assert_eq!(report.stopped, Stopped::BudgetSpent(limit));
         assert_eq!((report.exchanges, report.units_acked), (exchanges, acked));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_cut_short_in_time_while_the_server_says_nothing() {
+    let remote = crate::worker::Silent::default();
+    let host = Arc::new(ScriptedHost::with_units(5));
+    let budget = Budget { time: Some(Duration::from_secs(25)), ..Budget::default() };
+    let clock = TestClock::new();
+    let options = RunOptions { budget, ..options() };
+    let report = run(&host, &remote, &clock, &options, &mut BatchSizer::default()).await.unwrap();
+    assert_eq!(clock.now().monotonic.milliseconds(), 25_000);
+    assert_eq!(report.stopped, Stopped::BudgetSpent(Limit::Time));
+    assert_eq!((report.units_sent, report.left.ops, report.left.pages), (5, 5, true));
+    assert_eq!(report.next_run, Some(clock.now().wall));
+    assert_eq!(host.state().failures, [], "a run that has no time is no failure of the server");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_run_says_when_the_next_one_is_worth_it() {
+    let asked = |seconds| Some(Duration::from_secs(seconds));
+    let busy =
+        |retry_after| Failure::Transient { code: "busy".to_owned(), retry_after, marked: true };
+    let seconds = [
+        (busy(asked(90)), 90),
+        (busy(asked(1_000_000)), 3_600),
+        (busy(None), 1),
+        (Failure::Unreachable { code: "connect" }, 1),
+        (Failure::Unauthorized { code: "expired".to_owned() }, 3_600),
+        // The login page of a network, not our server.
+        (Failure::Unauthorized { code: format!("{UNMARKED}401") }, 1),
+    ];
+    for (failure, seconds) in seconds {
+        let host = Arc::new(ScriptedHost::with_units(1));
+        let clock = TestClock::new();
+        let (remote, mut sizer) = (always_failing(failure), BatchSizer::default());
+        let report = run(&host, &remote, &clock, &options(), &mut sizer).await.unwrap();
+        let due = clock.now().wall.plus(Duration::from_secs(seconds));
+        assert_eq!(report.next_run, Some(due), "{:?}", report.stopped);
     }
 }
 

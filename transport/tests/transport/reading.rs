@@ -56,7 +56,7 @@ async fn pages_that_move_on_for_ever_and_bring_nothing_end_the_run() {
 }
 
 #[tokio::test]
-async fn the_next_page_travels_while_the_present_one_is_taken_in() {
+async fn the_next_page_travels_while_the_present_one_is_applied() {
     let server = Arc::new(ScriptedServer::with_pages(6));
     let mut host = ScriptedHost::with_units(0);
     let overlapped = Arc::new(AtomicU32::new(0));

@@ -7,7 +7,9 @@ use fieldbook_core::protocol::{
     Change, ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome,
 };
 use fieldbook_core::{Cursor, Hlc, OpId, RecordKey, RequestId, UnitId, Version, WallTime};
-use fieldbook_transport::{Activity, Ask, Next, SyncHost, Taken, Unanswered};
+use fieldbook_transport::{
+    Activity, ExchangeCounts, ExchangeParams, Left, NextStep, SyncHost, Unanswered,
+};
 
 use crate::support::{answer, cursor, lead, request, unit};
 
@@ -19,7 +21,7 @@ pub struct DiskFailed;
 /// A book that holds units to send and a cursor.
 pub struct ScriptedHost {
     pub state: Mutex<State>,
-    /// Runs at the start of each `accept`, outside the lock, like a slow commit.
+    /// Runs at the start of each `apply_answer`, outside the lock, like a slow commit.
     pub on_accept: Box<dyn Fn(&ExchangeRequest) + Send + Sync>,
     /// Whether the loop may ask for pages ahead.
     pub reads_ahead: bool,
@@ -35,7 +37,7 @@ pub struct State {
     pub dead: Vec<UnitId>,
     pub cursor: Option<Cursor>,
     pub requests: u8,
-    pub asks: Vec<Ask>,
+    pub asks: Vec<ExchangeParams>,
     pub failures: Vec<Failure>,
     pub activities: Vec<Activity>,
     pub next_wake: Option<WallTime>,
@@ -81,28 +83,29 @@ impl State {
 impl SyncHost for ScriptedHost {
     type Error = DiskFailed;
 
-    fn prepare(&self, ask: &Ask) -> Result<Next, DiskFailed> {
+    fn prepare(&self, ask: &ExchangeParams) -> Result<NextStep, DiskFailed> {
         let mut state = self.state();
         state.asks.push(ask.clone());
         let sendable = if ask.push { state.tail.len().min(ask.batch_ops) } else { 0 };
         if sendable == 0 && !ask.pull {
-            return Ok(Next::Idle { next_wake: state.next_wake });
+            return Ok(NextStep::Idle { next_wake: state.next_wake });
         }
         let (units, cursor) = (state.tail[..sendable].to_vec(), state.cursor.clone());
-        Ok(Next::Exchange(state.request(units, cursor, ask.page_limit)))
+        Ok(NextStep::Exchange(state.request(units, cursor, ask.page_limit)))
     }
 
-    fn accept(
+    fn apply_answer(
         &self,
         request: &ExchangeRequest,
         answer: ExchangeAnswer,
-    ) -> Result<Taken, DiskFailed> {
+    ) -> Result<ExchangeCounts, DiskFailed> {
         (self.on_accept)(request);
         let mut state = self.state();
         if state.disk_fails {
             return Err(DiskFailed);
         }
-        let mut taken = Taken { more: answer.more, parked: state.parks, ..Taken::default() };
+        let mut taken =
+            ExchangeCounts { more: answer.more, parked: state.parks, ..ExchangeCounts::default() };
         for outcome in answer.outcomes {
             let before = state.tail.len();
             state.tail.retain(|unit| unit.id != outcome.unit);
@@ -113,7 +116,7 @@ impl SyncHost for ScriptedHost {
             assert_eq!(
                 request.cursors.get(&lead()),
                 state.cursor.as_ref(),
-                "pages are taken in in order"
+                "pages are applied in order"
             );
             state.cursor = Some(page.clone());
         }
@@ -130,20 +133,29 @@ impl SyncHost for ScriptedHost {
         self.reads_ahead.then(|| self.state().request(Vec::new(), Some(page), request.page_limit))
     }
 
-    fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<Taken, DiskFailed> {
+    fn fail(
+        &self,
+        request: &ExchangeRequest,
+        failure: &Failure,
+    ) -> Result<ExchangeCounts, DiskFailed> {
         let mut state = self.state();
         state.failures.push(failure.clone());
         let alone = match &request.units[..] {
             [unit] if self.buries && *failure == Failure::TooLarge => unit.id,
-            _ => return Ok(Taken::default()),
+            _ => return Ok(ExchangeCounts::default()),
         };
         state.tail.retain(|unit| unit.id != alone);
         state.dead.push(alone);
-        Ok(Taken { ops_dead: 1, ..Taken::default() })
+        Ok(ExchangeCounts { ops_dead: 1, ..ExchangeCounts::default() })
     }
 
     fn unanswered(&self) -> Unanswered {
         self.unanswered
+    }
+
+    fn left(&self) -> Left {
+        let state = self.state();
+        Left::of_book(state.tail.len() as u64, !state.dead.is_empty())
     }
 
     fn report(&self, activity: &Activity) {
@@ -201,6 +213,7 @@ fn change(number: u8) -> Change {
         version: Version::new(1),
         edited_at: Hlc::ZERO,
         op: OpId::from_bytes([number; 16]),
+        by: None,
         older: Vec::new(),
         floor: None,
         deleted: true,

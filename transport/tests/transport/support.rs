@@ -1,12 +1,9 @@
 //! Requests, answers and clocks for the tests.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-use fieldbook_core::protocol::{
-    ExchangeAnswer, ExchangeRequest, MARKER, PROTOCOL, SetAside, Unit, UnitChange,
-};
+use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Unit, UnitChange};
 use fieldbook_core::{
     Actor, Clock, Cursor, DeviceId, EntityType, Epoch, Hlc, MonotonicTime, Now, OpId, OpKind,
     RecordKey, RequestId, ServerEpoch, ServerId, UnitId, WallTime,
@@ -30,23 +27,12 @@ pub fn request() -> ExchangeRequest {
 }
 
 pub fn answer(request: &ExchangeRequest) -> ExchangeAnswer {
-    ExchangeAnswer {
-        tenant: None,
-        set_aside: SetAside::default(),
-        marker: MARKER.to_owned(),
-        protocol: PROTOCOL,
-        request: request.request,
-        server: ServerId::from_bytes([3; 16]),
-        server_epoch: ServerEpoch::from_bytes([4; 16]),
-        server_time: WallTime::from_milliseconds(1_700_000_000_000),
-        outcomes: Vec::new(),
-        changes: Vec::new(),
-        cursors: BTreeMap::new(),
-        more: false,
-        others: None,
-        receipt: None,
-        forked: None,
-    }
+    ExchangeAnswer::new(
+        request.request,
+        ServerId::from_bytes([3; 16]),
+        ServerEpoch::from_bytes([4; 16]),
+        WallTime::from_milliseconds(1_700_000_000_000),
+    )
 }
 
 pub fn answer_json() -> Vec<u8> {
@@ -64,7 +50,7 @@ pub fn unit(number: u8) -> Unit {
         schema_version: 1,
         fields: None,
     };
-    Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], replaces: Vec::new() }
+    Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], earlier_units: Vec::new() }
 }
 
 pub fn actor(name: &str) -> Actor {

@@ -208,7 +208,7 @@ async fn a_paused_worker_asks_nothing_until_it_is_resumed() {
 
 /// Never answers, and counts the exchanges that were dropped.
 #[derive(Clone, Default)]
-struct Silent(Arc<AtomicU32>);
+pub(crate) struct Silent(Arc<AtomicU32>);
 
 impl Remote for Silent {
     fn exchange<'a>(
@@ -290,7 +290,7 @@ async fn a_shutdown_waits_for_the_commit_that_is_under_way() {
         tokio::task::yield_now().await;
     }
     handle.shutdown().await.unwrap();
-    assert!(host.state().tail.is_empty(), "the answer was taken in before shutdown returned");
+    assert!(host.state().tail.is_empty(), "the answer was applied before shutdown returned");
     assert_eq!(Arc::strong_count(&host), 1, "nobody else holds the book any more");
 }
 

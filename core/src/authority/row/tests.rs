@@ -46,15 +46,20 @@ fn delete(at: u64) -> UnitChange {
 
 /// Joins a change with a row, and returns the new row if there is one.
 fn joined(row: Option<&Row>, change: &UnitChange) -> Option<Row> {
-    let met = row.map_or(Met::Never, |row| {
+    joined_by("ann", row, change)
+}
+
+fn joined_by(by: &str, row: Option<&Row>, change: &UnitChange) -> Option<Row> {
+    let present = row.map_or(PresentState::Never, |row| {
         let place = row.place(&change.key.id);
-        if Met::needs_row(change, &place) {
-            Met::Row(Box::new(row.clone()))
+        if PresentState::needs_row(change, &place) {
+            PresentState::Row(Box::new(row.clone()))
         } else {
-            Met::Stamp(place)
+            PresentState::Stamp(place)
         }
     });
-    match changed(met, change, Placing { version: Version::new(1), index: 0 }).unwrap() {
+    let placing = Placing { version: Version::new(1), index: 0 };
+    match changed(present, change, &Actor::parse(by).unwrap(), placing).unwrap() {
         Effect::Nothing { .. } => None,
         Effect::Row(row) => Some(row),
     }
@@ -79,6 +84,20 @@ fn a_record_that_is_set_whole_by_one_op_lists_nothing() {
     let row = after(&[create(3, r#"{"a":1,"b":1}"#)]);
     assert_eq!((row.stamp(), &row.older, row.floor), (stamp(3), &Vec::new(), None));
     assert_eq!(times(&row, ["a", "b", "never"]), [3, 3, 0]);
+}
+
+#[test]
+fn the_author_of_a_record_is_the_actor_of_its_own_stamp() {
+    let author = |row: &Row| row.by.as_ref().unwrap().to_string();
+    let made = joined_by("ann", None, &create(3, r#"{"a":1,"b":1}"#)).unwrap();
+    assert_eq!(author(&made), "ann");
+    let edited = joined_by("ben", Some(&made), &update(5, r#"{"a":2}"#)).unwrap();
+    assert_eq!(author(&edited), "ben");
+    // An earlier write of another field comes later: the last edit stays that of ben.
+    let older = joined_by("eve", Some(&edited), &update(4, r#"{"c":1}"#)).unwrap();
+    assert_eq!((author(&older), older.stamp()), ("ben".to_owned(), stamp(5)));
+    let deleted = joined_by("eve", Some(&older), &delete(6)).unwrap();
+    assert_eq!(author(&deleted), "eve");
 }
 
 #[test]

@@ -261,11 +261,14 @@ fn stale_units_that_each_show_a_large_record_are_worked_off_within_each_requests
 }
 
 #[test]
-fn long_lists_of_replaced_units_are_looked_up_within_each_requests_budget() {
+fn long_lists_of_earlier_units_are_looked_up_within_each_requests_budget() {
     let mut state = Counting::new(store());
     let former: Vec<_> = (0..1_000).map(|n| UnitId::from_bytes(id(50_000 + n))).collect();
     let units = (0..300)
-        .map(|n| Unit { replaces: former.clone(), ..unit(n, vec![create(&format!("lead/{n}"))]) })
+        .map(|n| Unit {
+            earlier_units: former.clone(),
+            ..unit(n, vec![create(&format!("lead/{n}"))])
+        })
         .collect();
     let (outcomes, requests) = worked_off(&mut state, units);
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied { .. })));
@@ -353,7 +356,10 @@ fn a_commit_from_before_stamps_were_counted_can_be_read_all_the_same() {
     let mut state = store();
     let wide = wide("lead/0", None, 90_000);
     let placing = row::Placing { version: Version::new(1), index: 0 };
-    let row::Effect::Row(row) = row::changed(row::Met::Never, &wide, placing).unwrap() else {
+    let author = Actor::parse("ann").unwrap();
+    let row::Effect::Row(row) =
+        row::changed(row::PresentState::Never, &wide, &author, placing).unwrap()
+    else {
         panic!()
     };
     for n in 0..18 {

@@ -3,6 +3,7 @@ mod devices;
 mod forms;
 mod pages;
 mod properties;
+mod rights;
 mod stamps;
 
 use std::collections::BTreeMap;
@@ -58,7 +59,7 @@ fn create(name: &str) -> UnitChange {
 }
 
 fn unit(number: u64, changes: Vec<UnitChange>) -> Unit {
-    Unit { id: UnitId::from_bytes(id(number)), changes, replaces: Vec::new() }
+    Unit { id: UnitId::from_bytes(id(number)), changes, earlier_units: Vec::new() }
 }
 
 fn request(units: Vec<Unit>) -> ExchangeRequest {
@@ -156,10 +157,11 @@ fn a_unit_that_replaces_one_that_took_effect_is_stale_and_told_which() {
     let mut state = store();
     applied(&mut state, 1, vec![create("lead/1")]);
     let before = state.clone();
-    // Its base is the present version, so only `replaces` shows that its op is applied already.
+    // Its base is the present version, so only `earlier_units` shows that its op is applied
+    // already.
     let again = vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":1}"#)];
     let former = |number| UnitId::from_bytes(id(number));
-    let second = Unit { replaces: vec![former(9), former(1)], ..unit(2, again) };
+    let second = Unit { earlier_units: vec![former(9), former(1)], ..unit(2, again) };
     let answer = answered(&mut state, &request(vec![second]));
     let [UnitOutcome { outcome: Outcome::Stale { current, applied }, .. }] =
         answer.outcomes.as_slice()
@@ -175,7 +177,7 @@ fn a_unit_that_replaces_one_that_took_effect_is_stale_and_told_which() {
 fn a_unit_that_replaces_one_that_never_arrived_is_applied() {
     let mut state = store();
     let second =
-        Unit { replaces: vec![UnitId::from_bytes(id(1))], ..unit(2, vec![create("lead/1")]) };
+        Unit { earlier_units: vec![UnitId::from_bytes(id(1))], ..unit(2, vec![create("lead/1")]) };
     let answer = answered(&mut state, &request(vec![second]));
     assert!(matches!(
         answer.outcomes.as_slice(),
@@ -307,11 +309,11 @@ fn a_unit_whose_writes_are_all_there_is_a_duplicate_whatever_its_bases() {
     applied(&mut state, 2, vec![edit.clone(), gone.clone()]);
     applied(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(2), r#"{"a":3}"#)]);
     let before = kept(&state);
-    // Other units with the same writes: a unit that was given up took effect after all.
+    // Other units with the same writes: a unit that was abandoned took effect after all.
     for (number, base) in [(4, Some(1)), (5, Some(3)), (6, None)] {
         let base = base.map(Version::new);
         let again = Unit {
-            replaces: vec![UnitId::from_bytes(id(2))],
+            earlier_units: vec![UnitId::from_bytes(id(2))],
             ..unit(number, vec![UnitChange { base, ..edit.clone() }, gone.clone()])
         };
         let outcome = answered(&mut state, &request(vec![again])).outcomes.remove(0).outcome;
@@ -336,9 +338,9 @@ fn a_refusal_is_remembered_and_repeated_for_a_copy_that_comes_later() {
     // There is room now, but the device has already received the refusal.
     applied(&mut state, 3, vec![change("lead/1", OpKind::Update, Some(1), r#"{"a":null}"#)]);
     assert_eq!(rejected(&mut state, 2, grow.clone()), "record_too_large");
-    // The refused unit took no effect, so a unit that replaces it is not stale.
+    // The refused unit took no effect, so a unit that names it is not stale.
     let again = UnitChange { base: Some(Version::new(2)), ..grow.into_iter().next().unwrap() };
-    let again = Unit { replaces: vec![UnitId::from_bytes(id(2))], ..unit(4, vec![again]) };
+    let again = Unit { earlier_units: vec![UnitId::from_bytes(id(2))], ..unit(4, vec![again]) };
     let answer = answered(&mut state, &request(vec![again]));
     assert!(matches!(
         answer.outcomes.as_slice(),

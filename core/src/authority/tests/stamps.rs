@@ -81,8 +81,8 @@ fn a_unit_that_was_ahead_once_does_not_take_effect_later_under_the_same_id() {
     assert!(is_ahead(&at(NOW, &mut state, 1, vec![ahead.clone()])));
     assert!(is_ahead(&at(later, &mut state, 1, vec![ahead.clone()])));
     assert!(state.record(&key("lead/1")).unwrap().is_none());
-    // The unit that replaces it is accepted, because the former unit took no effect.
-    let anew = Unit { replaces: vec![unit(1, Vec::new()).id], ..unit(2, vec![ahead]) };
+    // The unit that names it is accepted, because the former unit took no effect.
+    let anew = Unit { earlier_units: vec![unit(1, Vec::new()).id], ..unit(2, vec![ahead]) };
     let answer =
         exchange(&mut state, &request(vec![anew]), later, &Caller::Anyone, &Quota::default())
             .unwrap();

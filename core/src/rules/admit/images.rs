@@ -9,15 +9,19 @@
 //! 1. Each mutation of a call is admitted on the image after the mutations before it, although
 //!    nothing is written yet.
 //! 2. A mutation that is refused, or changes nothing, leaves the image as it is.
-//! 3. The server's version, and the stamps that the author read, are those of the stored record:
+//! 3. The app reads the image through the upcasters of its entity type (`read_through`). The stored
+//!    image is as it was written.
+//! 4. The server's version, and the stamps that the author read, are those of the stored record:
 //!    nobody else can have read the earlier ops of the same call.
+
+use std::borrow::Cow;
 
 use super::{Rejected, admit};
 use crate::fields::{Fields, FieldsJson, InvalidFields};
 use crate::numbers::Version;
 use crate::op::{Mutation, OpKind};
-use crate::rules::apply_to_text;
-use crate::schema::Schema;
+use crate::rules::{apply_to_text, read_through};
+use crate::schema::{EntityRules, Schema};
 use crate::time::Hlc;
 
 /// A record as a call reads it. Its image stays text, because most records are read only once, to
@@ -59,12 +63,16 @@ pub enum NotAdmitted {
 }
 
 impl SeenRecord {
-    /// Returns the image's values.
+    /// Returns the values of the image as the app reads it, by the rules of its entity type.
     ///
     /// # Errors
     /// [`InvalidFields`] if the stored image is damaged.
-    pub fn fields(&self) -> Result<Option<Fields>, InvalidFields> {
-        self.image.as_ref().map(FieldsJson::to_fields).transpose()
+    pub fn fields(&self, rules: Option<&EntityRules>) -> Result<Option<Fields>, InvalidFields> {
+        let Some(image) = &self.image else { return Ok(None) };
+        match rules {
+            Some(rules) => rules.read_values(image.as_str()).map(Some),
+            None => image.to_fields().map(Some),
+        }
     }
 
     /// Decides on a mutation of the record, and applies it to the image. Returns its op, or `None`
@@ -77,7 +85,7 @@ impl SeenRecord {
         schema: &Schema,
         mutation: Mutation,
     ) -> Result<Option<AdmittedOp>, NotAdmitted> {
-        let Some(json) = admit(schema, self.image.as_ref(), &mutation)? else { return Ok(None) };
+        let Some(json) = self.decide(schema, &mutation)? else { return Ok(None) };
         let rules = schema.rules(&mutation.key.entity);
         let rules = rules.ok_or_else(|| Rejected::UnknownEntity(mutation.key.entity.clone()))?;
         let after = apply_to_text(self.image.as_ref(), mutation.kind, json.clone());
@@ -85,6 +93,47 @@ impl SeenRecord {
         let json = (mutation.kind != OpKind::Delete).then_some(json);
         let (base, read, schema_version) = (self.base, self.read, rules.schema_version);
         Ok(Some(AdmittedOp { mutation, json, base, read, schema_version }))
+    }
+}
+
+impl SeenRecord {
+    /// Decides on a mutation of the record as the app reads it.
+    fn decide(
+        &self,
+        schema: &Schema,
+        mutation: &Mutation,
+    ) -> Result<Option<FieldsJson>, NotAdmitted> {
+        let rules = schema.declared_rules(&mutation.key.entity);
+        let (Some(image), Some(rules)) =
+            (&self.image, rules.filter(|rules| rules.form().is_some()))
+        else {
+            return admit(schema, self.image.as_ref(), mutation);
+        };
+        let damaged = NotAdmitted::Damaged;
+        let Cow::Owned(read) = rules.read_text(image.as_str()).map_err(damaged)? else {
+            return admit(schema, self.image.as_ref(), mutation);
+        };
+        let read = FieldsJson::from_stored_text(&read);
+        let (stored, seen) =
+            (image.to_fields().map_err(damaged)?, read.to_fields().map_err(damaged)?);
+        if mutation.kind == OpKind::Update
+            && let Ok(patch) = mutation.fields.to_fields()
+            && read_through::is_of_stored(&stored, &seen, &patch)
+        {
+            return admit(schema, self.image.as_ref(), mutation);
+        }
+        let Some(json) = admit(schema, Some(&read), mutation)? else { return Ok(None) };
+        if mutation.kind != OpKind::Update {
+            return Ok(Some(json));
+        }
+        let patch = json.to_fields().map_err(damaged)?;
+        let whole = read_through::complete(rules, &stored, &seen, patch);
+        if whole.is_empty() {
+            return Ok(None);
+        }
+        let whole = whole.checked();
+        let fault = |fault| Rejected::Fields { key: mutation.key.clone(), fault };
+        Ok(Some(whole.map_err(fault)?.of_one_op().map_err(fault)?))
     }
 }
 
@@ -100,7 +149,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rules::desk::{fields, key};
+    use crate::rules::test_view::{fields, key};
     use crate::schema::EntityRules;
 
     fn schema() -> Schema {
@@ -119,7 +168,7 @@ mod tests {
     }
 
     fn image(seen: &SeenRecord) -> Option<Value> {
-        seen.fields().unwrap().map(|fields| Value::Object(fields.into_map()))
+        seen.fields(None).unwrap().map(|fields| Value::Object(fields.into_map()))
     }
 
     #[test]
@@ -162,6 +211,37 @@ mod tests {
         }
         let delete = lead.admit(&schema(), Mutation::delete(key("1"))).unwrap().unwrap();
         assert_eq!((delete.json.is_none(), delete.bytes()), (true, 0));
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_is_admitted_as_the_app_reads_it() {
+        let rules = EntityRules { schema_version: 2, ..EntityRules::default() };
+        let rules = rules.rename_from(1, "tel", "phone");
+        let schema = Schema::closed().declare(key("1").entity, rules.clone());
+        let decided = |mutation| {
+            let mut lead = seen(Some(json!({"tel": "1", "name": "Ann"})));
+            let op = lead.admit(&schema, mutation).unwrap()?;
+            Some((
+                op.json.unwrap().to_fields().unwrap(),
+                lead.fields(Some(&rules)).unwrap().unwrap(),
+            ))
+        };
+        let update = |value| Mutation::update(key("1"), fields(value));
+        assert_eq!(decided(update(json!({"phone": "1"}))), None, "the app reads it so already");
+        assert_eq!(
+            decided(update(json!({"phone": "2"}))),
+            Some((
+                fields(json!({"phone": "2", "tel": null})),
+                fields(json!({"phone": "2", "name": "Ann"}))
+            ))
+        );
+        assert_eq!(
+            decided(update(json!({"tel": "2"}))),
+            Some((fields(json!({"tel": "2"})), fields(json!({"phone": "2", "name": "Ann"})))),
+            "an update under the stored name is what the app reads too"
+        );
+        let whole = fields(json!({"phone": "1", "name": "Ann"}));
+        assert_eq!(decided(Mutation::replace(key("1"), whole)), None);
     }
 
     #[test]

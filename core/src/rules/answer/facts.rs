@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. A known row of a record that needs no rebase is not recorded.
-//! 2. A row of an entity type that is not declared is kept aside, and not folded.
+//! 2. A row of an entity type that is not declared is recorded as undeclared, and not folded.
 //!
 //! What it does not do: decide what follows.
 
@@ -23,7 +23,7 @@ pub(super) struct Rows<'a> {
     /// The changes that are recorded.
     pub(super) changes: Vec<ChangeMeta>,
     /// The rows of records that may need a rebase.
-    pub(super) told: BTreeMap<RecordKey, Vec<&'a Change>>,
+    pub(super) changed: BTreeMap<RecordKey, Vec<&'a Change>>,
     /// Rows that would make a record too large.
     pub(super) too_large: Vec<&'a Change>,
     /// The number of rows with a version that was not known.
@@ -44,18 +44,18 @@ pub(super) fn rows<'a, V: View>(
     let mut taken = Rows::default();
     for row in rows {
         let key = &row.key;
-        let mut told = taken.told.get(key).into_iter().flatten();
-        if told.any(|known| known.version == row.version) {
+        let mut changed = taken.changed.get(key).into_iter().flatten();
+        if changed.any(|known| known.version == row.version) {
             continue;
         }
-        let kept_aside = schema.rules(&key.entity).is_none();
+        let undeclared = schema.rules(&key.entity).is_none();
         let version = view.confirmed_version(key)?;
         let is_news = version.is_none_or(|known| row.version > known);
-        let needs_rebase = !kept_aside && view.may_need_rebase(key)?;
+        let needs_rebase = !undeclared && view.may_need_rebase(key)?;
         // A record of a former server has version 0. A row of version 0 is still news for it: the
         // accepted server never had the record.
         let is_known = !is_news && version != Some(Version::default());
-        if is_known && !kept_aside && !needs_rebase {
+        if is_known && !undeclared && !needs_rebase {
             continue;
         }
         if let Some(sizes) = &mut sizes
@@ -64,10 +64,10 @@ pub(super) fn rows<'a, V: View>(
             taken.too_large.push(row);
             continue;
         }
-        taken.changes.push(recorded(row, kept_aside, items, random));
+        taken.changes.push(recorded(row, undeclared, items, random));
         taken.news += u32::from(is_news);
         if needs_rebase {
-            taken.told.entry(key.clone()).or_default().push(row);
+            taken.changed.entry(key.clone()).or_default().push(row);
         }
     }
     Ok(taken)
@@ -75,7 +75,7 @@ pub(super) fn rows<'a, V: View>(
 
 fn recorded(
     change: &Change,
-    kept_aside: bool,
+    undeclared: bool,
     items: &mut Items,
     random: &mut dyn Randomness,
 ) -> ChangeMeta {
@@ -94,6 +94,6 @@ fn recorded(
         older: change.older.clone(),
         floor: change.floor,
         fields: (extent != Extent::Deleted).then(|| items.add_fields(&fields, random)),
-        kept_aside,
+        undeclared,
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn set_aside(
 
 /// Returns whether an answer sends parts of records.
 pub(super) fn has_parts(answer: &ExchangeAnswer) -> bool {
-    let of_outcomes = answer.outcomes.iter().flat_map(|told| current(&told.outcome));
+    let of_outcomes = answer.outcomes.iter().flat_map(|answered| current(&answered.outcome));
     answer.changes.iter().chain(of_outcomes).any(|change| change.partial)
 }
 

@@ -9,8 +9,8 @@
 //! | outcome of a unit | decision |
 //! |---|---|
 //! | applied, duplicate | acked |
-//! | stale | dissolved; each of its ops meets what is new since the unit was planned; the rest is planned again |
-//! | ahead | dissolved, after [`super::restamp`] gave its ops other stamps; planned again |
+//! | stale | requeued; each of its ops meets what is new since the unit was planned; the rest is planned again |
+//! | ahead | requeued, after [`super::restamp`] gave its ops other stamps; planned again |
 //! | transient | tried; dead-lettered after [`TRIES`](crate::limits::TRIES) tries |
 //! | rejected | dead-lettered, and its ops meet what is new since it was planned |
 //! | unsupported | its entity type is parked |
@@ -26,8 +26,11 @@
 //! 4. Taking the same answer a second time decides nothing new.
 
 mod aside;
+mod authors;
+mod entries;
 mod facts;
 mod grown;
+pub(crate) mod note;
 mod outcomes;
 mod records;
 mod restore;
@@ -36,10 +39,10 @@ mod split;
 use std::collections::BTreeMap;
 
 pub use aside::set_aside;
-pub use split::split;
+pub use entries::entries;
 
 use self::facts::Rows;
-use self::outcomes::{End, Ends};
+use self::outcomes::{UnitEnd, UnitEnds};
 use super::View;
 use crate::entry::{Decision, Items, Upstream};
 use crate::fields::Fields;
@@ -63,7 +66,7 @@ pub struct Answered {
     /// The records of a former epoch of the server that are offered again.
     pub reoffers: Vec<Reoffer>,
     /// Counts for the report.
-    pub tally: Tally,
+    pub tally: AnswerCounts,
 }
 
 /// A record that the server once confirmed and now has in an older state.
@@ -92,7 +95,7 @@ impl Answered {
 
 /// What an answer did, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
+pub struct AnswerCounts {
     /// Units that were acked.
     pub units_acked: u32,
     /// Ops that were acked.
@@ -117,7 +120,7 @@ pub struct Tally {
 ///
 /// # Errors
 /// An error of the view.
-pub fn take_answer<V: View>(
+pub fn decide_answer<V: View>(
     view: &mut V,
     schema: &Schema,
     answer: &ExchangeAnswer,
@@ -126,19 +129,20 @@ pub fn take_answer<V: View>(
 ) -> Result<Answered, V::Error> {
     let (mut facts, mut items) = (Items::default(), Items::default());
     let mut ends = outcomes::ends(view, &answer.outcomes, now, &mut facts, &mut items, random)?;
-    let taken = answer.outcomes.iter().filter(|told| ends.units.contains_key(&told.unit));
-    let rows = taken.flat_map(|told| outcomes::current(&told.outcome)).chain(&answer.changes);
+    let taken = answer.outcomes.iter().filter(|answered| ends.units.contains_key(&answered.unit));
+    let rows =
+        taken.flat_map(|answered| outcomes::current(&answered.outcome)).chain(&answer.changes);
     let sizes = grown::has_parts(answer).then(BTreeMap::new);
-    let Rows { changes, mut told, too_large, news } =
+    let Rows { changes, mut changed, too_large, news } =
         facts::rows(view, schema, rows, sizes, &mut facts, random)?;
     let set_aside = u32::try_from(too_large.len()).unwrap_or(u32::MAX);
     ends.decisions
         .extend(too_large.into_iter().map(|row| grown::set_aside(row, &mut items, random)));
     for key in ends.sent_back() {
-        told.entry(key.clone()).or_default();
+        changed.entry(key.clone()).or_default();
     }
     let mut reoffers = Vec::new();
-    for (key, mut changes) in told {
+    for (key, mut changes) in changed {
         changes.sort_by_key(|change| change.version);
         let Some(row) = view.record(&key)? else { continue };
         reoffers.extend(restore::reoffer(&key, &row, &changes)?);
@@ -147,7 +151,7 @@ pub fn take_answer<V: View>(
             records::follow(view, schema, &record, &mut ends, &mut items, random)?;
         }
     }
-    let tally = Tally { changes: news, set_aside, ..Tally::of(&ends) };
+    let tally = AnswerCounts { changes: news, set_aside, ..AnswerCounts::of(&ends) };
     let upstream = Upstream {
         request: answer.request,
         server: answer.server,
@@ -173,21 +177,21 @@ pub fn take_answer<V: View>(
     })
 }
 
-impl Tally {
+impl AnswerCounts {
     /// Counts how units ended, and what was decided.
-    fn of(ends: &Ends) -> Self {
+    fn of(ends: &UnitEnds) -> Self {
         let mut tally = Self::default();
         for (unit, end) in ends.units.values() {
             let ops = unit.changes.iter().map(|change| change.ops.len()).sum::<usize>();
             let ops = u32::try_from(ops).unwrap_or(u32::MAX);
             match end {
-                End::Acked(_) => {
+                UnitEnd::Acked(_) => {
                     tally.units_acked += 1;
                     tally.ops_acked += ops;
                 }
-                End::Dissolved => tally.units_stale += 1,
-                End::DeadLettered => tally.ops_dead += ops,
-                End::Stays => {}
+                UnitEnd::Requeued => tally.units_stale += 1,
+                UnitEnd::DeadLettered => tally.ops_dead += ops,
+                UnitEnd::Stays => {}
             }
         }
         for decision in &ends.decisions {

@@ -28,11 +28,11 @@ use crate::time::WallTime;
 
 /// How a unit ends.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum End {
+pub(super) enum UnitEnd {
     /// The server has the unit. Its records have these versions.
     Acked(Vec<(RecordKey, Version)>),
     /// The unit was stale or ahead. Its ops are planned again.
-    Dissolved,
+    Requeued,
     /// Its ops are dead letters.
     DeadLettered,
     /// The unit stays unanswered.
@@ -41,11 +41,11 @@ pub(super) enum End {
 
 /// The result of the outcomes of an answer.
 #[derive(Default)]
-pub(super) struct Ends {
+pub(super) struct UnitEnds {
     /// The outcomes that were taken, as the entry keeps them.
     pub(super) outcomes: Vec<OutcomeMeta>,
-    pub(super) units: BTreeMap<UnitId, (UnitRow, End)>,
-    /// Units that were given up and took effect all the same.
+    pub(super) units: BTreeMap<UnitId, (UnitRow, UnitEnd)>,
+    /// Units that were abandoned and took effect all the same.
     pub(super) applied: BTreeSet<UnitId>,
     /// Acked units whose row can have later writes of others: the row came with a page, or with
     /// the outcome *duplicate*.
@@ -53,12 +53,12 @@ pub(super) struct Ends {
     pub(super) decisions: Vec<Decision>,
 }
 
-impl Ends {
-    /// Returns whether the server sent a unit back: the unit was dissolved or dead-lettered.
+impl UnitEnds {
+    /// Returns whether the server sent a unit back: the unit was requeued or dead-lettered.
     pub(super) fn is_sent_back(&self, unit: &UnitId) -> bool {
         self.units
             .get(unit)
-            .is_some_and(|(_, end)| matches!(end, End::Dissolved | End::DeadLettered))
+            .is_some_and(|(_, end)| matches!(end, UnitEnd::Requeued | UnitEnd::DeadLettered))
     }
 
     /// Returns the records of units that were sent back.
@@ -68,9 +68,9 @@ impl Ends {
     }
 
     pub(super) fn ack(&mut self, id: UnitId, unit: UnitRow, versions: Vec<(RecordKey, Version)>) {
-        let (planned, told) = (unit.planned, versions.clone());
-        self.decisions.push(Decision::Acked { unit: id, planned, versions: told });
-        self.units.insert(id, (unit, End::Acked(versions)));
+        let (planned, acked) = (unit.planned, versions.clone());
+        self.decisions.push(Decision::Acked { unit: id, planned, versions: acked });
+        self.units.insert(id, (unit, UnitEnd::Acked(versions)));
     }
 
     fn park(&mut self, scope: ParkScope, code: &str) {
@@ -100,24 +100,24 @@ pub(super) fn ends<V: View>(
     facts: &mut Items,
     items: &mut Items,
     random: &mut dyn Randomness,
-) -> Result<Ends, V::Error> {
-    let mut ends = Ends::default();
+) -> Result<UnitEnds, V::Error> {
+    let mut ends = UnitEnds::default();
     for UnitOutcome { unit: id, outcome } in outcomes {
         if ends.units.contains_key(id) {
             continue;
         }
         let Some(unit) = view.unit(id)? else { continue };
         let mut versions = Vec::new();
-        if let Outcome::Applied { versions: told, .. } | Outcome::Duplicate { versions: told, .. } =
-            outcome
+        if let Outcome::Applied { versions: given, .. }
+        | Outcome::Duplicate { versions: given, .. } = outcome
         {
             let keys = unit.changes.iter().map(|change| &change.key);
-            versions.extend(keys.filter_map(|key| Some((key.clone(), *told.get(key)?))));
+            versions.extend(keys.filter_map(|key| Some((key.clone(), *given.get(key)?))));
             if versions.len() < unit.changes.len() {
                 continue;
             }
         }
-        let (class, code, message) = said(outcome);
+        let (class, code, message) = class_of(outcome);
         let (code, message) = (cut(code, limits::CODE_BYTES), cut(message, limits::MESSAGE_BYTES));
         let text = (!message.is_empty()).then(|| facts.add(message.as_str(), random));
         let meta = OutcomeMeta {
@@ -128,28 +128,30 @@ pub(super) fn ends<V: View>(
             versions: versions.clone(),
         };
         ends.outcomes.push(meta);
-        let taking = Taking { ends: &mut ends, id: *id, unit, code, now, items, random };
+        let unit_answer = UnitAnswer { ends: &mut ends, id: *id, unit, code, now, items, random };
         match outcome {
-            Outcome::Applied { .. } => taking.ack(versions),
+            Outcome::Applied { .. } => unit_answer.ack(versions),
             Outcome::Duplicate { .. } => {
-                taking.ends.came_back.insert(*id);
-                taking.ack(versions);
+                unit_answer.ends.came_back.insert(*id);
+                unit_answer.ack(versions);
             }
             Outcome::Stale { applied, .. } => {
-                taking.ends.applied.extend(applied);
-                taking.dissolve(view, ParkReason::WornOut)?;
+                unit_answer.ends.applied.extend(applied);
+                unit_answer.requeue(view, ParkReason::WornOut)?;
             }
             // The ops got other stamps before this function ran. They meet the pages that came
             // while the unit was unanswered.
-            Outcome::Ahead => taking.dissolve(view, ParkReason::Ahead)?,
+            Outcome::Ahead => unit_answer.requeue(view, ParkReason::Ahead)?,
             Outcome::Transient { retry_after_milliseconds, .. } => {
-                taking.try_again(*retry_after_milliseconds, &message);
+                unit_answer.try_again(*retry_after_milliseconds, &message);
             }
-            Outcome::Rejected { .. } => taking.dead_letter(&message),
-            Outcome::Unsupported { entity, .. } => taking.park(ParkScope::Entity(entity.clone())),
+            Outcome::Rejected { .. } => unit_answer.dead_letter(&message),
+            Outcome::Unsupported { entity, .. } => {
+                unit_answer.park(ParkScope::Entity(entity.clone()))
+            }
             Outcome::Unauthorized { .. } => {
-                let actor = taking.unit.actor.clone();
-                taking.park(ParkScope::Actor(actor));
+                let actor = unit_answer.unit.actor.clone();
+                unit_answer.park(ParkScope::Actor(actor));
             }
         }
     }
@@ -157,8 +159,8 @@ pub(super) fn ends<V: View>(
 }
 
 /// A unit whose outcome is taken.
-struct Taking<'a> {
-    ends: &'a mut Ends,
+struct UnitAnswer<'a> {
+    ends: &'a mut UnitEnds,
     id: UnitId,
     unit: UnitRow,
     /// The server's code.
@@ -168,8 +170,8 @@ struct Taking<'a> {
     random: &'a mut dyn Randomness,
 }
 
-impl Taking<'_> {
-    fn end(self, decision: Option<Decision>, end: End) {
+impl UnitAnswer<'_> {
+    fn end(self, decision: Option<Decision>, end: UnitEnd) {
         self.ends.decisions.extend(decision);
         self.ends.units.insert(self.id, (self.unit, end));
     }
@@ -178,10 +180,10 @@ impl Taking<'_> {
         self.ends.ack(self.id, self.unit, versions);
     }
 
-    /// Dissolves the unit, so that its ops are planned again. An op that was sent back too often is
+    /// Requeues the unit, so that its ops are planned again. An op that was sent back too often is
     /// parked for a person, since the server's answers about it cannot be right.
-    fn dissolve<V: View>(self, view: &mut V, reason: ParkReason) -> Result<(), V::Error> {
-        self.ends.decisions.push(Decision::Dissolved { unit: self.id, planned: self.unit.planned });
+    fn requeue<V: View>(self, view: &mut V, reason: ParkReason) -> Result<(), V::Error> {
+        self.ends.decisions.push(Decision::Requeued { unit: self.id, planned: self.unit.planned });
         for change in &self.unit.changes {
             let Some(row) = view.record(&change.key)? else { continue };
             let worn_out = |pending: &&Pending| {
@@ -192,7 +194,7 @@ impl Taking<'_> {
                 self.ends.park(ParkScope::Op(pending.op), reason.code());
             }
         }
-        self.end(None, End::Dissolved);
+        self.end(None, UnitEnd::Requeued);
         Ok(())
     }
 
@@ -204,7 +206,7 @@ impl Taking<'_> {
         let asked = retry_after.map(Duration::from_millis);
         let retry_at = self.now.plus(backoff::backoff(tries, asked, self.random));
         let (unit, planned, code) = (self.id, self.unit.planned, self.code.clone());
-        self.end(Some(Decision::Tried { unit, planned, tries, code, retry_at }), End::Stays);
+        self.end(Some(Decision::Tried { unit, planned, tries, code, retry_at }), UnitEnd::Stays);
     }
 
     fn dead_letter(self, message: &str) {
@@ -216,17 +218,17 @@ impl Taking<'_> {
             message: (!message.is_empty()).then(|| self.items.add(message, self.random)),
             answered: true,
         };
-        self.end(Some(decision), End::DeadLettered);
+        self.end(Some(decision), UnitEnd::DeadLettered);
     }
 
     fn park(self, scope: ParkScope) {
         self.ends.park(scope, &self.code);
-        self.end(None, End::Stays);
+        self.end(None, UnitEnd::Stays);
     }
 }
 
 /// Returns the class of an outcome, with the server's code and message.
-fn said(outcome: &Outcome) -> (OutcomeClass, &str, &str) {
+fn class_of(outcome: &Outcome) -> (OutcomeClass, &str, &str) {
     match outcome {
         Outcome::Applied { .. } => (OutcomeClass::Applied, "", ""),
         Outcome::Duplicate { .. } => (OutcomeClass::Duplicate, "", ""),

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | of the last op of an unanswered unit for this record alone | its unit is acked |
 //! | of an unanswered unit for several records | stays unanswered, since only an outcome has all versions |
-//! | of a unit that was given up | has arrived and ends |
+//! | of a unit that was abandoned | had arrived, and is cancelled |
 //!
 //! Invariants:
 //! 1. An op that arrived meets nothing, and no later op of the tail meets it.
@@ -17,8 +17,8 @@
 
 use std::collections::BTreeSet;
 
-use super::outcomes::{End, Ends};
-use crate::entry::{Annulled, AnnulledReason, Decision, Items};
+use super::outcomes::{UnitEnd, UnitEnds};
+use crate::entry::{Cancelled, CancelledReason, Decision, Items};
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::numbers::Version;
@@ -27,7 +27,7 @@ use crate::random::Randomness;
 use crate::record::{Registers, TailOp};
 use crate::rows::{Confirmed, RecordRow};
 use crate::rules::View;
-use crate::rules::rebase::{Op, Standing, Subject, rebase};
+use crate::rules::rebase::{Op, OpStanding, Subject, rebase};
 use crate::schema::Schema;
 
 /// A record of an answer.
@@ -44,7 +44,7 @@ pub(super) fn follow<V: View>(
     view: &mut V,
     schema: &Schema,
     record: &Record<'_>,
-    ends: &mut Ends,
+    ends: &mut UnitEnds,
     items: &mut Items,
     random: &mut dyn Randomness,
 ) -> Result<(), V::Error> {
@@ -63,8 +63,9 @@ pub(super) fn follow<V: View>(
     let arrived = arrived(view, &tail, &after, ends)?;
     let ops: Vec<_> = tail.iter().map(|op| op.op).filter(|op| arrived.contains(&op.id)).collect();
     if !ops.is_empty() {
-        let annulled = Annulled { key: key.clone(), ops, reason: AnnulledReason::Arrived };
-        ends.decisions.push(Decision::Annulled(annulled));
+        let cancelled =
+            Cancelled { key: key.clone(), ops, reason: CancelledReason::AlreadyApplied };
+        ends.decisions.push(Decision::Cancelled(cancelled));
     }
     let Some(rules) = schema.rules(&key.entity) else { return Ok(()) };
     let (before, before_version) = with_acks(view, record, confirmed, ends)?;
@@ -72,19 +73,19 @@ pub(super) fn follow<V: View>(
     if let Some(known) = before_version.filter(|known| *known > version) {
         (after, version) = (before.clone(), known);
     }
-    let is_another_life = known == Some(Version::default()) && !record.changes.is_empty();
+    let is_first_of_epoch = known == Some(Version::default()) && !record.changes.is_empty();
     let mut ops = Vec::with_capacity(tail.len());
     for tail in tail {
         let (standing, since) = if arrived.contains(&tail.op.id) {
-            (Standing::Ended, None)
+            (OpStanding::Ended, None)
         } else {
-            standing(view, key, &tail, ends, is_another_life)?
+            standing(view, key, &tail, ends, is_first_of_epoch)?
         };
         ops.push(Op { tail, standing, since });
     }
     let decisions = std::mem::take(&mut ends.decisions);
     let mut subject =
-        Subject { key, rules, ops, after, version, is_another_life, decisions, items, random };
+        Subject { key, rules, ops, after, version, is_first_of_epoch, decisions, items, random };
     rebase(&mut subject, &before);
     ends.decisions = subject.decisions;
     Ok(())
@@ -97,7 +98,7 @@ fn ack_own<V: View>(
     tail: &[TailOp],
     after: &Registers,
     version: Version,
-    ends: &mut Ends,
+    ends: &mut UnitEnds,
 ) -> Result<(), V::Error> {
     for op in tail.iter().rev().filter(|op| op.writes.have_arrived(after)) {
         let Some(id) = view.unit_of(&op.op.id)? else { continue };
@@ -114,16 +115,16 @@ fn ack_own<V: View>(
     Ok(())
 }
 
-/// Returns the ops whose given up units took effect.
+/// Returns the ops whose abandoned units took effect.
 fn arrived<V: View>(
     view: &mut V,
     tail: &[TailOp],
     after: &Registers,
-    ends: &Ends,
+    ends: &UnitEnds,
 ) -> Result<BTreeSet<OpId>, V::Error> {
     let mut arrived = BTreeSet::new();
-    for op in tail.iter().filter(|op| !op.pending.attempts.is_empty()) {
-        let by_unit = op.pending.attempts.iter().any(|unit| ends.applied.contains(unit));
+    for op in tail.iter().filter(|op| !op.pending.earlier_units.is_empty()) {
+        let by_unit = op.pending.earlier_units.iter().any(|unit| ends.applied.contains(unit));
         if !by_unit && !op.writes.have_arrived(after) {
             continue;
         }
@@ -140,11 +141,11 @@ fn with_acks<V: View>(
     view: &mut V,
     record: &Record<'_>,
     mut confirmed: Registers,
-    ends: &Ends,
+    ends: &UnitEnds,
 ) -> Result<(Registers, Option<Version>), V::Error> {
     let mut known = record.row.version();
     for (id, (unit, end)) in &ends.units {
-        let End::Acked(versions) = end else { continue };
+        let UnitEnd::Acked(versions) = end else { continue };
         let came_back = ends.came_back.contains(id);
         let Some((_, version)) = versions.iter().find(|(key, _)| key == record.key) else {
             continue;
@@ -175,30 +176,30 @@ fn standing<V: View>(
     view: &mut V,
     key: &RecordKey,
     op: &TailOp,
-    ends: &Ends,
-    is_another_life: bool,
-) -> Result<(Standing, Option<Registers>), V::Error> {
-    let given_up = op.pending.given_up.as_ref();
+    ends: &UnitEnds,
+    is_first_of_epoch: bool,
+) -> Result<(OpStanding, Option<Registers>), V::Error> {
+    let abandoned = op.pending.abandoned.as_ref();
     let Some(id) = view.unit_of(&op.op.id)? else {
-        let standing = if op.pending.dead { Standing::Dead } else { Standing::Waits };
-        return Ok(match given_up {
+        let standing = if op.pending.dead { OpStanding::Dead } else { OpStanding::Waits };
+        return Ok(match abandoned {
             // Another epoch of the server sent the record. What the op's author had read is the
             // state that its unit was made for in the former epoch.
-            Some(sent) if is_another_life => (standing, Some(sent.registers()?)),
-            Some(_) => (Standing::Unanswered, None),
+            Some(sent) if is_first_of_epoch => (standing, Some(sent.registers()?)),
+            Some(_) => (OpStanding::Unanswered, None),
             None => (standing, None),
         });
     };
-    let Some((unit, end)) = ends.units.get(&id) else { return Ok((Standing::Unanswered, None)) };
+    let Some((unit, end)) = ends.units.get(&id) else { return Ok((OpStanding::Unanswered, None)) };
     let standing = match end {
-        End::Acked(_) => return Ok((Standing::Ended, None)),
-        End::Stays => return Ok((Standing::Unanswered, None)),
-        End::Dissolved => Standing::Waits,
-        End::DeadLettered => Standing::Dead,
+        UnitEnd::Acked(_) => return Ok((OpStanding::Ended, None)),
+        UnitEnd::Stays => return Ok((OpStanding::Unanswered, None)),
+        UnitEnd::Requeued => OpStanding::Waits,
+        UnitEnd::DeadLettered => OpStanding::Dead,
     };
     let planned_on = unit.changes.iter().zip(&unit.records).find(|(change, _)| change.key == *key);
     let planned_on = planned_on.and_then(|(_, record)| record.as_ref());
-    let record = given_up.map_or(planned_on, |sent| sent.record.as_ref());
+    let record = abandoned.map_or(planned_on, |sent| sent.record.as_ref());
     Ok((standing, Some(record.map(Confirmed::registers).transpose()?.unwrap_or_default())))
 }
 

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::record::FieldWrites;
 
 /// Returns the entries that an answer becomes, in their order.
-pub fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
+pub(super) fn split(upstream: Upstream, items: Items) -> Vec<(Upstream, Items)> {
     let mut items: Vec<Option<Item>> = Vec::from(items).into_iter().map(Some).collect();
     let Upstream { request, server, epoch, server_time, mut outcomes, changes, cursors, receipt } =
         upstream;
@@ -90,7 +90,7 @@ mod tests {
             older: (0..older).map(written).collect(),
             floor: None,
             fields: Some(items.add(format!("{number}{}", " ".repeat(bytes)), &mut random)),
-            kept_aside: false,
+            undeclared: false,
         });
         let upstream = Upstream {
             request: RequestId::from_bytes([1; 16]),

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::entry::SignedNote;
 use crate::fields::FieldsJson;
-use crate::ids::{DeviceId, OpId, RequestId, ServerEpoch, ServerId};
+use crate::ids::{DeviceId, OpId, RequestId};
 use crate::names::{Actor, EntityType, RecordKey};
+use crate::note::{KEY_BYTES, NOTE_KEYS, NoteKind, SignError, Signer, Statement, sign};
 use crate::numbers::Hash;
 use crate::op::OpKind;
-use crate::protocol::{HeadClaim, MARKER, PROTOCOL, SetAside, UnitChange, UnitOutcome};
+use crate::protocol::{HeadClaim, UnitChange, UnitOutcome};
 use crate::record::FieldWrites;
+use crate::rules::test_view;
 use crate::time::{Hlc, WallTime};
 
 const NOW: WallTime = WallTime::from_milliseconds(1_800_000_000_000);
@@ -40,7 +43,7 @@ fn request() -> ExchangeRequest {
     let Receipt { seq, hash } = receipt(40);
     ExchangeRequest {
         head: Some(HeadClaim { anchor: None, contents: Vec::new(), seq, hash }),
-        units: vec![Unit { id: unit(), changes: vec![change], replaces: Vec::new() }],
+        units: vec![Unit { id: unit(), changes: vec![change], earlier_units: Vec::new() }],
         page_limit: 10,
         ..ExchangeRequest::new(
             RequestId::from_bytes([1; 16]),
@@ -61,6 +64,7 @@ fn change(version: u64) -> Change {
         version: Version::new(version),
         edited_at: Hlc::at(NOW),
         op: OpId::from_bytes([5; 16]),
+        by: None,
         older: vec![written(Hlc::ZERO, "a")],
         floor: None,
         deleted: false,
@@ -78,21 +82,11 @@ fn applied(version: u64) -> Outcome {
 
 fn answer() -> ExchangeAnswer {
     ExchangeAnswer {
-        marker: MARKER.to_owned(),
-        protocol: PROTOCOL,
-        request: RequestId::from_bytes([1; 16]),
-        server: ServerId::from_bytes([2; 16]),
-        server_epoch: ServerEpoch::from_bytes([3; 16]),
-        tenant: None,
         server_time: NOW,
         outcomes: vec![UnitOutcome { unit: unit(), outcome: applied(9) }],
         changes: vec![change(8)],
-        cursors: BTreeMap::new(),
-        others: None,
-        more: false,
         receipt: Some(receipt(40)),
-        forked: None,
-        set_aside: SetAside::default(),
+        ..test_view::answer()
     }
 }
 
@@ -129,7 +123,7 @@ fn what_a_sound_server_says_passes() {
     assert_eq!(changed(|answer| answer.changes[0].version = Version::new(restored)), Ok(()));
     let first = KnownOfServer::default();
     let far = ExchangeAnswer { changes: vec![change(limits::VERSION_MOST)], ..answer() };
-    assert_eq!(credible(&request(), &far, &first), Ok(()), "of this life nothing is known yet");
+    assert_eq!(credible(&request(), &far, &first), Ok(()), "of this epoch nothing is known yet");
 }
 
 #[test]
@@ -201,4 +195,62 @@ fn an_outcome_of_a_unit_that_was_not_sent_is_not_looked_at() {
     assert_eq!(credible(&request(), &told, &known()), Ok(()));
     drop_unasked(&request(), &mut told);
     assert_eq!(told.outcomes, answer().outcomes);
+}
+
+struct NobodySigns;
+
+impl Signer for NobodySigns {
+    fn verifier(&self) -> String {
+        "server/a+07070707+AQ==".to_owned()
+    }
+
+    fn sign(&self, _: &[u8]) -> Result<[u8; 64], SignError> {
+        Ok([7; 64])
+    }
+}
+
+fn stated() -> Statement {
+    let Receipt { seq, hash } = receipt(40);
+    let (device, epoch) = (request().device, request().epoch);
+    Statement { kind: NoteKind::Receipt, device, epoch, seq, hash, at: NOW }
+}
+
+fn signed(stated: &Statement) -> SignedNote {
+    SignedNote { note: sign(stated, &[&NobodySigns]).unwrap(), keys: vec![NobodySigns.verifier()] }
+}
+
+#[test]
+fn a_note_is_about_the_receipt_of_its_answer_or_is_refused() {
+    let said = |signed: SignedNote| changed(|answer| answer.signed = Some(signed));
+    assert_eq!(said(signed(&stated())), Ok(()));
+    let right = signed(&stated());
+    let other_hash = Hash::from_bytes([8; 32]);
+    let wrong = [
+        signed(&Statement { kind: NoteKind::Checkpoint, ..stated() }),
+        signed(&Statement { device: DeviceId::from_bytes([9; 16]), ..stated() }),
+        signed(&Statement { epoch: Epoch::from_bytes([9; 16]), ..stated() }),
+        signed(&Statement { seq: Seq::new(39), ..stated() }),
+        signed(&Statement { hash: other_hash, ..stated() }),
+        SignedNote { note: stated().text(), ..right.clone() },
+        SignedNote { note: "x".repeat(1 << 20), ..right.clone() },
+        SignedNote { keys: vec![String::new(); NOTE_KEYS + 1], ..right.clone() },
+        SignedNote { keys: vec!["k".repeat(KEY_BYTES + 1)], ..right.clone() },
+        SignedNote { keys: vec!["k\n".to_owned()], ..right.clone() },
+    ];
+    for (number, wrong) in wrong.into_iter().enumerate() {
+        assert_eq!(said(wrong), Err("note"), "case {number}");
+    }
+    let without = ExchangeAnswer { receipt: None, signed: Some(right), ..answer() };
+    assert_eq!(credible(&request(), &without, &known()), Err("note"));
+}
+
+#[test]
+fn a_note_of_a_later_version_passes_and_is_not_recorded() {
+    let mut later = signed(&stated());
+    later.note = later.note.replace("receipt/v1", "receipt/v2");
+    let told = ExchangeAnswer { signed: Some(later), ..answer() };
+    assert_eq!(credible(&request(), &told, &known()), Ok(()));
+    assert_eq!(note::of(&told), None);
+    let told = ExchangeAnswer { signed: Some(signed(&stated())), ..answer() };
+    assert_eq!(note::of(&told), told.signed.as_ref());
 }

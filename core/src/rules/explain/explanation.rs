@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::entry::{ConflictedField, SettledBy, Winner};
+use crate::entry::{ConflictedField, ResolvedBy, Winner};
 use crate::ids::OpId;
 use crate::names::{Actor, RecordKey};
 use crate::numbers::{ConflictId, Version};
@@ -20,7 +20,7 @@ pub struct Explanation {
     /// The record.
     pub key: RecordKey,
     /// The state of the record.
-    pub standing: RecordState,
+    pub state: RecordState,
     /// The op that decides this state; none if there is no op.
     pub decided_by: Option<OpPlace>,
     /// The record as the user sees it.
@@ -31,8 +31,8 @@ pub struct Explanation {
     pub ops: Vec<ExplainedOp>,
     /// The record's conflicts, oldest first.
     pub conflicts: Vec<ExplainedConflict>,
-    /// Whether the record is kept aside, because its entity type is not declared.
-    pub kept_aside: bool,
+    /// Whether something of the record is undeclared: its entity type is not declared.
+    pub undeclared: bool,
     /// The time at which the server last sent something of this record, by the device's clock.
     pub synced_at: Option<WallTime>,
     /// The time at which records of its entity type were last brought up to date.
@@ -108,6 +108,8 @@ pub struct ExplainedConflict {
     pub kind: OpKind,
     /// The server's version that it met.
     pub version: Version,
+    /// The actor who made that version, in the server's words; none if it did not say.
+    pub remote_by: Option<Actor>,
     /// Whether that version is a deletion.
     pub deleted_by_server: bool,
     /// Each field that both sides changed, its policy and its winner; empty if one side is a
@@ -120,7 +122,7 @@ pub struct ExplainedConflict {
     pub rule: Policy,
     /// The functions of the app that resolved the conflict.
     #[serde(serialize_with = "as_pairs")]
-    pub functions: Vec<SettledBy>,
+    pub functions: Vec<ResolvedBy>,
     /// Whether a person still has to choose.
     pub open: bool,
 }
@@ -131,8 +133,9 @@ fn as_lists<S: Serializer>(fields: &[ConflictedField], serializer: S) -> Result<
 }
 
 /// Writes each function as a list of its field, null for the whole, and its name.
-fn as_pairs<S: Serializer>(functions: &[SettledBy], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(functions.iter().map(|settled| (&settled.field, &settled.function)))
+fn as_pairs<S: Serializer>(functions: &[ResolvedBy], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer
+        .collect_seq(functions.iter().map(|resolution| (&resolution.field, &resolution.function)))
 }
 
 impl fmt::Display for Explanation {

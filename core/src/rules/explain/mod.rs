@@ -27,7 +27,7 @@ pub use explanation::{ExplainedConflict, ExplainedOp, ExplainedVersion, Explanat
 
 use super::status::{Known, RecordState};
 use crate::entry::Extent;
-use crate::names::RecordKey;
+use crate::names::{Actor, RecordKey};
 use crate::numbers::ConflictId;
 use crate::op::OpPlace;
 use crate::rows::{ConflictRow, RecordRow, TailRow, Visible};
@@ -44,8 +44,11 @@ pub struct Facts<'a> {
     pub known: Known<'a>,
     /// The record's conflicts, oldest first.
     pub conflicts: &'a [(ConflictId, ConflictRow)],
-    /// Whether the record is kept aside, because its entity type is not declared.
-    pub kept_aside: bool,
+    /// The authors of the server's changes that the conflicts met, in the same order; none if the
+    /// server did not say.
+    pub authors: &'a [Option<Actor>],
+    /// Whether something of the record is undeclared: its entity type is not declared.
+    pub undeclared: bool,
     /// The time at which records of its entity type were last brought up to date.
     pub entity_synced_at: Option<WallTime>,
     /// The time at which the server last answered this device at all.
@@ -55,7 +58,7 @@ pub struct Facts<'a> {
 /// Explains the state of a record.
 pub fn explain(facts: &Facts<'_>) -> Explanation {
     let seen = seen(facts.row);
-    let standing = facts.known.record(facts.key, seen != Seen::Nothing);
+    let state = facts.known.record(facts.key, seen != Seen::Nothing);
     let places = facts.known.tail.ops_of(facts.key);
     let ops = places.filter_map(|place| Some(op(&facts.known, place, facts.known.tail.op(place)?)));
     let confirmed = facts.row.confirmed.as_ref().map(|confirmed| ExplainedVersion {
@@ -65,13 +68,13 @@ pub fn explain(facts: &Facts<'_>) -> Explanation {
     });
     let mut explanation = Explanation {
         key: facts.key.clone(),
-        standing: standing.status.state(),
-        decided_by: standing.decided_by,
+        state: state.status.state(),
+        decided_by: state.decided_by,
         seen,
         confirmed,
         ops: ops.collect(),
-        conflicts: facts.conflicts.iter().map(|(id, row)| conflict(*id, row)).collect(),
-        kept_aside: facts.kept_aside,
+        conflicts: conflicts(facts),
+        undeclared: facts.undeclared,
         synced_at: facts.row.synced_at,
         entity_synced_at: facts.entity_synced_at,
         book_synced_at: facts.book_synced_at,
@@ -102,7 +105,7 @@ impl Explanation {
         let decides = self.ops.iter().find(|op| Some(op.place) == self.decided_by);
         match decides {
             Some(op) => op.in_words(),
-            None if self.standing == RecordState::Unknown => "unknown to this device".to_owned(),
+            None if self.state == RecordState::Unknown => "unknown to this device".to_owned(),
             None => "synced".to_owned(),
         }
     }
@@ -125,13 +128,19 @@ fn seen(row: &RecordRow) -> Seen {
     }
 }
 
-fn conflict(id: ConflictId, row: &ConflictRow) -> ExplainedConflict {
+fn conflicts(facts: &Facts<'_>) -> Vec<ExplainedConflict> {
+    let authors = facts.authors.iter().cloned().chain(std::iter::repeat(None));
+    facts.conflicts.iter().zip(authors).map(|((id, row), by)| conflict(*id, row, by)).collect()
+}
+
+fn conflict(id: ConflictId, row: &ConflictRow, remote_by: Option<Actor>) -> ExplainedConflict {
     ExplainedConflict {
         id,
         at: row.at,
         op: row.op.place,
         kind: row.kind,
         version: row.version,
+        remote_by,
         deleted_by_server: row.extent == Extent::Deleted,
         fields: row.fields.clone(),
         winner: row.winner,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::entry::{
-    ConflictedField, FieldsSource, ParkScope, PlannedChange, PlannedOp, SettledBy, Winner,
+    ConflictedField, FieldsSource, ParkScope, PlannedChange, PlannedOp, ResolvedBy, Winner,
 };
 use crate::fields::Fields;
 use crate::ids::{OpId, ServerEpoch, ServerId, TenantId, UnitId};
@@ -33,7 +33,8 @@ struct Record {
     holds: BTreeMap<OpPlace, Hold>,
     dead: BTreeMap<OpId, DeadLetterRow>,
     conflicts: Vec<(ConflictId, ConflictRow)>,
-    kept_aside: bool,
+    authors: Vec<Option<Actor>>,
+    undeclared: bool,
     book_synced_at: Option<WallTime>,
     sending: BTreeSet<UnitId>,
     written_at: BTreeMap<Seq, WallTime>,
@@ -124,7 +125,8 @@ impl Record {
                 written_at: &self.written_at,
             },
             conflicts: &self.conflicts,
-            kept_aside: self.kept_aside,
+            authors: &self.authors,
+            undeclared: self.undeclared,
             entity_synced_at: None,
             book_synced_at: self.book_synced_at,
         });
@@ -224,7 +226,7 @@ fn unit_row(seq: u8) -> UnitRow {
         changes: vec![change],
         records: vec![None],
         digest: Hash::default(),
-        replaces: Vec::new(),
+        earlier_units: Vec::new(),
         tries: 0,
         code: String::new(),
         first_try: None,
@@ -262,7 +264,7 @@ fn conflict_row(open: bool) -> ConflictRow {
         local: secret(),
         remote: secret(),
         merged: Some(secret()),
-        functions: vec![SettledBy {
+        functions: vec![ResolvedBy {
             field: Some("name".to_owned()),
             function: "longest".to_owned(),
         }],
@@ -283,11 +285,11 @@ fn parked_op(code: &str) -> Hold {
 #[test]
 fn a_record_without_a_tail_is_synced_or_unknown() {
     let unknown = Record::default().explained();
-    assert_eq!((unknown.standing, unknown.seen), (RecordState::Unknown, Seen::Nothing));
+    assert_eq!((unknown.state, unknown.seen), (RecordState::Unknown, Seen::Nothing));
     let synced = Record::default().confirmed(false).explained();
-    assert_eq!((synced.standing, synced.seen), (RecordState::Synced, Seen::AsConfirmed));
+    assert_eq!((synced.state, synced.seen), (RecordState::Synced, Seen::AsConfirmed));
     let deleted = Record::default().confirmed(true).explained();
-    assert_eq!((deleted.standing, deleted.seen), (RecordState::Synced, Seen::DeletedByServer));
+    assert_eq!((deleted.state, deleted.seen), (RecordState::Synced, Seen::DeletedByServer));
 }
 
 #[test]
@@ -335,7 +337,7 @@ fn an_explanation_begins_with_what_the_user_sees_and_what_the_server_confirmed()
 }
 
 #[test]
-fn fields_that_were_settled_alike_are_told_together() {
+fn fields_that_were_resolved_alike_are_told_together() {
     let mut known = Record::with_ops(1).meeting(false);
     let (_, conflict) = known.conflicts.first_mut().unwrap();
     conflict.functions.clear();
@@ -349,7 +351,7 @@ fn fields_that_were_settled_alike_are_told_together() {
 fn each_row_of_the_table_stands_where_it_says() {
     let dead = || Record::with_ops(2).refused(1).holding(2, Hold::DeadCreate);
     let op = || parked_op("conflict");
-    for (known, standing) in [
+    for (known, state) in [
         (Record::with_ops(1), RecordState::Pending),
         (Record::with_ops(1).planned(1, 0), RecordState::WaitingForNetwork),
         (Record::with_ops(1).planned(1, 1), RecordState::Pending),
@@ -366,14 +368,14 @@ fn each_row_of_the_table_stands_where_it_says() {
         ),
         (dead(), RecordState::DeadLettered),
     ] {
-        assert_eq!(known.explained().standing, standing, "{}", known.explained());
+        assert_eq!(known.explained().state, state, "{}", known.explained());
     }
 }
 
 #[test]
 fn what_waits_behind_its_own_record_stands_where_that_does() {
     let behind = Record::with_ops(2).planned(1, 0).on_its_way().holding(2, Hold::Behind(unit()));
-    assert_eq!(behind.explained().standing, RecordState::InFlight);
+    assert_eq!(behind.explained().state, RecordState::InFlight);
     assert_eq!(behind.explained().decided_by, Some(place(1)));
     behind
         .says("Change 2, an update by ann at 1970-01-01T00:00:02.000Z, waits behind change 1 of the record.");
@@ -385,7 +387,7 @@ fn what_waits_behind_its_own_record_stands_where_that_does() {
         Record::with_ops(2).planned(1, 0).holding(1, refused).holding(2, Hold::Behind(unit()));
     behind.says("waits behind change 1, which is not let through (http_403)");
     let after = Record::with_ops(2).holding(2, Hold::After(place(1)));
-    assert_eq!(after.explained().standing, RecordState::Pending, "as the record's status says");
+    assert_eq!(after.explained().state, RecordState::Pending, "as the record's status says");
     after.says("waits for change 1 of the record, which goes first");
 }
 
@@ -446,7 +448,7 @@ fn every_reason_to_hold_has_its_own_words() {
             "waits until bob uses this device again, whose change goes before it",
         ),
         (Hold::LocalOnly, "stays on this device"),
-        (Hold::Gone(other()), "refers to person/2, which was deleted"),
+        (Hold::TargetDeleted(other()), "refers to person/2, which was deleted"),
         (Hold::Refused { reason: "no price".to_owned() }, "corrected first (\"no price\")"),
         (Hold::TooLarge { bytes: 1_200_000 }, "would take 1200000 bytes of at most 1048576"),
         (Hold::NoUpcaster { from: 1, to: 2 }, "(schema version 1 of 2)"),
@@ -474,10 +476,10 @@ fn what_waits_behind_a_conflict_names_the_change_that_met_it() {
     let behind = Record::with_ops(2).holding(2, parked_op("conflict")).meeting(true);
     behind.says("waits behind change 1, which met conflict 47.2: a person has to choose there");
     assert!(!behind.explained().to_string().contains("since it met"), "{}", behind.explained());
-    assert_eq!(behind.explained().standing, RecordState::InConflict);
+    assert_eq!(behind.explained().state, RecordState::InConflict);
     let worn_out = Record::with_ops(2).holding(2, parked_op("stale"));
     worn_out.says("waits behind change 1, which is stopped, since others changed the record");
-    assert_eq!(worn_out.explained().standing, RecordState::Parked);
+    assert_eq!(worn_out.explained().state, RecordState::Parked);
 }
 
 /// The explanation of an op parked as "stale", "ahead" or "upcast" was a conflict. There was none
@@ -510,7 +512,7 @@ fn what_is_parked_without_a_conflict_says_why_and_what_moves_it() {
         let OpState::Parked { reason: found, .. } = explained.ops[0].state else {
             panic!("{explained}")
         };
-        assert_eq!((found, explained.standing), (reason, RecordState::Parked));
+        assert_eq!((found, explained.state), (reason, RecordState::Parked));
         assert_eq!(explained.ops[0].actions, [UserAction::Retry, UserAction::Discard], "{code}");
         assert_eq!(explained.ops[0].awaits, Awaited::Person);
     }
@@ -521,7 +523,7 @@ fn what_is_parked_without_a_conflict_says_why_and_what_moves_it() {
 fn what_is_in_conflict_is_moved_by_a_choice_and_by_nothing_else() {
     for code in ["conflict", "stale"] {
         let explained = Record::with_ops(1).holding(1, parked_op(code)).meeting(true).explained();
-        assert_eq!(explained.standing, RecordState::InConflict);
+        assert_eq!(explained.state, RecordState::InConflict);
         assert_eq!(explained.ops[0].actions, [UserAction::Choose]);
     }
 }
@@ -556,12 +558,14 @@ fn a_conflict_says_who_won_which_field_and_by_which_rule() {
          won (last_write_wins).",
     );
     Record::with_ops(1).meeting(true).says("someone has to choose a side");
+    let by_ben = Record { authors: vec![Some(actor("ben"))], ..Record::with_ops(1).meeting(false) };
+    by_ben.says("met version r7 by ben, both sides had changed");
 }
 
 #[test]
-fn what_no_one_declares_is_said_to_be_kept_aside() {
-    let known = Record { kept_aside: true, book_synced_at: Some(at(90)), ..Record::default() };
-    known.says("does not declare records of type lead: it is kept aside until it does");
+fn what_no_one_declares_is_said_to_be_kept() {
+    let known = Record { undeclared: true, book_synced_at: Some(at(90)), ..Record::default() };
+    known.says("does not declare records of type lead: it is kept until it does");
     known.says("The server last answered this device at 1970-01-01T00:01:30.000Z.");
     Record::default().says("The server has never answered this device.");
 }

@@ -1,17 +1,17 @@
 //! The words of an explanation. Short, for people, one sentence each.
 
 use super::{ExplainedConflict, ExplainedOp, Explanation, Seen};
-use crate::entry::{ConflictedField, SettledBy, Winner};
+use crate::entry::{ConflictedField, ResolvedBy, Winner};
 use crate::op::OpKind;
-use crate::rules::status::words::counted;
+use crate::rules::status::words::{counted, listed};
 use crate::rules::status::{OpState, ParkReason};
 use crate::schema::Policy;
 
 pub(super) fn sentences(explanation: &Explanation) -> Vec<String> {
     let mut all = vec![seen(explanation)];
-    if explanation.kept_aside {
+    if explanation.undeclared {
         all.push(format!(
-            "The server sent it, but this app does not declare records of type {}: it is kept aside until it does.",
+            "The server sent it, but this app does not declare records of type {}: it is kept until it does.",
             explanation.key.entity
         ));
     }
@@ -104,6 +104,7 @@ fn remedy(op: &ExplainedOp) -> Option<String> {
             ParkReason::Conflict
             | ParkReason::WornOut
             | ParkReason::Ahead
+            | ParkReason::Recovered
             | ParkReason::Unknown => {
                 format!(
                     "It waits for {actor}, or whoever helps them, to retry it or discard it; {stays}."
@@ -128,11 +129,11 @@ fn conflict(conflict: &ExplainedConflict) -> String {
         .first()
         .map_or((conflict.rule, conflict.winner), |field| (field.rule, field.winner));
     let named = |field: Option<&str>, rule: Policy| {
-        let by = SettledBy::function_of(&conflict.functions, field);
+        let by = ResolvedBy::function_of(&conflict.functions, field);
         by.map_or_else(|| rule.as_str().to_owned(), |by| format!("the app's rule \"{by}\""))
     };
     let first = conflict.fields.first().map(|field| field.name.as_str());
-    let settled = if conflict.open {
+    let resolution = if conflict.open {
         "someone has to choose a side".to_owned()
     } else if conflict.fields.iter().all(|field| (field.rule, field.winner) == (rule, winner)) {
         format!("{} ({})", won(winner), named(first, rule))
@@ -142,8 +143,9 @@ fn conflict(conflict: &ExplainedConflict) -> String {
         });
         listed(&each.collect::<Vec<_>>())
     };
+    let by = conflict.remote_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
     format!(
-        "Conflict {}, found at {}: when change {} ({}) met version {}, {met}; {settled}.",
+        "Conflict {}, found at {}: when change {} ({}) met version {}{by}, {met}; {resolution}.",
         conflict.id,
         conflict.at,
         conflict.op,
@@ -183,12 +185,4 @@ fn synced(explanation: &Explanation) -> Vec<String> {
     }
     all.push(format!("The server last answered this device at {at}."));
     all
-}
-
-fn listed(all: &[String]) -> String {
-    match all {
-        [] => String::new(),
-        [one] => one.clone(),
-        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
-    }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::random::SeededRandomness;
-use crate::rules::desk::{Desk, key, unit_id};
+use crate::rules::test_view::{TestView, key, unit_id};
 use std::time::Duration;
 
 const NOW: WallTime = WallTime::from_milliseconds(1_000_000);
@@ -23,7 +23,7 @@ fn upgrade(code: &str) -> Failure {
 
 fn known(times: u32) -> Suspicion {
     let retry_at = (times > 0).then_some(NOW);
-    Suspicion { group: (Seq::new(7), 0), times, code: "http_502".to_owned(), retry_at }
+    Suspicion { set: (Seq::new(7), 0), times, code: "http_502".to_owned(), retry_at }
 }
 
 fn doubted(count: u8, suspicion: Option<&Suspicion>) -> Vec<Doubted> {
@@ -177,8 +177,11 @@ fn who_is_found_alone_waits_longer_and_longer_but_for_a_second_and_at_most_an_ho
 #[test]
 fn who_gets_through_frees_those_that_stand_behind_the_same_code() {
     let mut tail = Tail::default();
-    let desk =
-        Desk::default().with("1", 1, 1, 0).with("2", 2, 1, 0).with("3", 3, 1, 0).with("4", 4, 1, 0);
+    let view = TestView::default()
+        .with("1", 1, 1, 0)
+        .with("2", 2, 1, 0)
+        .with("3", 3, 1, 0)
+        .with("4", 4, 1, 0);
     let later = Some(NOW.plus(Duration::from_secs(60)));
     let suspicions = [
         Some(Suspicion { retry_at: later, ..known(3) }),
@@ -186,8 +189,8 @@ fn who_gets_through_frees_those_that_stand_behind_the_same_code() {
         Some(Suspicion { retry_at: later, code: "other".to_owned(), ..known(5) }),
         None,
     ];
-    for (row, suspicion) in desk.units.values().zip(suspicions) {
-        let id = desk.units.iter().find(|(_, found)| *found == row).map(|(id, _)| *id).unwrap();
+    for (row, suspicion) in view.units.values().zip(suspicions) {
+        let id = view.units.iter().find(|(_, found)| *found == row).map(|(id, _)| *id).unwrap();
         tail.put_unit(id, &crate::rows::UnitRow { suspicion, ..row.clone() });
     }
     let acked =

@@ -53,7 +53,7 @@ impl Planning<'_> {
             if let Some(gone) =
                 referred(ops).into_iter().find(|target| input.inspect.is_gone(target))
             {
-                return Some(Hold::Gone(gone.clone()));
+                return Some(Hold::TargetDeleted(gone.clone()));
             }
         }
         input.inspect.refusal(group).map(|reason| Hold::Refused { reason })
@@ -68,14 +68,14 @@ impl Planning<'_> {
             is_bulky(places.iter().filter_map(|place| input.tail.op(*place)))
                 || input.inspect.was_too_large(key)
         };
-        if group.replaces.is_some() || !group.records.iter().any(is_suspect) {
+        if group.absorbs.is_some() || !group.records.iter().any(is_suspect) {
             return None;
         }
         input.inspect.excess(group)
     }
 
     /// Returns why a transaction waits for an earlier op of a record, or for a later unanswered op:
-    /// other ops may have overtaken ops of a unit that was given up.
+    /// other ops may have overtaken ops of a unit that was abandoned.
     pub(super) fn blocked_before(&self, key: &RecordKey, first: OpPlace) -> Option<Hold> {
         let tail = self.input.tail;
         if let Some(unit) = tail.ops_of(key).find_map(|place| tail.unit_of(place)) {
@@ -105,7 +105,7 @@ impl Planning<'_> {
         let row = self.input.tail.op(place)?;
         let rules = self.input.schema.rules(&row.key.entity);
         // An op of a type that stays on the device is never sent, so it waits for nothing else.
-        if rules.is_some_and(|rules| rules.local_only) {
+        if !self.input.schema.leaves(&row.key.entity) {
             return Some(Hold::LocalOnly);
         }
         let parked = self.parked(|scope| match scope {

@@ -60,7 +60,7 @@ impl Planning<'_> {
                 self.absorbed.extend(ops.iter().copied());
             }
             let records = vec![(key.clone(), ops)];
-            self.plan.groups.push(Group { records, actor: unit.actor.clone(), replaces: Some(id) });
+            self.plan.groups.push(Group { records, actor: unit.actor.clone(), absorbs: Some(id) });
         } else {
             self.plan.more = true;
         }
@@ -70,8 +70,11 @@ impl Planning<'_> {
     /// Finds the group that begins with the first waiting op of a record, or holds ops that cannot
     /// be sent.
     pub(super) fn candidate(&mut self, first: OpPlace, row: &TailRow) -> Option<Candidate> {
-        let places =
-            if row.transaction_ops > 1 { self.transaction(first)? } else { self.run(first, row)? };
+        let places = if row.transaction_ops > 1 {
+            self.transaction(first)?
+        } else {
+            self.ops_of_one_change(first, row)?
+        };
         let mut records: Vec<(RecordKey, Vec<OpPlace>)> = Vec::new();
         let mut bytes = 0;
         for place in places {
@@ -87,7 +90,7 @@ impl Planning<'_> {
             self.input.schema.rules(&key.entity).map_or(0, |rules| rules.priority_of(kind))
         };
         let priority = records.iter().map(of_record).max().unwrap_or_default();
-        let group = Group { records, actor: row.actor.clone(), replaces: None };
+        let group = Group { records, actor: row.actor.clone(), absorbs: None };
         if let Some(hold) = self.expected_refusal(&group) {
             for (_, places) in &group.records {
                 self.hold_all(places, &hold);
@@ -98,7 +101,7 @@ impl Planning<'_> {
     }
 
     /// Returns the ops of one record that can be one change, from the first waiting op on.
-    fn run(&mut self, first: OpPlace, row: &TailRow) -> Option<Vec<OpPlace>> {
+    fn ops_of_one_change(&mut self, first: OpPlace, row: &TailRow) -> Option<Vec<OpPlace>> {
         self.visited.insert(row.key.clone());
         let tail = self.input.tail;
         let waiting: Vec<_> = tail.ops_of(&row.key).filter(|place| !tail.is_dead(*place)).collect();
@@ -110,7 +113,7 @@ impl Planning<'_> {
             self.hold_all(&waiting, &hold);
             return None;
         }
-        let mut run = vec![first];
+        let mut together = vec![first];
         for place in waiting.iter().copied().filter(|place| *place > first) {
             let joins = tail.op(place).is_some_and(|next| {
                 next.transaction_ops == 1
@@ -130,14 +133,14 @@ impl Planning<'_> {
             if !joins || bar.is_some() || is_overtaking {
                 break;
             }
-            run.push(place);
+            together.push(place);
         }
-        run.truncate(barrier(run.iter().filter_map(|place| tail.op(*place))));
-        for place in waiting.into_iter().filter(|place| !run.contains(place)) {
+        together.truncate(barrier(together.iter().filter_map(|place| tail.op(*place))));
+        for place in waiting.into_iter().filter(|place| !together.contains(place)) {
             let hold = self.blocker(place).unwrap_or(Hold::After(first));
             self.plan.holds.insert(place, hold);
         }
-        Some(run)
+        Some(together)
     }
 
     /// Returns all ops of a transaction if each of them can be sent, otherwise `None`.

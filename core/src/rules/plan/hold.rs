@@ -64,7 +64,7 @@ pub enum Hold {
     },
     /// The op refers to a deleted record, so the server would refuse the op. A person has to
     /// correct the op, unless the record is created again.
-    Gone(RecordKey),
+    TargetDeleted(RecordKey),
     /// The app's validator refuses the op. A person has to correct the op.
     Refused {
         /// The reason, in the words of the app.
@@ -81,11 +81,16 @@ impl Hold {
     /// Returns whether the hold lasts until a person corrects the op, or may last so long.
     pub const fn waits_for_correction(&self) -> bool {
         match self {
-            Self::Gone(_) | Self::Refused { .. } | Self::TooLarge { .. } => true,
-            // After so many tries it is not a glitch any more.
+            Self::TargetDeleted(_) | Self::Refused { .. } | Self::TooLarge { .. } => true,
+            // A unit that failed so often is unlikely to get through by itself.
             Self::NotLetThrough { times, .. } => *times >= limits::TRIES,
             _ => false,
         }
+    }
+
+    /// Returns whether the hold lasts until a user signs in.
+    pub const fn waits_for_a_user(&self) -> bool {
+        matches!(self, Self::OtherActor(_) | Self::Parked { scope: ParkScope::Actor(_), .. })
     }
 
     /// Returns whether the hold may end during a run, because the same run may send everything that

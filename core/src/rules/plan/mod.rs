@@ -133,7 +133,9 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
 /// `holds` has only the holds that this plan found.
 pub fn plan_next(input: &PlanInput<'_>, queue: &mut ReadyQueue) -> Plan {
     queue.look_around(input);
-    let (looked_at, after) = queue.next(input.batch_ops.saturating_add(LOOKS_AHEAD));
+    let most = input.batch_ops.saturating_add(LOOKS_AHEAD);
+    queue.read_on(input.tail, input.schema, most);
+    let (looked_at, after) = queue.next(most);
     let mut planning = Planning { after, ..Planning::of(input) };
     planning.unanswered_units(input.tail.units_in_order());
     if !planning.plan.more {
@@ -160,8 +162,17 @@ const LOOKS_AHEAD: usize = 250;
 
 /// Plans like [`plan`], but for one record only. It is for the question why that record is held.
 pub fn plan_record(input: &PlanInput<'_>, key: &RecordKey) -> Plan {
+    plan_records(input, [key])
+}
+
+/// Plans some records alone, as [`plan_record`] plans each of them. The cost follows their ops.
+pub fn plan_records<'k>(
+    input: &PlanInput<'_>,
+    keys: impl IntoIterator<Item = &'k RecordKey>,
+) -> Plan {
     let mut planning = Planning::of(input);
-    let places = planning.concerned_with(key);
+    let keys: Vec<_> = keys.into_iter().collect();
+    let places = planning.concerned_with(&keys);
     planning.unanswered_units(input.tail.units_of(&places));
     let ops = places.into_iter().filter_map(|place| Some((place, input.tail.op(place)?)));
     planning.new_groups(ops);
@@ -274,16 +285,22 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Returns the ops that decide whether waiting ops of a record can be sent: its own ops, the
-    /// ops of records in its transactions, and those that its deletion waits for.
-    fn concerned_with(&self, key: &RecordKey) -> BTreeSet<OpPlace> {
+    /// Returns the ops that decide whether waiting ops of records can be sent: their own ops, the
+    /// ops of records in their transactions, and those that their deletion waits for.
+    fn concerned_with(&self, keys: &[&RecordKey]) -> BTreeSet<OpPlace> {
         let tail = self.input.tail;
-        let (mut places, mut known, mut next) = (BTreeSet::new(), HashSet::from([key]), vec![key]);
+        let mut next: Vec<&RecordKey> = keys.to_vec();
+        let (mut places, mut known) =
+            (BTreeSet::new(), next.iter().copied().collect::<HashSet<_>>());
+        let mut entries = HashSet::new();
         while let Some(key) = next.pop() {
             for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?)))
             {
                 places.insert(place);
-                let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
+                // The ops of a transaction are looked at once, not once for each of them.
+                let is_new = entries.insert(place.seq);
+                let together = is_new.then(|| tail.ops_of_entry(place.seq)).into_iter().flatten();
+                let together = together.map(|(_, row)| &row.key);
                 let deletes = self.heeds_references && row.kind == OpKind::Delete;
                 let earlier = deletes.then(|| self.referring(key, place)).into_iter().flatten();
                 let earlier = earlier.filter_map(|place| Some(&tail.op(place)?.key));

@@ -16,17 +16,21 @@
 //! | an actor, an entity type, a server is parked | that park ends |
 //! | another actor made the op | that actor uses the book |
 //! | the network is metered | the network is unmetered |
-//! | a record is created later than a record that refers to it | a commit also adds an op by which one record may wait for another |
-//! | the ops of its transaction cannot be one unit | a commit also changes another record of the transaction |
+//! | a record is created later than a record that refers to it | a commit adds an op, of any record, by which one record may wait for another |
+//! | the ops of its transaction cannot be one unit | a commit changes another record of the transaction |
 //! | any of these causes | the clock was set back |
 //!
+//! The queue reads the tail from its oldest op on, as far as plans need it. Records whose first
+//! waiting op is behind that mark are ready too, but the queue does not know them yet.
+//!
 //! Invariants:
-//! 1. A record with a waiting op, and with no unanswered op, is either ready or passed over. Any
-//!    other record is neither.
+//! 1. A record with a waiting op before the mark, and with no unanswered op, is either ready or
+//!    passed over. No other record is in the queue.
 //! 2. Everything that a plan over the whole tail would send is ready, except deletions that follow
 //!    another ready group. These become ready with the commit that plans that group
 //!    ([`passed_over`]).
-//! 3. The queue is a cache: a queue in which every such record is ready is also right, only slower.
+//! 3. The queue is a cache: the queue that has read nothing is also right, only slower.
+//! 4. Ops are appended behind the mark. So most appends do not change the queue.
 //!
 //! What it does not do: decide. The plan that looks at a record decides whether it can be sent.
 
@@ -45,11 +49,13 @@ use crate::schema::{EntityRules, Schema};
 use crate::tail::Tail;
 use crate::time::WallTime;
 
-/// The records with ops that wait to be planned.
+/// The records with ops that wait to be planned. The default has read nothing of the tail.
 #[derive(Debug, Clone, Default)]
 pub struct ReadyQueue {
+    /// The tail is read up to this place.
+    mark: OpPlace,
     ready: BTreeSet<Turn>,
-    standing: HashMap<RecordKey, Standing>,
+    records: HashMap<RecordKey, Readiness>,
     passed_over: BTreeMap<Cause, BTreeSet<RecordKey>>,
     /// The number of passed-over ops with a hold that no run ends.
     resting: u64,
@@ -65,7 +71,7 @@ pub(super) struct Turn {
 }
 
 #[derive(Debug, Clone)]
-enum Standing {
+enum Readiness {
     Ready {
         turn: Turn,
         /// The kind of op that its waiting ops make if all of them are sent.
@@ -93,23 +99,19 @@ pub(super) enum Cause {
 
 /// A time after all times for which records wait.
 const LAST_TIME: WallTime = WallTime::from_milliseconds(i64::MAX);
+/// The number of ops that are read of the tail at a time.
+const READ_AT_ONCE: usize = 256;
 
 impl ReadyQueue {
-    /// Puts every record with an op that waits into the queue.
-    pub fn of(tail: &Tail, schema: &Schema) -> Self {
-        let mut queue = Self::default();
-        for (_, row) in tail.ops() {
-            if !queue.standing.contains_key(&row.key) {
-                queue.look_again(tail, schema, vec![row.key.clone()]);
-            }
-        }
-        queue
-    }
-
     /// Records that a commit changed a record in any way. The tail is in its state after the
     /// commit.
     pub fn changed(&mut self, tail: &Tail, schema: &Schema, key: &RecordKey) {
         self.look_again(tail, schema, vec![key.clone()]);
+        self.wake_behind(tail, schema, key);
+    }
+
+    /// Makes records ready that wait for a record that changed.
+    fn wake_behind(&mut self, tail: &Tail, schema: &Schema, key: &RecordKey) {
         self.wake(tail, schema, &Cause::Record(key.clone()));
         // This look-up skips the causes before transactions, and those that name records.
         let first = self.passed_over.range(Cause::Transaction(Seq::ZERO)..).next();
@@ -133,14 +135,21 @@ impl ReadyQueue {
         }
         // One more edit of a record delays and frees no other record.
         if leads_on || row.kind == OpKind::Create || !row.led_away.is_empty() {
-            self.changed(tail, schema, &row.key);
-        } else if let Some(Standing::Ready { turn, kind }) = self.standing.get(&row.key) {
+            if self.records.contains_key(&row.key) {
+                self.look_again(tail, schema, vec![row.key.clone()]);
+            } else {
+                self.wake(tail, schema, &Cause::Ready(row.key.clone()));
+            }
+            self.wake_behind(tail, schema, &row.key);
+        } else if let Some(Readiness::Ready { turn, kind }) = self.records.get(&row.key) {
             // The record's earlier ops are not read again, however many there are.
             let kind = together(Some(*kind), row.kind);
             let priority = turn.priority.min(Reverse(priority_of(schema, &row.key, kind)));
             self.stand(&row.key, Turn { priority, ..*turn }, kind);
-        } else {
+        } else if self.records.contains_key(&row.key) {
             self.look_again(tail, schema, vec![row.key.clone()]);
+        } else {
+            self.wake(tail, schema, &Cause::Ready(row.key.clone()));
         }
     }
 
@@ -162,7 +171,7 @@ impl ReadyQueue {
         if input.now < self.latest {
             // An undo window that is open again separates the ops around it, so an op may be ready
             // that waited with the others.
-            *self = Self::of(input.tail, input.schema);
+            *self = Self::default();
         }
         self.latest = input.now;
         // There may be as many times as records, so only the times that have been reached are
@@ -178,6 +187,26 @@ impl ReadyQueue {
         };
         let causes: Vec<_> = due.chain(outside.filter(has_changed)).cloned().collect();
         causes.iter().for_each(|cause| self.wake(input.tail, input.schema, cause));
+    }
+
+    /// Reads the tail until it has so many ready records. With more than one priority it reads all
+    /// of the tail, because the last record may be the first to send.
+    pub(super) fn read_on(&mut self, tail: &Tail, schema: &Schema, most: usize) {
+        let in_order = schema.has_one_priority();
+        while !in_order || self.ready.len() <= most {
+            // Each part is a question of its own, so that the tail keeps no more than that in mind.
+            let part = tail.clone();
+            let (from, mut read) = (self.mark, 0);
+            for (place, row) in part.ops_from(from).take(READ_AT_ONCE) {
+                (self.mark, read) = (place.next(), read + 1);
+                if !self.records.contains_key(&row.key) {
+                    self.look_again(&part, schema, vec![row.key.clone()]);
+                }
+            }
+            if !tail.answers_for(&part) || read < READ_AT_ONCE {
+                break;
+            }
+        }
     }
 
     /// Returns the records to look at next, at most `most`, and the turn of the record after them.
@@ -196,7 +225,9 @@ impl ReadyQueue {
         holds: &BTreeMap<OpPlace, Hold>,
     ) {
         for place in looked_at {
-            let (Some(hold), Some(row)) = (holds.get(place), tail.op(*place)) else { continue };
+            // Most of them go, or are not reached, and are not read.
+            let Some(hold) = holds.get(place) else { continue };
+            let Some(row) = tail.op(*place) else { continue };
             let rests =
                 |place: &OpPlace| holds.get(place).is_some_and(|hold| !hold.may_end_in_a_run());
             let resting = tail.ops_of(&row.key).filter(rests).count() as u64;
@@ -210,14 +241,14 @@ impl ReadyQueue {
             self.passed_over.entry(cause.clone()).or_default().insert(key.clone());
         }
         self.resting = self.resting.saturating_add(resting);
-        self.standing.insert(key.clone(), Standing::PassedOver { causes, resting });
+        self.records.insert(key.clone(), Readiness::PassedOver { causes, resting });
     }
 
     /// Gives records later turns: their part that can be sent has a lower priority than expected.
     pub(super) fn put_back(&mut self, tail: &Tail, later: &[Turn]) {
         for turn in later {
             let Some(row) = tail.op(turn.first) else { continue };
-            if let Some(Standing::Ready { kind, .. }) = self.standing.get(&row.key) {
+            if let Some(Readiness::Ready { kind, .. }) = self.records.get(&row.key) {
                 self.stand(&row.key, *turn, *kind);
             }
         }
@@ -226,7 +257,7 @@ impl ReadyQueue {
     fn stand(&mut self, key: &RecordKey, turn: Turn, kind: OpKind) {
         self.forget(key);
         self.ready.insert(turn);
-        self.standing.insert(key.clone(), Standing::Ready { turn, kind });
+        self.records.insert(key.clone(), Readiness::Ready { turn, kind });
     }
 
     /// Makes records ready that wait for this cause.
@@ -241,16 +272,18 @@ impl ReadyQueue {
         while let Some(key) = next.pop() {
             self.forget(&key);
             if let Some((turn, kind)) = turn(tail, schema, &key) {
-                self.stand(&key, turn, kind);
+                if turn.first < self.mark {
+                    self.stand(&key, turn, kind);
+                }
                 next.extend(self.passed_over.remove(&Cause::Ready(key)).into_iter().flatten());
             }
         }
     }
 
     fn forget(&mut self, key: &RecordKey) {
-        match self.standing.remove(key) {
-            Some(Standing::Ready { turn, .. }) => drop(self.ready.remove(&turn)),
-            Some(Standing::PassedOver { causes, resting }) => {
+        match self.records.remove(key) {
+            Some(Readiness::Ready { turn, .. }) => drop(self.ready.remove(&turn)),
+            Some(Readiness::PassedOver { causes, resting }) => {
                 self.resting = self.resting.saturating_sub(resting);
                 for cause in causes {
                     if let Some(keys) = self.passed_over.get_mut(&cause) {
@@ -371,7 +404,7 @@ impl Cause {
                 Some(Self::Until(*until))
             }
             Hold::NotLetThrough { until, .. } => until.map(Self::Until),
-            Hold::WaitsFor(other) | Hold::Gone(other) => Some(Self::Record(other.clone())),
+            Hold::WaitsFor(other) | Hold::TargetDeleted(other) => Some(Self::Record(other.clone())),
             Hold::Parked { scope: ParkScope::Op(_), .. } => None,
             Hold::Parked { scope, .. } => Some(Self::Parked(scope.clone())),
             Hold::OtherActor(actor) => Some(Self::Actor(actor.clone())),

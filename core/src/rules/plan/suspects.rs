@@ -2,12 +2,12 @@
 //! sent last, and alone.
 //!
 //! Invariants:
-//! 1. No suspected unit is sent while anything else can be sent. Then one group of them is sent at
+//! 1. No suspected unit is sent while anything else can be sent. Then one set of them is sent at
 //!    a time.
-//! 2. The group that was suspected first is sent first. Groups are sent before units that are
+//! 2. The set that was suspected first is sent first. Sets are sent before units that are
 //!    suspected alone, because most units get through soonest that way.
 //! 3. A unit that is suspected alone waits for its own time.
-//! 4. Each suspected unit has a hold, also in the group that is sent now, so that a user can see
+//! 4. Each suspected unit has a hold, also in the set that is sent now, so that a user can see
 //!    why it took so long.
 
 use super::{Hold, Plan, Planning};
@@ -17,7 +17,7 @@ use crate::rows::Suspicion;
 use crate::tail::TailUnit;
 
 impl Planning<'_> {
-    /// Adds one group of the suspected units if there is nothing else to send, and records holds
+    /// Adds one set of the suspected units if there is nothing else to send, and records holds
     /// for all of them.
     pub(super) fn suspects(&mut self) {
         let suspects = std::mem::take(&mut self.suspects);
@@ -25,9 +25,9 @@ impl Planning<'_> {
         let Plan { again, groups, more, unfinished, .. } = &self.plan;
         let nothing_else = again.is_empty() && groups.is_empty() && !more && !unfinished;
         let due = suspects.iter().filter(|(_, unit, _)| nothing_else && is_due(unit));
-        let next = due.map(|(.., known)| (known.retry_at, known.group)).min();
+        let next = due.map(|(.., known)| (known.retry_at, known.set)).min();
         for (id, unit, known) in suspects {
-            let (until, goes) = (self.until_of(unit), next == Some((known.retry_at, known.group)));
+            let (until, goes) = (self.until_of(unit), next == Some((known.retry_at, known.set)));
             if goes {
                 self.plan.again.push(id);
             }

@@ -3,7 +3,7 @@ use crate::ids::OpId;
 use crate::numbers::Seq;
 use crate::op::OpKind;
 use crate::rows::FieldReference;
-use crate::rules::desk::{Desk, key, unit_id};
+use crate::rules::test_view::{TestView, key, unit_id};
 use crate::schema::{EntityRules, NetworkClass};
 use crate::time::Hlc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn tail_of(updates: u8, record: impl Fn(u8) -> u8) -> Tail {
 
 /// Makes a unit of record 1 that was tried once and waits for a minute.
 fn attempted() -> crate::rows::UnitRow {
-    let unit = Desk::default().with("1", 1, 1, 0).units.remove(&unit_id(1)).unwrap();
+    let unit = TestView::default().with("1", 1, 1, 0).units.remove(&unit_id(1)).unwrap();
     let retry_at = Some(WallTime::from_milliseconds(60_000));
     crate::rows::UnitRow { actor: Actor::parse("user-1").unwrap(), tries: 1, retry_at, ..unit }
 }
@@ -139,7 +139,7 @@ fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
             .plan(&tail)
             .groups
             .iter()
-            .filter_map(|group| group.replaces)
+            .filter_map(|group| group.absorbs)
             .collect::<Vec<_>>()
     };
     assert_eq!(absorbed(1), [unit_id(1)]);
@@ -147,7 +147,7 @@ fn a_delete_takes_over_what_was_attempted_without_waiting_for_its_next_try() {
 }
 
 #[test]
-fn a_delete_takes_nothing_over_while_an_earlier_op_goes_again() {
+fn a_delete_takes_nothing_over_while_an_earlier_op_is_sent_again() {
     let mut unit = attempted();
     unit.changes[0].ops = vec![crate::entry::PlannedOp { id: op(2), place: place(2) }];
     let planned = |dead: bool| {
@@ -160,7 +160,7 @@ fn a_delete_takes_nothing_over_while_an_earlier_op_goes_again() {
     };
     let absorbed = planned(true);
     assert_eq!(
-        absorbed.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(),
+        absorbed.groups.iter().filter_map(|group| group.absorbs).collect::<Vec<_>>(),
         [unit_id(1)]
     );
     let held = planned(false);
@@ -176,7 +176,7 @@ fn a_hold_says_whether_it_ends_by_itself_or_by_a_person() {
         (Hold::UndoWindow { until }, Some(until), false),
         (Hold::BackingOff { until, code }, Some(until), false),
         (Hold::DeadCreate, None, false),
-        (Hold::Gone(RecordKey::parse("lead", "1").unwrap()), None, true),
+        (Hold::TargetDeleted(RecordKey::parse("lead", "1").unwrap()), None, true),
         (Hold::Refused { reason: String::new() }, None, true),
         (Hold::TooLarge { bytes: 0 }, None, true),
     ] {
@@ -233,7 +233,7 @@ fn of_two_new_records_that_refer_to_each_other_the_one_that_was_made_first_does_
 }
 
 #[test]
-fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_for_that() {
+fn what_is_unanswered_waits_for_its_own_time_and_a_transaction_that_is_sent_again_for_that() {
     let mut unit = attempted();
     let until = unit.retry_at.unwrap();
     // The transaction changes records 1 and 2. An update of record 1 came after it, and left while
@@ -251,13 +251,13 @@ fn what_is_under_way_waits_for_its_own_time_and_a_transaction_that_goes_again_fo
     assert_eq!((plan.holds[&place(1)].clone(), plan.wake), (Hold::Behind(unit_id(1)), Some(until)));
 }
 
-/// Makes one unit for each of records 1, 2 and so on. Some are suspected in a group. Others are
+/// Makes one unit for each of records 1, 2 and so on. Some are suspected in a set. Others are
 /// suspected alone and wait until a time in milliseconds.
-fn suspected(groups: &[Option<u64>], alone: &[Option<i64>]) -> Tail {
-    let count = u8::try_from(groups.len()).unwrap();
+fn suspected(sets: &[Option<u64>], alone: &[Option<i64>]) -> Tail {
+    let count = u8::try_from(sets.len()).unwrap();
     let mut tail = tail_of(count, |seq| seq);
-    for ((number, group), alone) in (1..).zip(groups).zip(alone) {
-        let unit = Desk::default()
+    for ((number, set), alone) in (1..).zip(sets).zip(alone) {
+        let unit = TestView::default()
             .with(&number.to_string(), number, 1, 0)
             .units
             .remove(&unit_id(number))
@@ -265,8 +265,8 @@ fn suspected(groups: &[Option<u64>], alone: &[Option<i64>]) -> Tail {
         let mut unit = crate::rows::UnitRow { actor: Actor::parse("user-1").unwrap(), ..unit };
         unit.changes[0].ops =
             vec![crate::entry::PlannedOp { id: op(number), place: place(number.into()) }];
-        unit.suspicion = group.map(|group| crate::rows::Suspicion {
-            group: (Seq::new(group), 0),
+        unit.suspicion = set.map(|set| crate::rows::Suspicion {
+            set: (Seq::new(set), 0),
             times: alone.map_or(0, |_| 2),
             code: "http_502".to_owned(),
             retry_at: alone.map(WallTime::from_milliseconds),
@@ -304,7 +304,7 @@ fn what_may_not_get_through_waits_until_everything_else_is_sent() {
 }
 
 #[test]
-fn one_group_of_what_may_not_get_through_goes_at_a_time_the_one_that_was_suspected_first() {
+fn one_set_of_what_may_not_get_through_goes_at_a_time_the_one_that_was_suspected_first() {
     let tail = suspected(
         &[Some(9), Some(8), Some(9), Some(8), Some(7)],
         &[None, None, None, None, Some(0)],
@@ -357,7 +357,7 @@ fn a_delete_takes_over_what_does_not_get_through() {
     tail.insert(place(2), row);
     let plan = Asked::default().plan(&tail);
     assert_eq!(
-        plan.groups.iter().filter_map(|group| group.replaces).collect::<Vec<_>>(),
+        plan.groups.iter().filter_map(|group| group.absorbs).collect::<Vec<_>>(),
         [unit_id(1)]
     );
 }
@@ -376,7 +376,7 @@ fn an_undo_window_that_a_clock_opens_again_lets_go_what_waited_with_a_parked_op(
     tail.set_parked(op(3), Some("conflict".to_owned()));
     let schema = Schema::open(EntityRules { undo_window: window, ..EntityRules::default() });
     let actor = Actor::parse("user-1").unwrap();
-    let mut queue = ReadyQueue::of(&tail, &schema);
+    let mut queue = ReadyQueue::default();
     let mut sent_at = |now| {
         let now = WallTime::from_milliseconds(now);
         let inspect = &crate::rules::inspect::NoInspection;
@@ -388,7 +388,7 @@ fn an_undo_window_that_a_clock_opens_again_lets_go_what_waited_with_a_parked_op(
 }
 
 #[test]
-fn a_dead_letter_that_goes_again_parts_an_edit_from_the_deletion_behind_it() {
+fn a_dead_letter_that_is_sent_again_parts_an_edit_from_the_deletion_behind_it() {
     // Lead 0 is edited and deleted. A dead letter refers to it between the edit and the deletion.
     // An earlier op refers to it too and waits for its undo window, so the deletion waits, and the
     // edit with it.
@@ -415,7 +415,7 @@ fn a_dead_letter_that_goes_again_parts_an_edit_from_the_deletion_behind_it() {
         ..EntityRules::default()
     });
     let actor = Actor::parse("user-1").unwrap();
-    let mut queue = ReadyQueue::of(&tail, &schema);
+    let mut queue = ReadyQueue::default();
     let sends_the_edit = |tail: &Tail, queue: &mut ReadyQueue| {
         let inspect = &crate::rules::inspect::NoInspection;
         let input = PlanInput::unbounded(

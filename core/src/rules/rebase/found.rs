@@ -8,8 +8,8 @@
 use serde_json::Value;
 
 use super::Subject;
-use super::policy::Settled;
-use crate::entry::{Conflicted, ConflictedField, Decision, Extent, SettledBy, Winner};
+use super::policy::Resolution;
+use crate::entry::{Conflicted, ConflictedField, Decision, Extent, ResolvedBy, Winner};
 use crate::fields::Fields;
 use crate::op::OpKind;
 use crate::record::Does;
@@ -24,7 +24,7 @@ pub(super) struct Found {
     pub(super) local: Fields,
     pub(super) remote: Fields,
     pub(super) merged: Fields,
-    pub(super) functions: Vec<SettledBy>,
+    pub(super) functions: Vec<ResolvedBy>,
 }
 
 impl Subject<'_> {
@@ -106,16 +106,21 @@ fn then(first: OpKind, next: OpKind) -> OpKind {
 }
 
 impl Found {
-    pub(super) fn add(&mut self, name: &str, [base, ours, theirs]: [&Value; 3], settled: &Settled) {
-        let (rule, winner) = (settled.rule, settled.winner);
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        [base, local, remote]: [&Value; 3],
+        resolution: &Resolution,
+    ) {
+        let (rule, winner) = (resolution.rule, resolution.winner);
         self.fields.push(ConflictedField { name: name.to_owned(), rule, winner });
         self.base.set(name, base.clone());
-        self.local.set(name, ours.clone());
-        self.remote.set(name, theirs.clone());
-        if let Some(merged) = &settled.merged {
+        self.local.set(name, local.clone());
+        self.remote.set(name, remote.clone());
+        if let Some(merged) = &resolution.merged {
             self.merged.set(name, merged.clone());
         }
-        self.functions.extend(settled.by.clone());
+        self.functions.extend(resolution.by.clone());
     }
 
     pub(super) fn lost(&self) -> impl Iterator<Item = String> {

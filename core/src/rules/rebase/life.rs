@@ -10,48 +10,51 @@
 //! 1. No write is sent over a deletion with a stamp below the deletion. On other devices the
 //!    deletion would win.
 //!
-//! What it does not do: settle single fields ([`super::fields`]).
+//! What it does not do: resolve single fields ([`super::fields`]).
 
 use super::found::Found;
-use super::policy::{Two, settle_life};
-use super::{Standing, Subject};
+use super::policy::{StampPair, resolve_life};
+use super::{OpStanding, Subject};
 use crate::entry::Winner;
 use crate::fields::Fields;
 use crate::ids::OpId;
 use crate::record::{Does, EditStamp, Register, Registers};
 
 impl Subject<'_> {
-    /// Settles the record's life after one side deleted the record.
+    /// Resolves the record's life after one side deleted the record.
     pub(super) fn meet_in_life(&mut self, ops: &[usize], since: &Registers) {
         let Some(last) = ops.last().copied() else { return };
         let deletes = self.op(last).tail.deletes();
         let greatest = ops.iter().map(|number| self.op(*number).tail.writes.greatest());
-        let ours_at = greatest.max().unwrap_or_default();
-        let two = Two { ours: ours_at, theirs: self.after.stamp };
-        let (base, theirs) = (since.image(), self.after.image());
-        let said = self.said_by(ops);
-        let mine = (!deletes).then_some(&said);
-        let mut settled =
-            settle_life(self.key, self.rules, [base.as_ref(), mine, theirs.as_ref()], two);
+        let local_at = greatest.max().unwrap_or_default();
+        let stamps = StampPair { local: local_at, remote: self.after.stamp };
+        let (base, remote) = (since.image(), self.after.image());
+        let named = self.named_by(ops);
+        let local = (!deletes).then_some(&named);
+        let mut resolution =
+            resolve_life(self.key, self.rules, [base.as_ref(), local, remote.as_ref()], stamps);
         let is_another = |op: &super::Op| op.tail.writes.does != Does::Creates;
         if deletes
-            && two.later() == Winner::Remote
+            && stamps.later() == Winner::Remote
             && self.ops.iter().skip(last + 1).any(is_another)
         {
             // The tail goes on after the deletion, so the deletion is not the last local write.
-            settled.winner = Winner::Remote;
+            resolution.winner = Winner::Remote;
         }
-        let winner = settled.winner;
+        let winner = resolution.winner;
         let found = Found {
             winner,
             base: base.unwrap_or_default(),
-            local: if deletes { Fields::new() } else { said },
-            remote: theirs.unwrap_or_default(),
-            functions: settled.by.into_iter().collect(),
+            local: if deletes { Fields::new() } else { named },
+            remote: remote.unwrap_or_default(),
+            functions: resolution.by.into_iter().collect(),
             ..self.nothing_found()
         };
         if deletes && winner == Winner::Local {
-            self.record_covered(ops, since);
+            let (news, after) = (self.fields_of_others(since), self.after.clone());
+            self.lose_writes(ops, since, |_, name, write| {
+                write.stamp < after.stamp_of(name) && news.iter().any(|new| new == name)
+            });
         }
         self.record(ops, found);
         if winner == Winner::Remote {
@@ -70,10 +73,10 @@ impl Subject<'_> {
     }
 
     /// Returns the fields that ops name. A later op replaces the values of an earlier op.
-    fn said_by(&self, ops: &[usize]) -> Fields {
-        let mut said = Fields::new();
-        ops.iter().for_each(|number| said.compose(self.op(*number).tail.named.clone()));
-        said
+    fn named_by(&self, ops: &[usize]) -> Fields {
+        let mut named = Fields::new();
+        ops.iter().for_each(|number| named.compose(self.op(*number).tail.named.clone()));
+        named
     }
 
     /// Records and ends the local edits that a local deletion covers, if it stays above the remote
@@ -90,7 +93,7 @@ impl Subject<'_> {
         if covered.is_empty() {
             return;
         }
-        let (base, local) = (since.image().unwrap_or_default(), self.said_by(&covered));
+        let (base, local) = (since.image().unwrap_or_default(), self.named_by(&covered));
         let found = Found { winner: Winner::Remote, base, local, ..self.nothing_found() };
         self.record(&covered, found);
         self.lose_whole(&covered);
@@ -108,14 +111,14 @@ impl Subject<'_> {
         let Some(deletion) = earlier.find(|number| self.op(*number).tail.deletes()) else { return };
         let stamp = self.op(deletion).tail.writes.stamp;
         // A later local write with another value has a conflict of its own.
-        let said = |op: &usize, name: &str| {
-            let word = self.op(*op).tail.writes.fields.get(name);
-            *op > deletion && word.is_some_and(|word| word.value != *self.after.value_of(name))
+        let writes_another = |op: &usize, name: &str| {
+            let write = self.op(*op).tail.writes.fields.get(name);
+            *op > deletion && write.is_some_and(|write| write.value != *self.after.value_of(name))
         };
         let falls = |name: &&String| {
             self.after.stamp_of(name) < stamp
                 && !self.after.value_of(name).is_null()
-                && !ops.iter().any(|op| said(op, name))
+                && !ops.iter().any(|op| writes_another(op, name))
         };
         if news.iter().any(|name| falls(&name)) {
             let (base, remote) =
@@ -128,8 +131,8 @@ impl Subject<'_> {
     /// person has to choose. A write is dropped if it had lost before, or if a later local op
     /// covers it and is not raised.
     fn raise_what_stands(&mut self, number: usize, since: &Registers, raises_all: bool) {
-        let (theirs, writes) = (self.to_go_over(number), &self.op(number).tail.writes);
-        let is_below = |field: &Register| raises_all || field.stamp < theirs;
+        let (remote, writes) = (self.to_go_over(number), &self.op(number).tail.writes);
+        let is_below = |field: &Register| raises_all || field.stamp < remote;
         let below = writes.fields.iter().filter(|(_, field)| is_below(field));
         let had_lost = |name: &str, field: &Register| field.stamp <= since.stamp_of(name);
         let (ends, stays): (Vec<_>, Vec<_>) = below.partition(|(name, field)| {
@@ -139,11 +142,11 @@ impl Subject<'_> {
             .map(|names| names.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
         let is_whole = ends.len() + stays.len() == writes.fields.len();
         let stands = if writes.fields.is_empty() {
-            raises_all || writes.stamp < theirs
+            raises_all || writes.stamp < remote
         } else {
             !stays.is_empty()
         };
-        let above = self.above(number, &stays, theirs);
+        let above = self.above(number, &stays, remote);
         if !ends.is_empty() && (stands || !is_whole) {
             self.drop_fields(number, &ends);
         }
@@ -158,11 +161,11 @@ impl Subject<'_> {
     /// unanswered op, which can be at the server.
     fn is_covered_for_good(&self, number: usize, name: &str) -> bool {
         self.ops.iter().skip(number + 1).any(|later| match later.standing {
-            Standing::Waits => later.tail.deletes(),
-            Standing::Unanswered => {
+            OpStanding::Waits => later.tail.deletes(),
+            OpStanding::Unanswered => {
                 later.tail.deletes() || later.tail.writes.fields.contains_key(name)
             }
-            Standing::Dead | Standing::Ended => false,
+            OpStanding::Dead | OpStanding::Ended => false,
         })
     }
 
@@ -171,9 +174,9 @@ impl Subject<'_> {
     /// that stamp and without the dead letter's values, and these fields must not win over the dead
     /// letter.
     fn to_go_over(&self, number: usize) -> EditStamp {
-        let theirs = self.after.stamp;
-        let is_left_out = self.after.is_deleted() && self.op(number).standing == Standing::Dead;
-        if is_left_out { theirs.next(OpId::from_bytes([u8::MAX; 16])) } else { theirs }
+        let remote = self.after.stamp;
+        let is_left_out = self.after.is_deleted() && self.op(number).standing == OpStanding::Dead;
+        if is_left_out { remote.next(OpId::from_bytes([u8::MAX; 16])) } else { remote }
     }
 
     /// Makes each edit bring the record back with all fields that its author had read, without the
@@ -184,7 +187,7 @@ impl Subject<'_> {
             let op = self.op(*number);
             let (at, is_edit) = (read.with([&op.tail.writes]), op.tail.writes.does == Does::Edits);
             let image = at.image().unwrap_or_default();
-            if op.standing != Standing::Dead {
+            if op.standing != OpStanding::Dead {
                 read = at;
             }
             if is_edit {

@@ -15,8 +15,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Op, Standing, Subject};
-use crate::entry::AnnulledReason;
+use super::{Op, OpStanding, Subject};
+use crate::entry::CancelledReason;
 use crate::record::{Does, EditStamp, Life, Registers};
 use crate::schema::Granularity;
 
@@ -29,7 +29,7 @@ impl Subject<'_> {
             if self.after.is_live() {
                 // The ops create a record that the server never got, and delete it. They must not
                 // change the record that exists now.
-                self.annul(&ops, AnnulledReason::CreatedAndDeleted);
+                self.cancel(&ops, CancelledReason::CreatedAndDeleted);
             }
             return;
         }
@@ -37,7 +37,7 @@ impl Subject<'_> {
             // The accepted server never had the record: nobody deleted it.
             return self.read_again(&ops, since);
         }
-        let news = self.news(since);
+        let news = self.fields_of_others(since);
         let is_touched = self.is_new(self.after.stamp, since.stamp);
         let is_gone = self.after.is_deleted() && is_touched;
         let deletes = self.op(last).tail.deletes();
@@ -65,9 +65,9 @@ impl Subject<'_> {
         let is_left = |op: &Op| {
             // Another epoch of the server can have earlier stamps than the op met before.
             op.tail.writes.are_left(since)
-                || self.is_another_life && op.tail.writes.are_left(&self.after)
+                || self.is_first_of_epoch && op.tail.writes.are_left(&self.after)
         };
-        let stays = |number: &&usize| self.op(**number).standing != Standing::Ended;
+        let stays = |number: &&usize| self.op(**number).standing != OpStanding::Ended;
         let mut left = false;
         let counts = |number: &&usize| {
             let op = self.op(**number);
@@ -86,9 +86,9 @@ impl Subject<'_> {
         let (first, last) = (self.op(*first), self.op(*last));
         let unsent = |number: &usize| {
             let op = self.op(*number);
-            op.standing == Standing::Waits
+            op.standing == OpStanding::Waits
                 && op.since.is_none()
-                && op.tail.pending.given_up.is_none()
+                && op.tail.pending.abandoned.is_none()
         };
         since.life == Life::Unknown
             && first.tail.writes.does == Does::Creates
@@ -97,19 +97,31 @@ impl Subject<'_> {
     }
 
     /// Returns the fields that others wrote since `since`.
-    pub(super) fn news(&self, since: &Registers) -> Vec<String> {
+    pub(super) fn fields_of_others(&self, since: &Registers) -> Vec<String> {
         let of_ops = self.ops.iter().flat_map(|op| op.tail.writes.fields.keys());
         let names = self.after.fields.keys().chain(since.fields.keys()).chain(of_ops);
         let names: BTreeSet<&String> = names.collect();
-        let is_new = |name: &&String| self.is_new(self.after.stamp_of(name), since.stamp_of(name));
+        let is_new = |name: &&String| {
+            self.is_new(self.after.stamp_of(name), since.stamp_of(name))
+                && !self.is_brought_back(name)
+        };
         names.into_iter().filter(is_new).cloned().collect()
+    }
+
+    /// Returns whether an op of the tail brought the value of a field back from a deletion. Such a
+    /// value has the op's id and the next time above the deletion, which the op has nowhere.
+    fn is_brought_back(&self, name: &str) -> bool {
+        let stamp = self.after.stamp_of(name);
+        let writer = self.ops.iter().map(|op| &op.tail).find(|op| op.op.id == stamp.op);
+        let read = writer.and_then(|op| op.writes.brings_back.as_ref());
+        read.is_some_and(|read| read.get(name) == Some(self.after.value_of(name)))
     }
 
     /// Returns whether a stamp at the server is of a new write of others. In another epoch of the
     /// server, a new write can have an earlier stamp.
     fn is_new(&self, stamp: EditStamp, since: EditStamp) -> bool {
         let is_later =
-            stamp > since || self.is_another_life && stamp != since && stamp != EditStamp::NEVER;
+            stamp > since || self.is_first_of_epoch && stamp != since && stamp != EditStamp::NEVER;
         is_later && !self.is_own(stamp)
     }
 }

@@ -1,7 +1,7 @@
 //! Rebases a record's tail: adapts its ops to a new state of the record at the server.
 //!
 //! ```text
-//!   tail ─► in flight, or given up without an answer?      left alone
+//!   tail ─► in flight, or abandoned without an answer?      left alone
 //!           waits, is parked or dead?                      meets what is new since it was confirmed     ┐
 //!           came back stale, or was refused?               meets what is new since its unit was planned ┘─► meet ─► policy
 //!           then: nothing left of what waits?              ends
@@ -19,15 +19,15 @@
 //! What it does not do: find the records of an answer ([`super::answer`]). [`policy`] decides who
 //! wins.
 
+mod empty_ops;
 mod fields;
 mod found;
 mod life;
 mod meet;
 mod policy;
 mod raised;
-mod settle;
 
-use crate::entry::{Annulled, AnnulledReason, Decision, ItemIndex, Items, ParkScope};
+use crate::entry::{Cancelled, CancelledReason, Decision, ItemIndex, Items, ParkScope};
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::numbers::Version;
@@ -48,7 +48,7 @@ pub(super) struct Subject<'a> {
     /// Whether another server, or another epoch of the server, sends the record for the first
     /// time. Its writes can have earlier stamps than the confirmed record, and still no author
     /// here had read them.
-    pub(super) is_another_life: bool,
+    pub(super) is_first_of_epoch: bool,
     pub(super) decisions: Vec<Decision>,
     /// The values of `decisions`.
     pub(super) items: &'a mut Items,
@@ -58,7 +58,7 @@ pub(super) struct Subject<'a> {
 /// An op of the tail.
 pub(super) struct Op {
     pub(super) tail: TailOp,
-    pub(super) standing: Standing,
+    pub(super) standing: OpStanding,
     /// The record that the op's unit was planned on, if this answer sent the unit back. The author
     /// of any other op had read the record that was confirmed before.
     pub(super) since: Option<Registers>,
@@ -66,12 +66,12 @@ pub(super) struct Op {
 
 /// How an op stands while an answer is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum OpStanding {
     /// The op waits or is parked. A decision can end it.
     Waits,
     /// The op is a dead letter. It stays listed until a person ends it.
     Dead,
-    /// The op is unanswered, or a unit with it was given up.
+    /// The op is unanswered, or a unit with it was abandoned.
     Unanswered,
     /// The op has ended.
     Ended,
@@ -87,11 +87,12 @@ pub(super) fn rebase(subject: &mut Subject<'_>, before: &Registers) {
         }
     }
     for since in planned_on.into_iter().map(Some).chain([None]) {
-        let meets =
-            |op: &Op| matches!(op.standing, Standing::Waits | Standing::Dead) && op.since == since;
+        let meets = |op: &Op| {
+            matches!(op.standing, OpStanding::Waits | OpStanding::Dead) && op.since == since
+        };
         subject.meet(&subject.which(meets), since.as_ref().unwrap_or(before));
     }
-    subject.settle();
+    subject.end_empty_ops();
 }
 
 /// Makes an op meet the confirmed record in the fields `names`, which an upcaster gave the op. Its
@@ -114,7 +115,7 @@ pub(super) fn meet_anew(
     let mut since = confirmed.clone();
     since.fields.retain(|name, _| !names.contains(name));
     since.floor = EditStamp::NEVER;
-    let standing = |at| if at == number { Standing::Waits } else { Standing::Unanswered };
+    let standing = |at| if at == number { OpStanding::Waits } else { OpStanding::Unanswered };
     let ops = tail.into_iter().enumerate().map(|(at, tail)| Op {
         tail,
         standing: standing(at),
@@ -127,13 +128,13 @@ pub(super) fn meet_anew(
         ops: ops.collect(),
         after,
         version,
-        is_another_life: false,
+        is_first_of_epoch: false,
         decisions,
         items,
         random,
     };
     subject.meet(&[number], &since);
-    subject.settle();
+    subject.end_empty_ops();
     subject.decisions
 }
 
@@ -189,29 +190,29 @@ impl Subject<'_> {
     fn lose(&mut self, number: usize) {
         let Op { tail, standing, .. } = self.op(number);
         let (op, standing, deletes) = (tail.op, *standing, tail.deletes());
-        let stay = self.ops.iter().filter(|other| other.standing != Standing::Ended);
+        let stay = self.ops.iter().filter(|other| other.standing != OpStanding::Ended);
         for (falls, names) in fall_with(stay.map(|op| &op.tail.pending), &[op]) {
             let at = self.which(|other| other.tail.op == falls);
             at.into_iter().for_each(|at| self.drop_fields(at, &names));
         }
         let is_beneath = |other: &Op| {
             let says = matches!(other.tail.writes.does, Does::Creates | Does::Edits);
-            other.standing == Standing::Dead && other.tail.op.place < op.place && says
+            other.standing == OpStanding::Dead && other.tail.op.place < op.place && says
         };
         let beneath = if deletes { self.which(is_beneath) } else { Vec::new() };
         beneath.into_iter().for_each(|earlier| self.drop_fields(earlier, &[]));
-        if standing != Standing::Dead {
-            self.op_mut(number).standing = Standing::Ended;
+        if standing != OpStanding::Dead {
+            self.op_mut(number).standing = OpStanding::Ended;
             self.decisions.push(Decision::Superseded { key: self.key.clone(), op });
         } else if self.op(number).tail.writes.does != Does::Nothing {
             self.drop_fields(number, &[]);
         }
     }
 
-    fn annul(&mut self, numbers: &[usize], reason: AnnulledReason) {
-        numbers.iter().for_each(|number| self.op_mut(*number).standing = Standing::Ended);
+    fn cancel(&mut self, numbers: &[usize], reason: CancelledReason) {
+        numbers.iter().for_each(|number| self.op_mut(*number).standing = OpStanding::Ended);
         let ops = numbers.iter().map(|number| self.op(*number).tail.op).collect();
-        self.decisions.push(Decision::Annulled(Annulled { key: self.key.clone(), ops, reason }));
+        self.decisions.push(Decision::Cancelled(Cancelled { key: self.key.clone(), ops, reason }));
     }
 
     /// Drops fields of an op, or the whole op if `names` is empty.

@@ -22,7 +22,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use crate::entry::{SettledBy, Winner};
+use crate::entry::{ResolvedBy, Winner};
 use crate::fields::Fields;
 use crate::hooks::{ConflictFunction, MergeDecision, MergeInput};
 use crate::names::RecordKey;
@@ -31,47 +31,47 @@ use crate::schema::{EntityRules, Policy};
 
 /// The result of a policy for a field or a life.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Settled {
+pub(super) struct Resolution {
     pub(super) winner: Winner,
     /// A value made of both sides.
     pub(super) merged: Option<Value>,
-    /// The policy that settled it.
+    /// The policy that resolved it.
     pub(super) rule: Policy,
-    /// The function of the app that settled it.
-    pub(super) by: Option<SettledBy>,
+    /// The function of the app that resolved it.
+    pub(super) by: Option<ResolvedBy>,
 }
 
 /// The two writes that meet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Two {
-    pub(super) ours: EditStamp,
-    pub(super) theirs: EditStamp,
+pub(super) struct StampPair {
+    pub(super) local: EditStamp,
+    pub(super) remote: EditStamp,
 }
 
-impl Two {
+impl StampPair {
     pub(super) fn later(self) -> Winner {
-        if self.ours > self.theirs { Winner::Local } else { Winner::Remote }
+        if self.local > self.remote { Winner::Local } else { Winner::Remote }
     }
 }
 
-/// Settles a field. The three values are the value before, the local value and the remote value.
-pub(super) fn settle_field(
+/// Resolves a field. The three values are the value before, the local value and the remote value.
+pub(super) fn resolve_field(
     key: &RecordKey,
     rules: &EntityRules,
     name: &str,
-    [base, ours, theirs]: [&Value; 3],
-    two: Two,
-) -> Settled {
+    [base, local, remote]: [&Value; 3],
+    stamps: StampPair,
+) -> Resolution {
     let rule = rules.policy_of(name);
     if rule != Policy::Function {
-        let (winner, merged) = by_policy(rule, ours, theirs, two);
-        return Settled { winner, merged, rule, by: None };
+        let (winner, merged) = by_policy(rule, local, remote, stamps);
+        return Resolution { winner, merged, rule, by: None };
     }
     let function = rules.function_of(name);
-    let by = function.map(|function| settled_by(Some(name), function));
-    let input = input(key, Some(name), [base, ours, theirs], two);
-    let (winner, merged) = match function.map(|function| function.settle(&input)) {
-        None => (two.later(), None),
+    let by = function.map(|function| resolved_by(Some(name), function));
+    let input = input(key, Some(name), [base, local, remote], stamps);
+    let (winner, merged) = match function.map(|function| function.decide(&input)) {
+        None => (stamps.later(), None),
         Some(MergeDecision::Local) => (Winner::Local, None),
         Some(MergeDecision::Remote) => (Winner::Remote, None),
         Some(MergeDecision::Ask) => (Winner::Undecided, None),
@@ -85,20 +85,20 @@ pub(super) fn settle_field(
             }
         }
     };
-    Settled { winner, merged, rule, by }
+    Resolution { winner, merged, rule, by }
 }
 
-/// Settles whether the record exists, by its image before, the local image and the remote image. A
+/// Resolves whether the record exists, by its image before, the local image and the remote image. A
 /// side that deletes the record has no image.
-pub(super) fn settle_life(
+pub(super) fn resolve_life(
     key: &RecordKey,
     rules: &EntityRules,
-    [base, ours, theirs]: [Option<&Fields>; 3],
-    two: Two,
-) -> Settled {
+    [base, local, remote]: [Option<&Fields>; 3],
+    stamps: StampPair,
+) -> Resolution {
     let function = rules.function.as_ref();
     let rule = if function.is_some() { Policy::Function } else { rules.policy };
-    let by = function.map(|function| settled_by(None, function));
+    let by = function.map(|function| resolved_by(None, function));
     let winner = match rule {
         Policy::ServerWins => Winner::Remote,
         Policy::DeviceWins => Winner::Local,
@@ -107,25 +107,25 @@ pub(super) fn settle_life(
             let value = |fields: Option<&Fields>| {
                 fields.map_or(Value::Null, |fields| Value::Object(fields.clone().into_map()))
             };
-            let (base, ours, theirs) = (value(base), value(ours), value(theirs));
-            let input = input(key, None, [&base, &ours, &theirs], two);
-            match function.map(|function| function.settle(&input)) {
+            let (base, local, remote) = (value(base), value(local), value(remote));
+            let input = input(key, None, [&base, &local, &remote], stamps);
+            match function.map(|function| function.decide(&input)) {
                 Some(MergeDecision::Local) => Winner::Local,
                 Some(MergeDecision::Remote) => Winner::Remote,
                 Some(MergeDecision::Ask) => Winner::Undecided,
-                Some(MergeDecision::Merged(_)) | None => two.later(),
+                Some(MergeDecision::Merged(_)) | None => stamps.later(),
             }
         }
-        _ => two.later(),
+        _ => stamps.later(),
     };
-    Settled { winner, merged: None, rule, by }
+    Resolution { winner, merged: None, rule, by }
 }
 
 fn input<'a>(
     key: &'a RecordKey,
     field: Option<&'a str>,
     [base, local, remote]: [&'a Value; 3],
-    two: Two,
+    stamps: StampPair,
 ) -> MergeInput<'a> {
     MergeInput {
         key,
@@ -133,39 +133,44 @@ fn input<'a>(
         base,
         local,
         remote,
-        local_edited_at: two.ours.edited_at,
-        remote_edited_at: two.theirs.edited_at,
-        local_is_later: two.later() == Winner::Local,
+        local_edited_at: stamps.local.edited_at,
+        remote_edited_at: stamps.remote.edited_at,
+        local_is_later: stamps.later() == Winner::Local,
     }
 }
 
-fn settled_by(field: Option<&str>, function: &ConflictFunction) -> SettledBy {
-    SettledBy { field: field.map(str::to_owned), function: function.name().to_owned() }
+fn resolved_by(field: Option<&str>, function: &ConflictFunction) -> ResolvedBy {
+    ResolvedBy { field: field.map(str::to_owned), function: function.name().to_owned() }
 }
 
-fn by_policy(rule: Policy, ours: &Value, theirs: &Value, two: Two) -> (Winner, Option<Value>) {
+fn by_policy(
+    rule: Policy,
+    local: &Value,
+    remote: &Value,
+    stamps: StampPair,
+) -> (Winner, Option<Value>) {
     // The later write wins if the numbers are equal, however they are written, or too close to
-    // compare. If the side decided instead, two devices would settle the same two writes
+    // compare. If the side decided instead, two devices would resolve the same two writes
     // differently.
-    let by_number = |wins: Ordering| match compare_numbers(ours, theirs) {
-        Some(Ordering::Equal) | None => two.later(),
+    let by_number = |wins: Ordering| match compare_numbers(local, remote) {
+        Some(Ordering::Equal) | None => stamps.later(),
         Some(order) if order == wins => Winner::Local,
         Some(_) => Winner::Remote,
     };
     let winner = match rule {
-        Policy::LastWriteWins | Policy::Function => two.later(),
+        Policy::LastWriteWins | Policy::Function => stamps.later(),
         Policy::ServerWins => Winner::Remote,
         Policy::DeviceWins => Winner::Local,
         Policy::Manual => Winner::Undecided,
         Policy::Max => by_number(Ordering::Greater),
         Policy::Min => by_number(Ordering::Less),
-        Policy::AppendUnique => match (ours, theirs) {
-            (Value::Array(ours), Value::Array(theirs)) => {
-                let missing = ours.iter().filter(|item| !theirs.contains(item));
-                let merged = theirs.iter().chain(missing).cloned().collect();
+        Policy::AppendUnique => match (local, remote) {
+            (Value::Array(local), Value::Array(remote)) => {
+                let missing = local.iter().filter(|item| !remote.contains(item));
+                let merged = remote.iter().chain(missing).cloned().collect();
                 return (Winner::Merged, Some(Value::Array(merged)));
             }
-            _ => two.later(),
+            _ => stamps.later(),
         },
     };
     (winner, None)

@@ -5,7 +5,7 @@
 //!    writes of the same fields.
 //! 2. A later local write stays above a raised write.
 
-use super::{Op, Standing, Subject};
+use super::{Op, OpStanding, Subject};
 use crate::record::{EditStamp, Register, Registers};
 use crate::time::Hlc;
 
@@ -15,7 +15,7 @@ impl Subject<'_> {
     /// arrived.
     pub(super) fn stay_above_own(&mut self) {
         for number in
-            self.which(|op| op.standing == Standing::Waits || op.standing == Standing::Dead)
+            self.which(|op| op.standing == OpStanding::Waits || op.standing == OpStanding::Dead)
         {
             let (op, earlier) = (self.op(number), self.ops.iter().take(number));
             // The stamps are compared first, since nearly no write of a long tail is passed by. The
@@ -54,11 +54,11 @@ impl Subject<'_> {
         for later in number + 1..self.ops.len() {
             let Op { tail, standing, .. } = self.op(later);
             let follows =
-                *standing == Standing::Dead || only.is_none() && *standing == Standing::Waits;
+                *standing == OpStanding::Dead || only.is_none() && *standing == OpStanding::Waits;
             let fields =
                 tail.writes.fields.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
             let had_lost = |name: &str, field: &Register| {
-                field.stamp <= since.stamp_of(name) && !self.is_another_life
+                field.stamp <= since.stamp_of(name) && !self.is_first_of_epoch
             };
             let passed = fields
                 .filter(|(name, field)| field.stamp.edited_at <= above && !had_lost(name, field));
@@ -74,18 +74,18 @@ impl Subject<'_> {
 
     /// Returns a time above a remote write, above all stamps of an op, and above earlier local
     /// writes of the same fields.
-    pub(super) fn above(&self, number: usize, names: &[String], theirs: EditStamp) -> Hlc {
+    pub(super) fn above(&self, number: usize, names: &[String], remote: EditStamp) -> Hlc {
         let earlier = self.ops.iter().take(number + 1).map(|op| &op.tail.writes);
         let stamps =
             earlier.flat_map(|writes| names.iter().filter_map(|name| writes.fields.get(name)));
         let own = self.op(number).tail.writes.greatest();
-        stamps.map(|field| field.stamp).fold(theirs.max(own), EditStamp::max).edited_at.next()
+        stamps.map(|field| field.stamp).fold(remote.max(own), EditStamp::max).edited_at.next()
     }
 
     /// Returns whether a later local op writes the field or deletes the record. A dead letter
     /// covers nothing.
     pub(super) fn is_covered(&self, number: usize, name: &str) -> bool {
-        let covers = |op: &&Op| op.standing != Standing::Ended && op.standing != Standing::Dead;
+        let covers = |op: &&Op| op.standing != OpStanding::Ended && op.standing != OpStanding::Dead;
         let mut later = self.ops.iter().skip(number + 1).filter(covers);
         later.any(|op| op.tail.deletes() || op.tail.writes.fields.contains_key(name))
     }

@@ -18,8 +18,8 @@ use crate::entry::Item;
 use crate::op::{OpContent, OpKind};
 use crate::random::SeededRandomness;
 use crate::record::{EditStamp, Life, Pending, Register};
-use crate::rules::desk::{fields, key, op_id};
 use crate::rules::test_tail::place;
+use crate::rules::test_view::{fields, key, op_id};
 use crate::schema::{Granularity, Policy};
 
 mod laws;
@@ -62,11 +62,11 @@ fn op(line: &str, earlier: &[Op], planned_on: &Registers) -> Op {
     let mut tokens = line.split_whitespace();
     let number: u8 = tokens.next().unwrap().parse().unwrap();
     let (standing, is_back) = match tokens.next().unwrap() {
-        "waits" => (Standing::Waits, false),
-        "dead" => (Standing::Dead, false),
-        "sent" => (Standing::Unanswered, false),
-        "stale" => (Standing::Waits, true),
-        "refused" => (Standing::Dead, true),
+        "waits" => (OpStanding::Waits, false),
+        "dead" => (OpStanding::Dead, false),
+        "sent" => (OpStanding::Unanswered, false),
+        "stale" => (OpStanding::Waits, true),
+        "refused" => (OpStanding::Dead, true),
         other => panic!("{other}"),
     };
     let kind = match tokens.next().unwrap() {
@@ -94,7 +94,7 @@ fn op(line: &str, earlier: &[Op], planned_on: &Registers) -> Op {
     }
     let edited_at = Hlc::from_bits(edited_at);
     let pending = Pending::new(op_id(number), place(number), kind, edited_at);
-    let pending = Pending { cleared, cleared_at, dead: standing == Standing::Dead, ..pending };
+    let pending = Pending { cleared, cleared_at, dead: standing == OpStanding::Dead, ..pending };
     let content = OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
     let since = is_back.then(|| planned_on.clone());
     Op { tail: TailOp::new(pending, content).unwrap(), standing, since }
@@ -106,7 +106,7 @@ struct Story {
     /// The record that a unit which comes back was planned on, if it is not the record that was
     /// confirmed before.
     planned_on: Option<&'static str>,
-    is_another_life: bool,
+    is_first_of_epoch: bool,
     tail: Vec<&'static str>,
 }
 
@@ -114,7 +114,7 @@ fn tail(tail: &[&'static str]) -> Story {
     Story {
         rules: EntityRules::default(),
         planned_on: None,
-        is_another_life: false,
+        is_first_of_epoch: false,
         tail: tail.to_vec(),
     }
 }
@@ -136,8 +136,8 @@ impl Story {
     }
 
     /// Another epoch of the server sends the record for the first time.
-    fn in_another_life(mut self) -> Self {
-        self.is_another_life = true;
+    fn first_of_epoch(mut self) -> Self {
+        self.is_first_of_epoch = true;
         self
     }
 
@@ -151,9 +151,9 @@ impl Story {
             ops.push(op(line, &ops, &planned_on));
         }
         let mut taken = Taken::new(&self.rules, ops, server(before));
-        taken.is_another_life = self.is_another_life;
+        taken.is_first_of_epoch = self.is_first_of_epoch;
         let decided = taken.take(server(after));
-        taken.is_another_life = false;
+        taken.is_first_of_epoch = false;
         assert_eq!(decided, expected);
         assert_eq!(taken.visible().image(), reads.map(fields), "what the app reads");
         assert_eq!(taken.take(server(after)), [""; 0], "the decisions leave nothing to judge");
@@ -165,12 +165,12 @@ struct Taken<'a> {
     rules: &'a EntityRules,
     ops: Vec<Op>,
     confirmed: Registers,
-    is_another_life: bool,
+    is_first_of_epoch: bool,
 }
 
 impl<'a> Taken<'a> {
     const fn new(rules: &'a EntityRules, ops: Vec<Op>, confirmed: Registers) -> Self {
-        Self { rules, ops, confirmed, is_another_life: false }
+        Self { rules, ops, confirmed, is_first_of_epoch: false }
     }
 
     /// Takes the record at the server, and returns the decisions, one a line.
@@ -183,7 +183,7 @@ impl<'a> Taken<'a> {
             ops: std::mem::take(&mut self.ops),
             after: after.clone(),
             version: Version::new(2),
-            is_another_life: self.is_another_life,
+            is_first_of_epoch: self.is_first_of_epoch,
             decisions: Vec::new(),
             items: &mut items,
             random: &mut random,
@@ -192,7 +192,7 @@ impl<'a> Taken<'a> {
         self.confirmed = after;
         let decisions = subject.decisions;
         // After the decisions, an op that came back waits or is a dead letter.
-        self.ops = subject.ops.into_iter().filter(|op| op.standing != Standing::Ended).collect();
+        self.ops = subject.ops.into_iter().filter(|op| op.standing != OpStanding::Ended).collect();
         self.ops.iter_mut().for_each(|op| op.since = None);
         let items: Vec<Item> = items.into();
         decisions.iter().map(|decision| line(decision, &items)).collect()
@@ -237,9 +237,9 @@ fn line(decision: &Decision, items: &[Item]) -> String {
         Decision::BroughtBack { op, read, .. } => {
             format!("{} brings back {}", number(op), value(*read))
         }
-        Decision::Annulled(annulled) => {
-            let ops: Vec<_> = annulled.ops.iter().map(number).collect();
-            format!("{} annulled {:?}", ops.join(" "), annulled.reason)
+        Decision::Cancelled(cancelled) => {
+            let ops: Vec<_> = cancelled.ops.iter().map(number).collect();
+            format!("{} cancelled {:?}", ops.join(" "), cancelled.reason)
         }
         Decision::Parked { scope: ParkScope::Op(op), code } => {
             format!("{} parked {code}", op.as_bytes()[0] - 100)
@@ -306,7 +306,7 @@ fn a_value_that_won_by_itself_goes_along_when_our_last_word_loses() {
         "2 meets as update: a null|9|3 Remote: Remote",
         "1 loses a",
         "2 loses a",
-        "1 annulled NoEffect",
+        "1 cancelled NoEffect",
         "2 superseded",
     ];
     tail(&ops).under(Policy::Min).meets("unknown", "a=3@1", &decided, Some(json!({"a": 3})));
@@ -322,7 +322,7 @@ fn an_op_with_another_field_loses_the_overwritten_one_and_stays() {
 #[test]
 fn a_value_that_both_sides_chose_is_no_conflict_and_ends_if_theirs_is_later() {
     let ops = ["1 waits update a=1 @5", "2 waits update a=2 @6"];
-    let decided = ["1 superseded", "2 annulled NoEffect"];
+    let decided = ["1 superseded", "2 cancelled NoEffect"];
     tail(&ops).meets("a=0@1", "a=2@7", &decided, Some(json!({"a": 2})));
     let decided = ["1 meets as update: a 0|1|2 Remote: Remote", "1 loses a", "1 superseded"];
     let reads = Some(json!({"a": 2}));
@@ -376,7 +376,7 @@ fn a_merged_value_stands_above_both() {
 }
 
 #[test]
-fn what_a_person_has_to_choose_in_is_read_and_held_and_earlier_values_are_given_up() {
+fn what_a_person_has_to_choose_in_is_read_and_held_and_earlier_values_lose() {
     let decided = [
         "2 meets as update: a 0|2|9 Undecided: Undecided",
         "2 raises a to 8",
@@ -388,7 +388,7 @@ fn what_a_person_has_to_choose_in_is_read_and_held_and_earlier_values_are_given_
 }
 
 #[test]
-fn theirs_takes_along_what_is_under_way_there_too() {
+fn theirs_takes_along_what_is_unanswered_there_too() {
     let decided =
         ["2 meets as update: a 0|2|9 Remote: Remote", "1 loses a", "2 loses a", "2 superseded"];
     let ours = tail(&["1 sent update a=1 @8", "2 waits update a=2 @9"]).under(Policy::ServerWins);
@@ -440,6 +440,22 @@ fn a_refused_value_does_not_go_out_again_with_what_brings_a_record_back() {
     ops.meets("a=0@1 b=0@1", "deleted@7", &decided, Some(json!({"a": 1, "b": 2})));
 }
 
+/// The unit with the edit was abandoned, and its answer was lost. What it had brought back came as
+/// a change of somebody else: a later edit of the same author was recorded against it.
+#[test]
+fn what_an_edit_of_ours_brought_back_is_no_news_to_a_later_one() {
+    let rules = EntityRules::default();
+    let edit = op("1 dead update b=1 @20", &[], &Registers::default());
+    let mut taken = Taken::new(&rules, vec![edit], server("a=0@1 b=0@1"));
+    let decided = ["1 meets as update: life: Local", "1 brings back {\"a\":0,\"b\":1}"];
+    assert_eq!(taken.take(server("deleted@7")), decided);
+    let there = taken.confirmed.with([&taken.ops[0].tail.writes]);
+    let later = op("2 waits replace a=2 -b @30", &taken.ops, &Registers::default());
+    taken.ops.push(later);
+    assert_eq!(taken.take(there), [""; 0]);
+    assert_eq!(taken.visible().image(), Some(fields(json!({"a": 2}))));
+}
+
 /// The fields that the later edit brought back were above the refused write by a tick, or by the op
 /// id, so that a retry of the refused write had no effect.
 #[test]
@@ -468,7 +484,7 @@ fn a_deletion_below_an_unseen_edit_ends_with_what_it_covered_and_one_above_it_st
 #[test]
 fn two_deletions_are_no_conflict_and_only_the_later_one_is_sent() {
     let ops = ["1 waits update b=1 @5", "2 waits delete @6"];
-    tail(&ops).meets("a=0@1", "deleted@7", &["1 superseded", "2 annulled NoEffect"], None);
+    tail(&ops).meets("a=0@1", "deleted@7", &["1 superseded", "2 cancelled NoEffect"], None);
     tail(&ops[1..]).meets("a=0@1", "deleted@3", &[], None);
 }
 
@@ -578,7 +594,7 @@ fn a_creation_of_which_nothing_is_left_does_not_leave_the_deletion_beneath_it_al
         "2 meets as replace: a 0|1|9 Remote, b 0|null|9 Remote: Remote",
         "2 loses a",
         "2 loses b",
-        "1 2 annulled NoEffect",
+        "1 2 cancelled NoEffect",
     ];
     let ours = tail(&ops).under(Policy::ServerWins);
     ours.meets("a=0@1 b=0@1", "a=9@4 b=9@4", &decided, Some(json!({"a": 9, "b": 9})));
@@ -593,7 +609,7 @@ fn what_was_made_on_top_of_a_write_of_ours_stays_above_it_though_that_arrived_wi
     };
     let rules = EntityRules::default();
     let mut taken = Taken::new(&rules, ops().into(), server("a=0@1"));
-    taken.ops[0].standing = Standing::Ended;
+    taken.ops[0].standing = OpStanding::Ended;
     taken.ops[0].tail.content.edited_at = Hlc::from_bits(9);
     let mut after = server("a=1@9");
     after.fields.get_mut("a").unwrap().stamp = at(9, 1);
@@ -607,7 +623,7 @@ fn what_another_life_of_the_server_lacks_does_not_hide_that_an_earlier_write_of_
  {
     let decided = ["1 meets as update: a 9|1|3 Local: Local"];
     let ours = || tail(&["1 stale update a=1 @5"]).planned_on("a=9@7");
-    ours().in_another_life().meets("a=9@7", "a=3@2", &decided, Some(json!({"a": 1})));
+    ours().first_of_epoch().meets("a=9@7", "a=3@2", &decided, Some(json!({"a": 1})));
     ours().meets("a=9@7", "a=9@7", &["1 superseded"], Some(json!({"a": 9})));
 }
 
@@ -659,7 +675,7 @@ fn a_policy_decides_about_a_deletion_as_a_whole() {
 
 #[test]
 fn created_and_deleted_here_says_nothing_about_a_record_that_somebody_else_made() {
-    let decided = ["1 2 annulled CreatedAndDeleted"];
+    let decided = ["1 2 cancelled CreatedAndDeleted"];
     let ops = ["1 waits create a=1 @5", "2 waits delete @6"];
     tail(&ops).meets("unknown", "a=9@3", &decided, Some(json!({"a": 9})));
     let decided = ["2 meets as delete: life: Local"];
@@ -676,7 +692,7 @@ fn a_deletion_behind_which_the_record_is_made_anew_meets_theirs_in_each_field() 
 // The record as one.
 
 #[test]
-fn a_record_that_is_settled_as_one_wins_or_loses_whole_and_disjoint_edits_meet() {
+fn a_record_that_is_resolved_as_one_wins_or_loses_whole_and_disjoint_edits_meet() {
     let ours = |line| tail(&[line]).whole();
     let decided = [
         "1 meets as replace: a 0|1|0 Remote, b 0|0|9 Remote: Remote",
@@ -695,7 +711,7 @@ fn a_record_that_is_settled_as_one_wins_or_loses_whole_and_disjoint_edits_meet()
 
 #[test]
 fn two_images_that_are_equal_as_a_whole_do_not_meet() {
-    let decided = ["1 annulled NoEffect"];
+    let decided = ["1 cancelled NoEffect"];
     let ours = tail(&["1 waits replace a=1 b=0 @5"]).whole();
     ours.meets("a=0@1 b=0@1", "a=1@7 b=0@7", &decided, Some(json!({"a": 1, "b": 0})));
 }

@@ -133,7 +133,7 @@ mod tests {
             .filter(|decision| matches!(decision, Decision::Unparked { .. }))
             .count();
         let retried: Vec<_> = retried.collect();
-        assert_eq!(retried.len(), lifted, "what goes again is parked no longer");
+        assert_eq!(retried.len(), lifted, "what is sent again is parked no longer");
         retried
     }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_op_goes_again_with_those_that_were_one_unit_with_it() {
+    fn a_parked_op_is_sent_again_with_those_that_were_one_unit_with_it() {
         // Ops 1 and 2 are a transaction over records 1 and 2; op 3 is of record 1, op 4 of record
         // 3.
         let tail = tail(&[(5, 1), (5, 2), (6, 1), (7, 3)]);

@@ -8,9 +8,9 @@
 //! | held until a time | that time | undo it while it is in no unit |
 //! | held until something is corrected | a person | discard it |
 //! | held because it alone does not get through | its time, or a person | retry, discard or correct it |
-//! | held for another actor | that actor | |
+//! | held for another actor | that actor | hand it over or discard it |
 //! | held for another op or record | that op or record | |
-//! | parked because its author has no credentials | its author | |
+//! | parked because its author has no credentials | its author | hand it over or discard it |
 //! | parked: worn out, ahead, made too large by an upcaster, a reason of a later version | a person | retry or discard it |
 //! | parked by a conflict that is not open any more | a person | retry or discard it |
 //! | parked for an upgrade, or because no upcaster leads to the declared version | an upgrade of the app or the server | |
@@ -156,7 +156,7 @@ pub enum Held {
     /// Records of its entity type never leave the device.
     LocalOnly,
     /// The op refers to a record that was deleted, and would be refused.
-    Gone {
+    TargetDeleted {
         /// The record.
         record: RecordKey,
     },
@@ -228,6 +228,8 @@ pub enum UserAction {
     Correct,
     /// End the op without sending it.
     Discard,
+    /// Hand the op over to another user, whose credentials send it.
+    HandOver,
 }
 
 impl OpState {
@@ -252,6 +254,7 @@ impl OpState {
                 | ParkReason::WornOut
                 | ParkReason::Ahead
                 | ParkReason::UpcastTooLarge
+                | ParkReason::Recovered
                 | ParkReason::Unknown => Awaited::Person,
             },
             Self::InConflict { .. } | Self::DeadLettered { .. } => Awaited::Person,
@@ -275,9 +278,13 @@ impl OpState {
             Self::Held(Held::NotLetThrough { times: 1.., .. }) => {
                 &[UserAction::Retry, UserAction::Correct, UserAction::Discard]
             }
-            Self::Held(Held::Gone { .. } | Held::Refused { .. } | Held::TooLarge { .. }) => {
-                &[UserAction::Discard]
+            Self::Held(Held::OtherActor { .. })
+            | Self::Parked { reason: ParkReason::Unauthorized, .. } => {
+                &[UserAction::HandOver, UserAction::Discard]
             }
+            Self::Held(
+                Held::TargetDeleted { .. } | Held::Refused { .. } | Held::TooLarge { .. },
+            ) => &[UserAction::Discard],
             Self::Pending { .. }
             | Self::WaitingForNetwork { .. }
             | Self::InFlight { .. }
@@ -305,9 +312,10 @@ impl Held {
             Self::UnmeteredNetwork => Awaited::Network,
             Self::OtherActor { actor } => Awaited::Actor { actor: actor.clone() },
             Self::LocalOnly => Awaited::Nothing,
-            Self::DeadCreate | Self::Gone { .. } | Self::Refused { .. } | Self::TooLarge { .. } => {
-                Awaited::Person
-            }
+            Self::DeadCreate
+            | Self::TargetDeleted { .. }
+            | Self::Refused { .. }
+            | Self::TooLarge { .. } => Awaited::Person,
         }
     }
 }

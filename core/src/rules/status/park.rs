@@ -9,6 +9,7 @@
 //! | an op | `stale` | [`ParkReason::WornOut`] |
 //! | an op | `ahead` | [`ParkReason::Ahead`] |
 //! | an op | `upcast` | [`ParkReason::UpcastTooLarge`] |
+//! | an op | `recovered` | [`ParkReason::Recovered`] |
 //! | an op | anything else | [`ParkReason::Unknown`] |
 //! | a server | `server_behind` | [`ParkReason::ServerBehind`] |
 //! | a server | anything else | [`ParkReason::OtherServer`] |
@@ -41,6 +42,8 @@ pub enum ParkReason {
     Ahead,
     /// The app's upcaster makes the op larger than a record may be.
     UpcastTooLarge,
+    /// The op was recovered from a damaged file, so it is not known whether it reached the server.
+    Recovered,
     /// The app has no upcaster from the op's schema version to the declared one.
     NoUpcaster,
     /// The server did not accept the credentials of the actor.
@@ -81,6 +84,7 @@ impl ParkReason {
             Self::WornOut => "stale",
             Self::Ahead => "ahead",
             Self::UpcastTooLarge => "upcast",
+            Self::Recovered => "recovered",
             Self::OtherServer => "other_server",
             Self::ServerBehind => "server_behind",
             Self::OtherTenant => "other_tenant",
@@ -101,12 +105,16 @@ impl ParkReason {
     /// letter nor held. An op in a conflict needs a choice. An op that is parked for something
     /// outside resumes when that changes.
     pub const fn is_for_a_person(self) -> bool {
-        matches!(self, Self::WornOut | Self::Ahead | Self::UpcastTooLarge | Self::Unknown)
+        matches!(
+            self,
+            Self::WornOut | Self::Ahead | Self::UpcastTooLarge | Self::Recovered | Self::Unknown
+        )
     }
 
     /// Returns the reason for which an op is parked alone.
     pub fn of_op(code: &str) -> Self {
-        let known = [Self::Conflict, Self::WornOut, Self::Ahead, Self::UpcastTooLarge];
+        let known =
+            [Self::Conflict, Self::WornOut, Self::Ahead, Self::UpcastTooLarge, Self::Recovered];
         known.into_iter().find(|reason| reason.code() == code).unwrap_or(Self::Unknown)
     }
 }
@@ -152,8 +160,10 @@ mod tests {
             ParkReason::WornOut,
             ParkReason::Ahead,
             ParkReason::UpcastTooLarge,
+            ParkReason::Recovered,
         ];
-        assert_eq!(stored.map(ParkReason::code), ["conflict", "stale", "ahead", "upcast"]);
+        let codes = ["conflict", "stale", "ahead", "upcast", "recovered"];
+        assert_eq!(stored.map(ParkReason::code), codes);
         let others = [ParkReason::OtherServer, ParkReason::ServerBehind, ParkReason::OtherTenant];
         assert_eq!(others.map(ParkReason::code), ["other_server", "server_behind", "other_tenant"]);
     }

@@ -5,7 +5,7 @@ use super::*;
 use crate::entry::PlannedOp;
 use crate::names::Actor;
 use crate::op::OpKind;
-use crate::rules::desk::{Desk, unit_id};
+use crate::rules::test_view::{TestView, unit_id};
 use crate::time::Hlc;
 
 fn place(seq: u64) -> OpPlace {
@@ -64,7 +64,7 @@ impl Given {
     }
 
     fn in_a_unit(mut self, seq: u8, sending: bool) -> Self {
-        let mut unit = Desk::default().with("1", 1, 1, 0).units.remove(&unit_id(1)).unwrap();
+        let mut unit = TestView::default().with("1", 1, 1, 0).units.remove(&unit_id(1)).unwrap();
         unit.changes[0].ops = vec![PlannedOp { id: op(seq), place: place(seq.into()) }];
         self.tail.put_unit(unit_id(1), &unit);
         self.sending.extend(sending.then_some(unit_id(1)));
@@ -76,7 +76,7 @@ impl Given {
         self
     }
 
-    fn standing(&self) -> RecordStanding {
+    fn decided(&self) -> DecidedStatus {
         let known = Known {
             tail: &self.tail,
             holds: &self.holds,
@@ -89,8 +89,8 @@ impl Given {
     }
 
     fn stands(&self) -> (RecordState, Option<OpPlace>) {
-        let standing = self.standing();
-        (standing.status.state(), standing.decided_by)
+        let decided = self.decided();
+        (decided.status.state(), decided.decided_by)
     }
 }
 
@@ -105,7 +105,7 @@ fn the_op_that_is_furthest_from_the_server_decides_and_of_several_the_oldest() {
     assert_eq!(waiting.stands(), (RecordState::WaitingForNetwork, Some(place(1))));
     let parked = Given::updates(2).holding(1, local()).parked(2, 2, "stale");
     assert_eq!(parked.stands(), (RecordState::Parked, Some(place(2))));
-    assert_eq!(parked.standing().status, RecordStatus::Parked(ParkReason::WornOut));
+    assert_eq!(parked.decided().status, RecordStatus::Parked(ParkReason::WornOut));
     let conflict = Given::updates(3).parked(1, 1, "stale").parked(2, 2, "conflict").meeting(2);
     assert_eq!(conflict.stands(), (RecordState::InConflict, Some(place(2))));
 }
@@ -117,7 +117,7 @@ fn what_goes_with_a_parked_op_stands_as_that_one_does() {
     let behind = Given::updates(2).parked(1, 2, "conflict").meeting(2);
     assert_eq!(behind.stands(), (RecordState::InConflict, Some(place(1))));
     let behind = Given::updates(2).parked(1, 2, "ahead");
-    assert_eq!(behind.standing().status, RecordStatus::Parked(ParkReason::Ahead));
+    assert_eq!(behind.decided().status, RecordStatus::Parked(ParkReason::Ahead));
     let gone = Given::updates(1).parked(1, 7, "ahead");
     assert_eq!(gone.stands(), (RecordState::Pending, Some(place(1))), "the next plan lifts it");
 }

@@ -101,7 +101,7 @@ impl fmt::Display for Held {
                 write!(f, "waits until {actor} uses this device again, whose change goes before it or with it")
             }
             Self::LocalOnly => f.write_str("stays on this device: the app never sends records of this type"),
-            Self::Gone { record } => write!(
+            Self::TargetDeleted { record } => write!(
                 f,
                 "is not sent, since it refers to {record}, which was deleted: someone has to correct it, undo it or discard it"
             ),
@@ -168,6 +168,9 @@ impl fmt::Display for ParkReason {
             Self::UpcastTooLarge => {
                 "this version of the app turns it into more than a record may hold"
             }
+            Self::Recovered => {
+                "it was recovered from a damaged file, and nobody knows whether it reached the server"
+            }
             Self::NoUpcaster => {
                 "it was made by another version of the app, in a form that this one cannot turn into its own"
             }
@@ -201,7 +204,7 @@ impl fmt::Display for SyncState {
             Self::NeedsAttention { dead_letters, conflicts, parked, held } => {
                 let all = [
                     (*dead_letters, "dead letter", ""),
-                    (*conflicts, "conflict", " to settle"),
+                    (*conflicts, "conflict", " to resolve"),
                     (*parked, "stopped change", " to retry or discard"),
                     (*held, "record", " to correct"),
                 ];
@@ -236,6 +239,15 @@ fn times(number: u32) -> String {
 /// Returns a code as it is shown to people.
 pub(in crate::rules) const fn shown(code: &str) -> &str {
     if code.is_empty() { "no code given" } else { code }
+}
+
+/// Joins parts with commas and a last `and`.
+pub(in crate::rules) fn listed(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
 }
 
 /// Returns a number with the word for the counted things.

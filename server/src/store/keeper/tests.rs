@@ -116,8 +116,11 @@ fn send(keeper: &Keeper, number: u8) -> Result<Outcome, StoreExchangeError> {
         schema_version: 1,
         fields: Some(FieldsJson::parse(&fields).unwrap()),
     };
-    let unit =
-        Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], replaces: Vec::new() };
+    let unit = Unit {
+        id: UnitId::from_bytes([number; 16]),
+        changes: vec![change],
+        earlier_units: Vec::new(),
+    };
     let answer = exchange(keeper, &request(vec![unit]))?;
     Ok(answer.outcomes.into_iter().next().unwrap().outcome)
 }
@@ -210,7 +213,7 @@ async fn a_store_whose_disk_was_full_is_read_meanwhile_and_written_once_there_is
 }
 
 #[tokio::test]
-async fn a_commit_that_failed_is_settled_by_sending_it_again() {
+async fn a_commit_that_failed_is_resolved_by_sending_it_again() {
     let disk = Disk::default();
     let keeper = disk.keeper();
     let keeping = tokio::spawn(Arc::clone(&keeper).keep());

@@ -70,8 +70,11 @@ fn job(number: u8, bytes: usize, base: Option<Version>) -> Job {
         schema_version: 1,
         fields: Some(FieldsJson::parse(&format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes))).unwrap()),
     };
-    let unit =
-        Unit { id: UnitId::from_bytes([number; 16]), changes: vec![change], replaces: Vec::new() };
+    let unit = Unit {
+        id: UnitId::from_bytes([number; 16]),
+        changes: vec![change],
+        earlier_units: Vec::new(),
+    };
     let empty = ExchangeRequest::new(
         RequestId::from_bytes([3; 16]),
         DeviceId::from_bytes([number; 16]),

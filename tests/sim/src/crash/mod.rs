@@ -29,6 +29,7 @@ use stage::{Ack, Start, open, play};
 
 use crate::broken::{Broken, ensure};
 use crate::disk::{Change, Failing, Fault, Loss, Platter, SimDisk};
+use crate::world::lists::check_lists;
 
 /// One image in this many is also crashed while it is opened.
 const DOUBLE_EVERY: u64 = 200;
@@ -101,7 +102,8 @@ pub fn record(scenario: &'static Scenario, variant: u64) -> Result<Recorded, Bro
     let acks = stage.map(|stage| stage.acks).unwrap_or_default();
     let changes = disk.recording();
     let book =
-        open(&SimDisk::holding(disk.platter().image(Loss::Everything)), 0).map_err(unopened)?;
+        open(&SimDisk::holding(disk.platter().image(Loss::Everything)), 0, scenario.indexes())
+            .map_err(unopened)?;
     let entries = book.audit().entries(Seq::new(1), usize::MAX).map_err(unopened)?;
     let hashes = entries.iter().map(|entry| entry.hash).collect();
     Ok(Recorded { scenario, start, changes, acks, hashes })
@@ -172,7 +174,7 @@ impl Recorded {
     fn crash_again(&self, point: usize, image: &[u8], tried: &mut Tried) -> Result<(), Broken> {
         let disk = SimDisk::holding(image.to_vec());
         disk.record();
-        drop(open(&disk, 1));
+        drop(open(&disk, 1, self.scenario.indexes()));
         let mut platter = SimDisk::holding(image.to_vec()).platter();
         for (number, change) in disk.recording().iter().enumerate() {
             platter.take(change);
@@ -197,7 +199,7 @@ impl Recorded {
     /// does not open, which is allowed only before the first confirmed write.
     fn reopen(&self, image: Vec<u8>, acked: u64, tried: &mut Tried) -> Result<u64, Broken> {
         let disk = SimDisk::holding(image);
-        match open(&disk, 2) {
+        match open(&disk, 2, self.scenario.indexes()) {
             Ok(book) => {
                 let there = self.check_book(&book, acked)?;
                 done_with(&disk);
@@ -286,13 +288,14 @@ impl Recorded {
             format!("{} of {acked} entries are there", entries.len())
         })?;
         let same = entries.iter().zip(&self.hashes).all(|(entry, hash)| entry.hash == *hash);
-        // Before anything was acknowledged, a new log may have begun.
-        ensure(same || (acked == 0 && entries.len() == 1), "S2", || {
+        // Before anything was acknowledged, a new log may have begun, with its first opening.
+        ensure(same || (acked == 0 && entries.len() == 2), "S2", || {
             "the log is another one".to_owned()
         })?;
         if let Err(damage) = book.audit().verify(|_| {}).map_err(unopened)?.into_result() {
             return Err(Broken::new("S3", damage.to_string()));
         }
+        check_lists(book)?;
         let differs = book.audit().check_tables().map_err(unopened)?;
         ensure(differs.is_sound(), "S4", || {
             format!("the tables {:?} are not what the log says", differs.differing)

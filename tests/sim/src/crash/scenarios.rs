@@ -4,9 +4,10 @@ use std::thread;
 use std::time::Duration;
 
 use fieldbook::conflict::Choice;
-use fieldbook::sync::ServerEpoch;
+use fieldbook::schema::IndexRule;
 use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::{Error, Fields, Mutation};
+use fieldbook::sync::{Resume, ServerEpoch};
+use fieldbook::{Book, Error, Fields, Mutation};
 use fieldbook_core::log::{Store, StoreOptions};
 use serde_json::json;
 
@@ -56,7 +57,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "dead letters",
         repeats: true,
         before: SYNCED,
-        steps: &[refused, retried, corrected, refused, given_up],
+        steps: &[refused, retried, corrected, refused, discarded],
     },
     Scenario { name: "pages", repeats: true, before: SYNCED, steps: &[others_write, Stage::sync] },
     Scenario {
@@ -76,6 +77,12 @@ pub const SCENARIOS: &[Scenario] = &[
         repeats: true,
         before: SYNCED,
         steps: &[append, undo, Stage::sync, undo, Stage::sync],
+    },
+    Scenario {
+        name: "rest",
+        repeats: true,
+        before: SYNCED,
+        steps: &[append, rest, append, rest, Stage::sync, rest],
     },
     Scenario {
         name: "another server",
@@ -101,7 +108,25 @@ pub const SCENARIOS: &[Scenario] = &[
         before: SYNCED,
         steps: &[append, reopen, append, reopen, reopen],
     },
+    Scenario {
+        name: NEW_INDEX,
+        repeats: true,
+        before: SYNCED,
+        steps: &[append, reopen_by_text, append, reopen_by_number, append, reopen_by_text],
+    },
 ];
+
+/// The scenario in which each opening declares other indexes.
+const NEW_INDEX: &str = "new index";
+
+impl Scenario {
+    /// Returns the indexes with which a book is opened after the scenario: at each of its points
+    /// some of them are to be built.
+    pub(super) fn indexes(&self) -> Vec<IndexRule> {
+        let by_number = IndexRule::new("by_number").desc("number").asc("text");
+        if self.name == NEW_INDEX { vec![by_number, "text".into()] } else { Vec::new() }
+    }
+}
 
 const SYNCED: &[Step] = &[create_some, Stage::sync];
 const WITH_HOLES: &[Step] = &[create_some, grow, Stage::sync, empty];
@@ -109,24 +134,30 @@ const WITH_HOLES: &[Step] = &[create_some, grow, Stage::sync, empty];
 fn create_some(stage: &mut Stage) -> Result<(), Error> {
     for number in 0..3 + 4 * (stage.variant / 3) {
         let fields = stage.fields(number);
-        stage.call(|book| book.create(named(&number.to_string())?, fields.clone()))?;
-        stage.call(|book| book.create(named_in("note", &number.to_string())?, fields))?;
+        stage.call(|book| book.records().create(named(&number.to_string())?, fields.clone()))?;
+        stage.call(|book| book.records().create(named_in("note", &number.to_string())?, fields))?;
     }
     Ok(())
+}
+
+fn rest(stage: &mut Stage) -> Result<(), Error> {
+    stage.call(Book::rest)
 }
 
 /// Writes one op of each kind.
 fn append(stage: &mut Stage) -> Result<(), Error> {
     let id = format!("new-{}", stage.acks.len());
     let (fields, other) = (stage.fields(7), stage.fields(8));
-    stage.call(|book| book.create(named(&id)?, fields.clone()))?;
-    stage.call(|book| book.update(named("0")?, other.clone()))?;
-    stage
-        .call(|book| book.replace(named("1")?, Fields::from_iter([("b".to_owned(), json!(id))])))?;
-    stage
-        .call(|book| book.update(named("0")?, Fields::from_iter([("c".to_owned(), json!(id))])))?;
-    stage.call(|book| book.delete(named(&id)?))?;
-    stage.call(|book| book.create(named(&id)?, other))?;
+    stage.call(|book| book.records().create(named(&id)?, fields.clone()))?;
+    stage.call(|book| book.records().update(named("0")?, other.clone()))?;
+    stage.call(|book| {
+        book.records().replace(named("1")?, Fields::from_iter([("b".to_owned(), json!(id))]))
+    })?;
+    stage.call(|book| {
+        book.records().update(named("0")?, Fields::from_iter([("c".to_owned(), json!(id))]))
+    })?;
+    stage.call(|book| book.records().delete(named(&id)?))?;
+    stage.call(|book| book.records().create(named(&id)?, other))?;
     Ok(())
 }
 
@@ -180,7 +211,7 @@ fn together(stage: &mut Stage) -> Result<(), Error> {
     gate.shut();
     let write = |number: usize| {
         let (book, fields) = (book.clone(), fields.clone());
-        thread::spawn(move || book.create(named(&format!("together-{number}"))?, fields))
+        thread::spawn(move || book.records().create(named(&format!("together-{number}"))?, fields))
     };
     let mut writers = vec![write(from)];
     gate.await_arrival();
@@ -237,14 +268,14 @@ fn not_allowed(stage: &mut Stage) -> Result<(), Error> {
     let Some(request) = stage.prepare(true)? else { return Ok(()) };
     let failure = Failure::Unauthorized { code: "simulated".to_owned() };
     stage.call(|book| book.exchange().fail(&request, &failure))?;
-    stage.call(|book| book.servers().credentials_renewed())
+    stage.call(|book| book.servers().resume(Resume::Authenticated))
 }
 
 /// Sends changes that the server refuses for good.
 fn refused(stage: &mut Stage) -> Result<(), Error> {
     let id = format!("bad-{}", stage.acks.len());
     let fields = stage.fields(1);
-    stage.call(|book| book.create(named(&id)?, fields))?;
+    stage.call(|book| book.records().create(named(&id)?, fields))?;
     stage.call(|book| {
         let more = Fields::from_iter([("bad".to_owned(), json!(id))]);
         book.transaction(vec![
@@ -271,11 +302,11 @@ fn corrected(stage: &mut Stage) -> Result<(), Error> {
     let dead = stage.book()?.dead_letters().all()?;
     let Some(letter) = dead.first() else { return Ok(()) };
     let better = Fields::from_iter([("better".to_owned(), json!(true))]);
-    stage.call(|book| book.dead_letters().edit_and_retry(letter.op, better))?;
+    stage.call(|book| book.dead_letters().correct(letter.op, better))?;
     stage.sync()
 }
 
-fn given_up(stage: &mut Stage) -> Result<(), Error> {
+fn discarded(stage: &mut Stage) -> Result<(), Error> {
     let dead = stage.book()?.dead_letters().all()?.into_iter().map(|row| row.op).collect();
     stage.call(|book| book.dead_letters().discard(dead, "never"))?;
     stage.sync()
@@ -285,7 +316,7 @@ fn given_up(stage: &mut Stage) -> Result<(), Error> {
 fn others_write(stage: &mut Stage) -> Result<(), Error> {
     for number in 0..12 {
         let fields = stage.fields(number);
-        stage.other.create(named(&format!("theirs-{number}"))?, fields)?;
+        stage.other.records().create(named(&format!("theirs-{number}"))?, fields)?;
     }
     stage.sync_other()
 }
@@ -298,12 +329,12 @@ fn clash(stage: &mut Stage) -> Result<(), Error> {
         |by: &str| Fields::from_iter([("number".to_owned(), json!(by)), (by.to_owned(), json!(1))]);
     for entity in ["lead", "note"] {
         for (id, change) in [("0", true), ("1", true), ("2", false)] {
-            stage.call(|book| book.update(named_in(entity, id)?, edit("ours")))?;
+            stage.call(|book| book.records().update(named_in(entity, id)?, edit("ours")))?;
             stage.clock.advance(1_000);
             if change {
-                stage.other.update(named_in(entity, id)?, edit("theirs"))?;
+                stage.other.records().update(named_in(entity, id)?, edit("theirs"))?;
             } else {
-                stage.other.delete(named_in(entity, id)?)?;
+                stage.other.records().delete(named_in(entity, id)?)?;
             }
         }
     }
@@ -332,15 +363,15 @@ fn flip(stage: &mut Stage) -> Result<(), Error> {
     Ok(())
 }
 
-/// Undoes the last op: the op is annulled, or another op reverses it.
+/// Undoes the last op: the op is cancelled, or another op reverses it.
 fn undo(stage: &mut Stage) -> Result<(), Error> {
     let change = Fields::from_iter([("wrong".to_owned(), json!(stage.acks.len()))]);
-    let written = stage.call(|book| book.update(named("0")?, change))?;
+    let written = stage.call(|book| book.records().update(named("0")?, change))?;
     if stage.acks.len().is_multiple_of(2) {
         stage.sync()?;
     }
     let Some(op) = written.op() else { return Ok(()) };
-    let place = stage.book()?.queue().find(op);
+    let place = stage.book()?.queue().find(op)?;
     let Some(place) = place else { return Ok(()) };
     stage.call(|book| book.queue().undo(place)).map(drop)
 }
@@ -365,9 +396,9 @@ fn rebuild(stage: &mut Stage) -> Result<(), Error> {
 
 /// Deletes the large records, so that the file has holes.
 fn empty(stage: &mut Stage) -> Result<(), Error> {
-    let large = stage.book()?.list(&named("0")?.entity, None, usize::MAX)?;
+    let large = stage.book()?.records().list(&named("0")?.entity, None, usize::MAX)?;
     for record in large.iter().filter(|record| record.json.len() > 100_000) {
-        stage.call(|book| book.delete(record.key()))?;
+        stage.call(|book| book.records().delete(record.key()))?;
     }
     stage.sync()
 }
@@ -378,7 +409,7 @@ fn compact(stage: &mut Stage) -> Result<(), Error> {
 
 fn compacted(stage: &mut Stage) -> Result<bool, Error> {
     stage.close()?;
-    let options = StoreOptions { cache_bytes: 1024 * 1024, look_only: false };
+    let options = StoreOptions { cache_bytes: 1024 * 1024, read_only: false };
     let mut store = Store::with_backend(stage.disk.clone(), &options)?;
     let did = store.compact()?;
     store.close()?;
@@ -389,6 +420,16 @@ fn compacted(stage: &mut Stage) -> Result<bool, Error> {
 fn reopen(stage: &mut Stage) -> Result<(), Error> {
     stage.close()?;
     stage.open_book()
+}
+
+fn reopen_by_text(stage: &mut Stage) -> Result<(), Error> {
+    stage.indexes = vec!["text".into()];
+    reopen(stage)
+}
+
+fn reopen_by_number(stage: &mut Stage) -> Result<(), Error> {
+    stage.indexes = vec!["number".into(), IndexRule::new("text").desc("text")];
+    reopen(stage)
 }
 
 impl std::fmt::Debug for Scenario {

@@ -5,9 +5,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use fieldbook::host::{SeededRandomness, WallTime};
-use fieldbook::schema::Policy;
+use fieldbook::schema::{IndexRule, Policy};
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::sync::{ExchangeParams, NextStep, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, EntityRules, Error, Fields, RecordKey, Schema, limits};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use redb::StorageBackend;
@@ -49,6 +49,8 @@ pub(super) struct Stage {
     pub(super) acks: Vec<Ack>,
     pub(super) variant: u64,
     pub(super) gate: Gate,
+    /// The indexes with which the book is opened next.
+    pub(super) indexes: Vec<IndexRule>,
     openings: u64,
 }
 
@@ -113,7 +115,8 @@ pub(super) fn stage_of(start: &Start) -> Result<Stage, Error> {
 impl Stage {
     fn open(start: &Start, disk: &SimDisk, openings: u64) -> Result<Self, Error> {
         let clock = SimClock::new(start.wall);
-        let other = open_with(SimDisk::holding(start.other.clone()), "other", 9, &clock)?;
+        let other =
+            open_with(SimDisk::holding(start.other.clone()), "other", 9, &clock, Vec::new())?;
         let mut stage = Self {
             book: None,
             other,
@@ -123,6 +126,7 @@ impl Stage {
             acks: Vec::new(),
             variant: start.variant,
             gate: Gate::default(),
+            indexes: Vec::new(),
             openings,
         };
         stage.open_book()?;
@@ -133,7 +137,8 @@ impl Stage {
     pub(super) fn open_book(&mut self) -> Result<(), Error> {
         self.openings += 1;
         let backend = Gated { disk: self.disk.clone(), gate: self.gate.clone() };
-        self.book = Some(open_with(backend, "one", self.openings, &self.clock)?);
+        self.book =
+            Some(open_with(backend, "one", self.openings, &self.clock, self.indexes.clone())?);
         self.ack();
         Ok(())
     }
@@ -174,10 +179,10 @@ impl Stage {
         self.prepare_as(&ask(true, pull))
     }
 
-    fn prepare_as(&mut self, ask: &Ask) -> Result<Option<ExchangeRequest>, Error> {
+    fn prepare_as(&mut self, ask: &ExchangeParams) -> Result<Option<ExchangeRequest>, Error> {
         Ok(match self.call(|book| book.exchange().prepare(ask))? {
-            Next::Exchange(request) => Some(request),
-            Next::Idle { .. } => None,
+            NextStep::Exchange(request) => Some(request),
+            NextStep::Idle { .. } => None,
         })
     }
 
@@ -196,7 +201,7 @@ impl Stage {
     /// Has the other device exchange until nothing is left.
     pub(super) fn sync_other(&mut self) -> Result<(), Error> {
         let (mut first, mut pull, now) = (true, true, self.now());
-        while let Next::Exchange(request) = self.other.exchange().prepare(&ask(first, pull))? {
+        while let NextStep::Exchange(request) = self.other.exchange().prepare(&ask(first, pull))? {
             let answer = serve(&mut self.server, &request, now)?;
             pull = self.other.exchange().apply_answer(&request, answer)?.more;
             first = false;
@@ -223,8 +228,8 @@ pub(super) fn serve(
         .map_err(|_| Error::Misuse("the simulated server refused a request of the scenario"))
 }
 
-const fn ask(first: bool, pull: bool) -> Ask {
-    Ask {
+const fn ask(first: bool, pull: bool) -> ExchangeParams {
+    ExchangeParams {
         first,
         push: true,
         pull,
@@ -235,8 +240,8 @@ const fn ask(first: bool, pull: bool) -> Ask {
 }
 
 /// Opens a book long after every scenario.
-pub(super) fn open(disk: &SimDisk, seed: u64) -> Result<Book, Error> {
-    open_with(disk.clone(), "one", seed, &SimClock::new(BEGINNING + 10_000_000))
+pub(super) fn open(disk: &SimDisk, seed: u64, indexes: Vec<IndexRule>) -> Result<Book, Error> {
+    open_with(disk.clone(), "one", seed, &SimClock::new(BEGINNING + 10_000_000), indexes)
 }
 
 fn open_with(
@@ -244,9 +249,10 @@ fn open_with(
     actor: &str,
     seed: u64,
     clock: &SimClock,
+    indexes: Vec<IndexRule>,
 ) -> Result<Book, Error> {
     let options = BookOptions::new(actor).map_err(|_| Error::Misuse("the actor is not valid"))?;
-    let rules = EntityRules { undo_window: std::time::Duration::ZERO, ..EntityRules::default() };
+    let rules = EntityRules { indexes, ..EntityRules::default() };
     let manual = EntityRules { policy: Policy::Manual, ..rules.clone() };
     let options = options
         .schema(Schema::open(rules).declare(named_in("note", "1")?.entity, manual))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fieldbook::record::OpKind;
-use fieldbook::schema::{Policy, Reference};
+use fieldbook::schema::{IndexRule, Policy, Reference};
 use fieldbook::{EntityRules, EntityType, Fields, Mutation, RecordKey, Schema};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ const RECORDS: usize = 3;
 /// use fieldbook_sim::fuzz::App;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let stock = EntityRules { policy: Policy::Max, indexes: vec!["shelf".to_owned()], ..EntityRules::default() };
+/// let stock = EntityRules { policy: Policy::Max, indexes: vec!["shelf".into()], ..EntityRules::default() };
 /// let app = App::new(Schema::closed().declare("part".parse()?, stock));
 ///
 /// // What libFuzzer would do with bytes of its own:
@@ -78,11 +78,8 @@ impl App {
             let notes =
                 EntityRules { references: vec![refers], priority: 1, ..EntityRules::default() };
             let tasks = EntityRules { policy: Policy::Manual, ..EntityRules::default() };
-            let leads = EntityRules {
-                field_policies,
-                indexes: vec!["a".to_owned()],
-                ..EntityRules::default()
-            };
+            let leads =
+                EntityRules { field_policies, indexes: vec!["a".into()], ..EntityRules::default() };
             schema = schema.declare(lead, leads).declare(note, notes).declare(task, tasks);
         }
         Self::new(schema)
@@ -116,7 +113,7 @@ impl App {
     pub(super) fn names(rules: &EntityRules) -> Vec<String> {
         let mut names: BTreeSet<String> = rules.field_policies.keys().cloned().collect();
         names.extend(rules.references.iter().map(|reference| reference.field.clone()));
-        names.extend(rules.indexes.iter().cloned());
+        names.extend(rules.indexes.iter().flat_map(IndexRule::fields));
         names.extend(["a".to_owned(), "b".to_owned()]);
         names.into_iter().collect()
     }

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fieldbook::RecordRef;
 use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{Control, Decision, Meta, PlannedOp};
 use fieldbook::audit::{TableCheck, Verification};
 use fieldbook::conflict::Choice;
 use fieldbook::host::{SeededRandomness, WallTime};
-use fieldbook::record::{FieldsJson, OpId, OpPlace};
+use fieldbook::record::{FieldsJson, OpId, OpPlace, RecordRef};
 use fieldbook::schema::Granularity;
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest};
-use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::sync::{ExchangeParams, NextStep, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, Error, Fields, Mutation, RecordKey, limits};
 use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use redb::backends::InMemoryBackend;
@@ -131,7 +130,10 @@ impl App {
             fleet.take(0, &request, answer);
             // The arrival is a fact and may be recorded twice; nothing is decided twice.
             let mut new = fleet.entries(0).into_iter().skip(length).map(|entry| entry.meta);
-            let decided = new.find(|meta| !matches!(meta, Meta::Upstream(_)));
+            let is_fact = |meta: &Meta| {
+                matches!(meta, Meta::Upstream(_) | Meta::Control(Control::Authors(_)))
+            };
+            let decided = new.find(|meta| !is_fact(meta));
             assert!(
                 decided.is_none(),
                 "BUG: the same answer, taken again, has effects again: {decided:?}"
@@ -175,13 +177,13 @@ impl Fleet {
 
     fn write(&mut self, app: &App, device: usize, choices: &mut Choices<'_>) {
         let Some(key) = app.key(choices) else { return };
-        let is_there = self.book(device).get_record(&key).is_ok_and(|record| record.is_some());
+        let is_there = self.book(device).records().get(&key).is_ok_and(|record| record.is_some());
         let mutation = app.mutation(key.clone(), is_there, choices);
         if choices.below(6) > 0 {
             return self.put(device, mutation);
         }
         let Some(other) = app.key(choices).filter(|other| *other != key) else { return };
-        let is_there = self.book(device).get_record(&other).is_ok_and(|record| record.is_some());
+        let is_there = self.book(device).records().get(&other).is_ok_and(|record| record.is_some());
         let second = app.mutation(other, is_there, choices);
         accept(self.book(device).transaction(vec![mutation, second]));
     }
@@ -236,7 +238,7 @@ impl Fleet {
         pull: bool,
         page_limit: u32,
     ) -> Option<ExchangeRequest> {
-        let ask = Ask {
+        let ask = ExchangeParams {
             first: true,
             push,
             pull,
@@ -245,8 +247,8 @@ impl Fleet {
             page_limit,
         };
         match self.book(device).exchange().prepare(&ask) {
-            Ok(Next::Exchange(request)) => Some(request),
-            Ok(Next::Idle { .. }) => None,
+            Ok(NextStep::Exchange(request)) => Some(request),
+            Ok(NextStep::Idle { .. }) => None,
             Err(error) => panic!("BUG: an exchange cannot be prepared: {error:?}"),
         }
     }
@@ -337,7 +339,7 @@ impl Fleet {
     fn check(&self) {
         for (device, book) in self.books.iter().enumerate() {
             for (key, row) in self.server.records() {
-                let record = book.get_record(key).unwrap_or_default();
+                let record = book.records().get(key).unwrap_or_default();
                 let read = record.as_ref().map(|record| record.json.as_str());
                 let there = row.fields.as_ref().map(FieldsJson::as_str);
                 assert_eq!(
@@ -386,7 +388,7 @@ impl Fleet {
         let book = self.book(device);
         let images =
             book.audit().entity_types().unwrap_or_default().into_iter().flat_map(|entity| {
-                let listed = book.list(&entity, None, usize::MAX).ok();
+                let listed = book.records().list(&entity, None, usize::MAX).ok();
                 let image = |record: RecordRef<'_>| format!("{} {}", record.key(), record.json);
                 listed.iter().flat_map(|records| records.iter()).map(image).collect::<Vec<_>>()
             });
@@ -402,15 +404,18 @@ impl Fleet {
         let mut ends = BTreeMap::new();
         let mut units: BTreeMap<_, Vec<OpId>> = BTreeMap::new();
         for entry in self.entries(device) {
-            let mut annulled: Vec<PlannedOp> = Vec::new();
+            let mut cancelled: Vec<PlannedOp> = Vec::new();
             let decisions = match &entry.meta {
                 Meta::Intent(intent) => {
                     ends.extend(intent.ops.iter().map(|op| (op.id, 0)));
                     continue;
                 }
                 Meta::Control(Control::Planned(planned)) => {
-                    annulled.extend(
-                        planned.annulled.iter().flat_map(|annulled| annulled.ops.iter().copied()),
+                    cancelled.extend(
+                        planned
+                            .cancelled
+                            .iter()
+                            .flat_map(|cancelled| cancelled.ops.iter().copied()),
                     );
                     for unit in &planned.units {
                         let ops = unit
@@ -421,12 +426,12 @@ impl Fleet {
                     }
                     &[][..]
                 }
-                Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+                Meta::Control(Control::Decided(decisions) | Control::PersonActed(_, decisions)) => {
                     decisions
                 }
                 _ => continue,
             };
-            let mut ended: Vec<OpId> = annulled.into_iter().map(|op| op.id).collect();
+            let mut ended: Vec<OpId> = cancelled.into_iter().map(|op| op.id).collect();
             for decision in decisions {
                 match decision {
                     Decision::Acked { unit, .. } => {
@@ -435,8 +440,8 @@ impl Fleet {
                     Decision::Superseded { op, .. } | Decision::Discarded { op, .. } => {
                         ended.push(op.id)
                     }
-                    Decision::Annulled(annulled) => {
-                        ended.extend(annulled.ops.iter().map(|op| op.id))
+                    Decision::Cancelled(cancelled) => {
+                        ended.extend(cancelled.ops.iter().map(|op| op.id))
                     }
                     _ => {}
                 }

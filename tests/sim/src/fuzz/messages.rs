@@ -7,7 +7,7 @@ use fieldbook::audit::Seq;
 use fieldbook::audit::{TableCheck, Verification};
 use fieldbook::host::{SeededRandomness, WallTime};
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
-use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId};
+use fieldbook::sync::{ExchangeParams, NextStep, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, Fields, RecordKey, limits};
 use fieldbook_core::authority::{AuthorityRead, Caller, MemoryAuthority, Quota, exchange};
 use redb::backends::InMemoryBackend;
@@ -53,8 +53,8 @@ fn book_with_a_request() -> Option<(Book, ExchangeRequest)> {
         .randomness(Box::new(SeededRandomness::from_number(1)));
     let book = Book::on_backend(InMemoryBackend::new(), options).ok()?;
     let key = RecordKey::parse("lead", "1").ok()?;
-    book.create(key.clone(), Fields::from_iter([("a".to_owned(), json!(1))])).ok()?;
-    let ask = Ask {
+    book.records().create(key.clone(), Fields::from_iter([("a".to_owned(), json!(1))])).ok()?;
+    let ask = ExchangeParams {
         first: true,
         push: true,
         pull: true,
@@ -62,8 +62,8 @@ fn book_with_a_request() -> Option<(Book, ExchangeRequest)> {
         batch_bytes: limits::BATCH_BYTES,
         page_limit: 10,
     };
-    let Next::Exchange(request) = book.exchange().prepare(&ask).ok()? else { return None };
-    book.update(key, Fields::from_iter([("b".to_owned(), json!(2))])).ok()?;
+    let NextStep::Exchange(request) = book.exchange().prepare(&ask).ok()? else { return None };
+    book.records().update(key, Fields::from_iter([("b".to_owned(), json!(2))])).ok()?;
     Some((book, request))
 }
 

@@ -6,7 +6,7 @@ use super::laws::small_fields;
 use crate::action::{Action, Case, Edit, Kind, Setup};
 use crate::disk::Loss;
 use crate::run::play;
-use crate::server::{Trouble, Verdict};
+use crate::server::{Trouble, UnitRefusal};
 
 /// Runs a whole small world: two devices that write, exchange, lose, repeat and reorder messages as
 /// the bytes choose, and then agree.
@@ -46,7 +46,7 @@ fn small_action(what: u8, device: u8, choice: u8) -> Action {
         let fields = if kind == Kind::Delete { Map::new() } else { fields };
         Edit { kind, note: choice & 64 != 0, task: false, record: 0, fields }
     };
-    let trouble = |verdict| Some(Trouble::Unit { number: message, verdict });
+    let trouble = |refusal| Some(Trouble::Unit { number: message, refusal });
     match what % 16 {
         0 => Action::Write { device, edit: edit(Kind::Save) },
         1 => Action::Write { device, edit: edit(Kind::Update) },
@@ -58,9 +58,9 @@ fn small_action(what: u8, device: u8, choice: u8) -> Action {
         },
         5 | 6 => Action::Begin { device, push: true, pull: choice & 1 == 0, batch: 4, page: 2 },
         7 | 8 => Action::Deliver { message, trouble: None },
-        9 => Action::Deliver { message, trouble: trouble(Verdict::Transient) },
+        9 => Action::Deliver { message, trouble: trouble(UnitRefusal::Transient) },
         10 => Action::Deliver { message, trouble: Some(Trouble::AppliedThenBusy) },
-        11 => Action::Deliver { message, trouble: trouble(Verdict::Rejected) },
+        11 => Action::Deliver { message, trouble: trouble(UnitRefusal::Rejected) },
         12 => Action::Drop { message },
         13 => Action::Duplicate { message },
         14 => Action::Advance { milliseconds: u64::from(choice) * 60_000 },

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use fieldbook::RecordKey;
 use fieldbook::audit::Hlc;
 use fieldbook::audit::entry::{
-    Annulled, AnnulledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp,
+    Cancelled, CancelledReason, Conflicted, Control, Decision, Entry, Meta, ParkScope, PlannedOp,
 };
 use fieldbook::record::{OpId, OpKind, UnitId, Version};
 
 use super::{End, Model, Op, Waiting, item_of};
-use crate::app::turned;
+use crate::app::turned_op;
 use crate::broken::{Broken, ensure};
-use crate::ledger::{Image, Ledger};
+use crate::ledger::{Image, Ledger, Registers, changed};
 
 /// The longest time for which a unit waits, whatever a server asks for, in milliseconds.
 const LONGEST_WAIT: i64 = 3_600_000;
@@ -28,7 +28,7 @@ impl Model {
             Decision::Acked { unit, versions, .. } => self.acked(unit, versions, ledger),
             Decision::Tried { unit, retry_at, .. } => {
                 ensure(self.units.contains_key(unit), "S6", || {
-                    format!("unit {unit} was tried and is not under way")
+                    format!("unit {unit} was tried and is not unanswered")
                 })?;
                 let wait = retry_at.milliseconds().saturating_sub(entry.header.wall.milliseconds());
                 ensure((0..=LONGEST_WAIT).contains(&wait), "L5", || {
@@ -37,7 +37,7 @@ impl Model {
             }
             Decision::Suspected { units, retry_at, .. } => {
                 self.suspected.extend(units.iter().map(|(unit, _)| *unit));
-                // A unit that the decision names may have been given up while the request was in
+                // A unit that the decision names may have been abandoned while the request was in
                 // flight. Such a unit is no unit of the model any more.
                 let wait = retry_at.map_or(0, |at| {
                     at.milliseconds().saturating_sub(entry.header.wall.milliseconds())
@@ -46,7 +46,7 @@ impl Model {
                     format!("{} units are to wait for {wait} ms", units.len())
                 })
             }
-            Decision::Dissolved { unit, .. } => {
+            Decision::Requeued { unit, .. } => {
                 let epoch = self.server_epoch.filter(|epoch| !ledger.is_ambiguous(Some(*epoch)));
                 // Ops that a copy of the book has sent since that answer are at the server in
                 // another unit.
@@ -62,7 +62,7 @@ impl Model {
                     self.strays.extend(ops);
                 }
                 ensure(was.is_some(), "S6", || {
-                    format!("unit {unit} was dissolved and is not under way")
+                    format!("unit {unit} was requeued and is not unanswered")
                 })
             }
             Decision::Upcast { key, op, schema_version, fields } => {
@@ -80,7 +80,7 @@ impl Model {
                     .zip(self.ops.get(&op.id))
                     .is_some_and(|(own, op)| own.is_left(op, confirmed));
                 let lost = self.clashed.contains(key)
-                    || matches!(entry.meta, Meta::Control(Control::Verb(..)));
+                    || matches!(entry.meta, Meta::Control(Control::PersonActed(..)));
                 // Ops that a deletion of ours covered end with it.
                 let covered = self.fallen.contains(key);
                 ensure(lost || covered || !is_left, "S6", || {
@@ -107,7 +107,7 @@ impl Model {
                 })
             }
             Decision::Discarded { key, op } => self.end(key, op, End::Discarded),
-            Decision::Annulled(annulled) => self.annulled(annulled, false, ledger),
+            Decision::Cancelled(cancelled) => self.cancelled(cancelled, false, ledger),
             Decision::Resolved { .. } => Ok(()),
             Decision::Dropped { key, op, fields } => {
                 self.check_loss(entry, key, &op.id, fields, ledger)?;
@@ -154,20 +154,21 @@ impl Model {
                 self.server_read();
                 Ok(())
             }
-            Decision::TakenIn { key, seq, number } => {
-                let Some(kept) = self.aside.remove(&(*seq, *number)) else {
+            Decision::Adopted { key, seq, number } => {
+                let Some(kept) = self.undeclared.remove(&(*seq, *number)) else {
                     return Err(Broken::new(
                         "S11",
-                        format!("{key} is taken in and was not kept aside"),
+                        format!("{key} is adopted and was not undeclared"),
                     ));
                 };
-                ensure(kept.key == *key, "S11", || format!("{} is taken in as {key}", kept.key))?;
+                ensure(kept.key == *key, "S11", || format!("{} is adopted as {key}", kept.key))?;
                 self.confirm(key, kept.version, kept.registers);
                 Ok(())
             }
             Decision::BelongsTo { .. }
             | Decision::SetAside { .. }
-            | Decision::ReadForeign { .. } => Ok(()),
+            | Decision::ReadForeign { .. }
+            | Decision::HandedOver { .. } => Ok(()),
             Decision::Parked { scope, .. } => {
                 self.parks.insert(scope.clone());
                 Ok(())
@@ -193,7 +194,7 @@ impl Model {
             ops.iter().all(is_shared) && ops.last().is_some_and(|last| ledger.has_landed(last))
         });
         // Its ops may have arrived in a unit that it continues.
-        let former = self.replaced.get(unit).into_iter().flatten();
+        let former = self.earlier_units.get(unit).into_iter().flatten();
         let applied =
             former.chain([unit]).flat_map(|unit| ledger.effects(unit, self.server_epoch)).min();
         let applied = if by_copy { Some(Version::default()) } else { applied };
@@ -201,7 +202,7 @@ impl Model {
             return Err(Broken::new("S8", format!("unit {unit} is acked and never took effect")));
         };
         let Some(changes) = self.units.remove(unit) else {
-            return Err(Broken::new("S6", format!("unit {unit} is acked and not under way")));
+            return Err(Broken::new("S6", format!("unit {unit} is acked and was not unanswered")));
         };
         for (key, ops) in changes {
             let version =
@@ -227,12 +228,15 @@ impl Model {
 
     fn dead_lettered(&mut self, unit: &UnitId) -> Result<(), Broken> {
         let Some(changes) = self.units.remove(unit) else {
-            return Err(Broken::new("S6", format!("unit {unit} is given up and not under way")));
+            return Err(Broken::new(
+                "S6",
+                format!("unit {unit} is abandoned and was not unanswered"),
+            ));
         };
         for (key, ops) in changes {
             let Some(held) = self.records.get_mut(&key) else { continue };
             for waiting in held.tail.iter_mut().filter(|waiting| ops.contains(&waiting.op)) {
-                (waiting.dead, waiting.given_up) = (true, true);
+                (waiting.dead, waiting.abandoned) = (true, true);
                 if let Some(op) = self.ops.get_mut(&waiting.op) {
                     op.was_dead = true;
                 }
@@ -268,6 +272,25 @@ impl Model {
         Ok(())
     }
 
+    /// Returns the confirmed fields, with the ops before one that are unanswered.
+    fn stored_before(
+        &self,
+        key: &RecordKey,
+        op: &PlannedOp,
+        confirmed: Option<&Registers>,
+    ) -> Image {
+        let mut stored = confirmed.and_then(Registers::image).unwrap_or_default();
+        let tail = self.records.get(key).map_or(&[][..], |held| held.tail.as_slice());
+        for earlier in tail.iter().take_while(|earlier| earlier.op != op.id) {
+            let is_unanswered =
+                self.units.values().flatten().any(|(_, ops)| ops.contains(&earlier.op));
+            let made = self.ops.get(&earlier.op).filter(|_| is_unanswered);
+            let said = made.map(|made| earlier.says(made)).unwrap_or_default();
+            stored = changed(Some(stored), OpKind::Update, &said).unwrap_or_default();
+        }
+        stored
+    }
+
     /// Checks S18: an upcast op has the result of the app's functions on its remaining fields.
     fn upcast(
         &mut self,
@@ -276,18 +299,22 @@ impl Model {
         to: u32,
         fields: &Image,
     ) -> Result<(), Broken> {
-        let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
-        ensure(!under_way, "S18", || format!("op {} was turned while it was under way", op.place))?;
+        let unanswered = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
+        ensure(!unanswered, "S18", || {
+            format!("op {} was turned while it was unanswered", op.place)
+        })?;
         let made = self.ops.get(&op.id).cloned();
         let confirmed = self.records.get(key).and_then(|held| held.confirmed.clone());
+        let stored = self.stored_before(key, op, confirmed.as_ref());
         let waiting = self.waiting(key, op)?;
         let is_gone = confirmed.as_ref().is_some_and(|known| !known.is_there);
         let left =
             made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
-        let turn = |said: Image| (waiting.form..to).fold(said, turned);
+        let kind = made.as_ref().map_or(OpKind::Update, |made| made.kind);
+        let turn = |said: Image| turned_op(said, kind, (waiting.form, to), &stored);
         let expected = turn(left);
         // An unanswered op has not met all changes since.
-        let all = made.as_ref().filter(|_| waiting.given_up).map(|made| turn(waiting.says(made)));
+        let all = made.as_ref().filter(|_| waiting.abandoned).map(|made| turn(waiting.says(made)));
         let is_among =
             |some: &Image, all: &Image| some.iter().all(|(name, it)| all.get(name) == Some(it));
         let is_right = match &all {
@@ -296,7 +323,10 @@ impl Model {
             Some(all) => (is_gone || is_among(&expected, fields)) && is_among(fields, all),
         };
         ensure(is_right && waiting.form < to, "S18", || {
-            format!("op {} of version {} was turned into something else", op.place, waiting.form)
+            format!(
+                "op {} of version {} was turned into {fields:?}, not {expected:?} (all of it: {all:?})",
+                op.place, waiting.form
+            )
         })?;
         waiting.form = to;
         waiting.upcast = Some(fields.clone());
@@ -309,51 +339,51 @@ impl Model {
 
     /// Returns the record that the app reads after ops ended that need not be sent. A dead letter
     /// below their deletion has no effect any more: the next entry records it.
-    fn without_what_falls(&mut self, annulled: &Annulled) -> Option<Image> {
-        let ops = || annulled.ops.iter().filter_map(|op| self.ops.get(&op.id));
+    fn without_what_falls(&mut self, cancelled: &Cancelled) -> Option<Image> {
+        let ops = || cancelled.ops.iter().filter_map(|op| self.ops.get(&op.id));
         let deletes = ops().filter(|op| op.kind == OpKind::Delete).map(|op| op.place).max();
-        let Some(last) = deletes else { return self.visible(&annulled.key) };
-        let mut held = self.records.get(&annulled.key)?.clone();
+        let Some(last) = deletes else { return self.visible(&cancelled.key) };
+        let mut held = self.records.get(&cancelled.key)?.clone();
         for waiting in held.tail.iter_mut().filter(|waiting| waiting.dead && !waiting.emptied) {
             let Some(op) = self.ops.get(&waiting.op) else { continue };
             if op.place < last && op.kind != OpKind::Delete {
                 waiting.emptied = true;
-                self.falls.push((annulled.key.clone(), waiting.op));
+                self.falls.push((cancelled.key.clone(), waiting.op));
             }
         }
         held.visible(|op| self.ops.get(op))
     }
 
-    /// Ends annulled ops. `planned` is true if the plan ended the ops, and false if an answer of
+    /// Ends cancelled ops. `planned` is true if the plan ended the ops, and false if an answer of
     /// the server ended them.
-    pub(super) fn annulled(
+    pub(super) fn cancelled(
         &mut self,
-        annulled: &Annulled,
+        cancelled: &Cancelled,
         planned: bool,
         ledger: &Ledger,
     ) -> Result<(), Broken> {
-        let before = self.visible(&annulled.key);
-        for op in &annulled.ops {
-            self.end(&annulled.key, op, End::Annulled)?;
+        let before = self.visible(&cancelled.key);
+        for op in &cancelled.ops {
+            self.end(&cancelled.key, op, End::Cancelled)?;
         }
         let after =
-            if planned { self.without_what_falls(annulled) } else { self.visible(&annulled.key) };
+            if planned { self.without_what_falls(cancelled) } else { self.visible(&cancelled.key) };
         // Ops that were created and deleted here do not affect a record of that name that somebody
         // else made in the meantime, if the author had read nothing of it. Nor do they affect one
         // that was made after the deletion had nothing left to delete.
-        let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
+        let ops: Vec<_> = cancelled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
         let created_on = ops.first().filter(|op| op.kind == OpKind::Create).map(|op| op.base);
         let was_there = |base| {
-            let mut written = ledger.at(&annulled.key, base, None);
+            let mut written = ledger.at(&cancelled.key, base, None);
             written.any(|it| it.image.is_some() && !self.ever_planned.contains(&it.unit))
-                && !ledger.was_deleted_by(&self.ever_planned, &annulled.key, base)
-                && !self.has_seen_gone(&annulled.key, base, ledger)
+                && !ledger.was_deleted_by(&self.ever_planned, &cancelled.key, base)
+                && !self.has_seen_gone(&cancelled.key, base, ledger)
         };
         let saw = |op: &&Op| op.base.is_some_and(was_there);
-        let unseen = annulled.reason == AnnulledReason::CreatedAndDeleted
+        let unseen = cancelled.reason == CancelledReason::CreatedAndDeleted
             && ops.last().is_none_or(|last| created_on == Some(last.base) || !saw(last));
-        let arrived = annulled.reason == AnnulledReason::Arrived;
-        let phantom = annulled
+        let arrived = cancelled.reason == CancelledReason::AlreadyApplied;
+        let phantom = cancelled
             .ops
             .iter()
             .find(|op| arrived && !ledger.has_landed(&op.id) && !ledger.shared.contains(&op.id));
@@ -364,12 +394,12 @@ impl Model {
         // becomes visible again.
         let says_nothing = |op: &&Op| op.kind == OpKind::Create && op.fields.is_empty();
         let is_bare = !ops.is_empty() && ops.iter().all(says_nothing);
-        let explained = unseen || arrived || is_bare || annulled.reason == AnnulledReason::Undone;
+        let explained = unseen || arrived || is_bare || cancelled.reason == CancelledReason::Undone;
         ensure(before == after || explained, "S6", || {
-            let ops: Vec<_> = annulled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
-            let reason = annulled.reason;
+            let ops: Vec<_> = cancelled.ops.iter().filter_map(|op| self.ops.get(&op.id)).collect();
+            let reason = cancelled.reason;
             format!(
-                "annulling ops changed what the app reads: {reason:?} from {before:?} to {after:?}, {ops:?}"
+                "cancelling ops changed what the app reads: {reason:?} from {before:?} to {after:?}, {ops:?}"
             )
         })
     }
@@ -382,9 +412,9 @@ impl Model {
     }
 
     fn end(&mut self, key: &RecordKey, op: &PlannedOp, end: End) -> Result<(), Broken> {
-        let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
-        ensure(!under_way, "S6", || {
-            format!("op {} ended as {end:?} while it was under way", op.id)
+        let unanswered = self.units.values().flatten().any(|(_, ops)| ops.contains(&op.id));
+        ensure(!unanswered, "S6", || {
+            format!("op {} ended as {end:?} while it was unanswered", op.id)
         })?;
         self.remove(key, &op.id, end)
     }

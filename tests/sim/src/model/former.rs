@@ -26,9 +26,9 @@ impl Model {
     /// is known.
     pub(super) fn server_accepted(&mut self) {
         self.cursors.clear();
-        self.aside.clear();
-        let under_way = std::mem::take(&mut self.units);
-        self.given_up(under_way.into_values().flatten());
+        self.undeclared.clear();
+        let unanswered = std::mem::take(&mut self.units);
+        self.abandoned(unanswered.into_values().flatten());
         self.rereading = true;
         for held in self.records.values_mut().filter(|held| held.version.is_some()) {
             held.version = Some(Version::default());
@@ -60,7 +60,7 @@ impl Model {
     pub fn check_owed(&mut self) -> Result<(), Broken> {
         for (key, image) in std::mem::take(&mut self.owed) {
             ensure(self.visible(&key) == image, "S8", || {
-                format!("{key}, which a former life of the server had, is not offered again")
+                format!("{key}, which a former epoch of the server had, is not offered again")
             })?;
         }
         Ok(())

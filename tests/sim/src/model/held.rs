@@ -33,8 +33,8 @@ pub struct Waiting {
     pub op: OpId,
     /// Whether it is a dead letter.
     pub dead: bool,
-    /// Whether a unit that carried it was given up.
-    pub given_up: bool,
+    /// Whether a unit that carried it was abandoned.
+    pub abandoned: bool,
     /// The schema version of its fields.
     pub form: u32,
     /// The time of the op's stamp.
@@ -57,7 +57,7 @@ impl Waiting {
         Self {
             op,
             dead: false,
-            given_up: false,
+            abandoned: false,
             form,
             edited_at,
             upcast: None,

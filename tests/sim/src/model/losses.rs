@@ -28,7 +28,9 @@ impl Model {
         let waiting = held.and_then(|held| held.tail.iter().find(|waiting| waiting.op == *id));
         let Some((waiting, op)) = waiting.zip(self.ops.get(id)) else { return Ok(()) };
         // A copy of this book that resolved it has the record of it.
-        if matches!(entry.meta, Meta::Control(Control::Verb(..))) || ledger.shared.contains(id) {
+        if matches!(entry.meta, Meta::Control(Control::PersonActed(..)))
+            || ledger.shared.contains(id)
+        {
             return Ok(());
         }
         let confirmed =

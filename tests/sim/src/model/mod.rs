@@ -10,9 +10,9 @@
 //! Invariants that are checked here, entry by entry:
 //! - S3: places have no gap, and each hash follows from the one before.
 //! - S5, S9, S10: a plan uses ops of the tail, in order, each once, and transactions whole.
-//! - S6: an op ends once, and not while it is unanswered; annulled ops had no effect on the record
+//! - S6: an op ends once, and not while it is unanswered; cancelled ops had no effect on the record
 //!   that the app reads.
-//! - S8: a unit is acked only if the server applied it, and dissolved only if it did not.
+//! - S8: a unit is acked only if the server applied it, and requeued only if it did not.
 //! - S11: an applied change is the server's state at that version.
 //! - S8: a record of a former server epoch that the present epoch has in an older state, or not at
 //!   all, stays visible to the app, and is offered again.
@@ -63,8 +63,8 @@ pub struct Model {
     pub ever_planned: BTreeSet<UnitId>,
     /// The units that ever did not get through while others did.
     pub suspected: BTreeSet<UnitId>,
-    /// The units that each unit replaces.
-    replaced: BTreeMap<UnitId, Vec<UnitId>>,
+    /// The earlier units that each unit names.
+    earlier_units: BTreeMap<UnitId, Vec<UnitId>>,
     /// Every op ever made.
     pub ops: BTreeMap<OpId, Op>,
     /// How far each entity type was read.
@@ -84,9 +84,11 @@ pub struct Model {
     pub owed: BTreeMap<RecordKey, Option<Image>>,
     /// The changes of entity types that the app has not declared yet, by their entry and their
     /// index in it.
-    pub aside: BTreeMap<(Seq, u32), Kept>,
+    pub undeclared: BTreeMap<(Seq, u32), Kept>,
     /// The entries that an opening may have added.
     pub upkeep: BTreeSet<u64>,
+    /// Whether the last entry says something of the device only. Only a new log ends so.
+    pub ends_with_the_device: bool,
     /// The ops of units that were planned again after an answer of one server epoch, and took
     /// effect in another.
     pub strays: BTreeSet<OpId>,
@@ -96,7 +98,7 @@ pub struct Model {
     fallen: BTreeSet<RecordKey>,
 }
 
-/// A change of a record that is kept aside.
+/// A change of an undeclared record.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The record.
@@ -142,8 +144,8 @@ pub enum End {
     /// It lost a conflict.
     Superseded,
     /// It had no effect.
-    Annulled,
-    /// A person gave it up.
+    Cancelled,
+    /// A person decided that it is not sent.
     Discarded,
 }
 
@@ -165,6 +167,7 @@ impl Model {
         self.clashed = clashed(&entry.meta);
         self.fallen = self.fallen_in(&entry.meta);
         self.hashes.push(entry.hash);
+        self.ends_with_the_device = is_of_the_device(&entry.meta);
         if is_upkeep(&entry.meta) {
             self.upkeep.insert(seq.number());
         }
@@ -185,10 +188,17 @@ impl Model {
             Meta::Intent(intent) => self.intent(entry, intent),
             Meta::Upstream(upstream) => self.upstream(entry, upstream, ledger),
             Meta::Control(Control::Planned(planned)) => self.planned(planned, ledger),
-            Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
+            Meta::Control(Control::Decided(decisions) | Control::PersonActed(_, decisions)) => {
                 decisions.iter().try_for_each(|decision| self.decided(entry, decision, ledger))
             }
-            Meta::Control(Control::Opened(_)) => Ok(()),
+            // They say something of the device, and nothing of a record.
+            Meta::Control(
+                Control::Opened(_)
+                | Control::Session(_)
+                | Control::Silence(_)
+                | Control::Authors(_)
+                | Control::Note(_),
+            ) => Ok(()),
             Meta::Control(Control::EpochStarted { anchored, .. }) => self.epoch_started(*anchored),
         }
     }
@@ -257,9 +267,9 @@ impl Model {
                 format!("{key} at {version} was not stored as the server had it")
             })?;
             let registers = known.unwrap_or_default();
-            if change.kept_aside {
+            if change.undeclared {
                 let kept = Kept { key: key.clone(), version, registers };
-                self.aside.insert((entry.header.seq, number), kept);
+                self.undeclared.insert((entry.header.seq, number), kept);
             } else {
                 self.owe(key, change.edited_at);
                 self.confirm(key, version, registers);
@@ -327,23 +337,24 @@ impl Model {
     }
 
     /// Checks S18: every waiting op has the form of the app's version, and no record of a known
-    /// type is kept aside.
+    /// type is undeclared.
     ///
     /// # Errors
-    /// [`Broken`] if an op has another form, or such a record is kept aside.
+    /// [`Broken`] if an op has another form, or such a record is undeclared.
     pub fn check_forms(&self, version: u32) -> Result<(), Broken> {
         for (key, waiting) in
             self.records.iter().flat_map(|(key, held)| held.tail.iter().map(move |op| (key, op)))
         {
-            let under_way = self.units.values().flatten().any(|(_, ops)| ops.contains(&waiting.op));
+            let unanswered =
+                self.units.values().flatten().any(|(_, ops)| ops.contains(&waiting.op));
             let is_delete = self.ops.get(&waiting.op).is_none_or(|op| op.kind == OpKind::Delete);
-            ensure(under_way || is_delete || waiting.form == version, "S18", || {
+            ensure(unanswered || is_delete || waiting.form == version, "S18", || {
                 format!("an op of {key} is of version {}, and the app of {version}", waiting.form)
             })?;
         }
         let kept =
-            self.aside.values().map(|kept| &kept.key).find(|key| knows(version, &key.entity));
-        ensure(kept.is_none(), "S18", || format!("{kept:?} is known now and kept aside"))
+            self.undeclared.values().map(|kept| &kept.key).find(|key| knows(version, &key.entity));
+        ensure(kept.is_none(), "S18", || format!("{kept:?} is known now and undeclared"))
     }
 
     /// Returns the image that the app must read of a record.
@@ -371,19 +382,28 @@ fn item_of(entry: &Entry, item: u32) -> Result<Image, Broken> {
     parse(fields.as_str())
 }
 
+/// Returns whether an entry says something of the device only, and so precedes another entry of its
+/// commit.
+const fn is_of_the_device(meta: &Meta) -> bool {
+    matches!(meta, Meta::Control(Control::Session(_) | Control::Silence(_)))
+}
+
 /// Returns whether an entry may exist although no caller asked for it: the conversion of ops after
 /// an upgrade of the app, with its consequences, or the lowering of stamps after the server's time
-/// arrived.
+/// arrived. So may what precedes such an entry.
 fn is_upkeep(meta: &Meta) -> bool {
+    if is_of_the_device(meta) {
+        return true;
+    }
     let Meta::Control(Control::Decided(decisions)) = meta else { return false };
     let is_upgrade = |decision: &Decision| {
-        matches!(decision, Decision::Upcast { .. } | Decision::TakenIn { .. })
+        matches!(decision, Decision::Upcast { .. } | Decision::Adopted { .. })
     };
     let follows = |decision: &Decision| {
-        use Decision::{Annulled, BroughtBack, Conflicted, Dropped, Parked, Raised, Superseded};
+        use Decision::{BroughtBack, Cancelled, Conflicted, Dropped, Parked, Raised, Superseded};
         matches!(
             decision,
-            Annulled(_)
+            Cancelled(_)
                 | BroughtBack { .. }
                 | Conflicted(_)
                 | Dropped { .. }

@@ -12,16 +12,19 @@ use crate::ledger::Ledger;
 
 impl Model {
     pub(super) fn planned(&mut self, planned: &Planned, ledger: &Ledger) -> Result<(), Broken> {
-        planned.annulled.iter().try_for_each(|annulled| self.annulled(annulled, true, ledger))?;
+        planned
+            .cancelled
+            .iter()
+            .try_for_each(|cancelled| self.cancelled(cancelled, true, ledger))?;
         for unit in &planned.units {
-            for former in &unit.replaces {
+            for former in &unit.earlier_units {
                 let carried = self.units.remove(former);
-                self.given_up(carried.into_iter().flatten());
+                self.abandoned(carried.into_iter().flatten());
                 ensure(self.ever_planned.contains(former), "S5", || {
-                    format!("{} replaces a unit that never was", unit.id)
+                    format!("{} names a unit that never was", unit.id)
                 })?;
             }
-            self.replaced.insert(unit.id, unit.replaces.clone());
+            self.earlier_units.insert(unit.id, unit.earlier_units.clone());
             self.check_plan(unit)?;
             let changes = unit.changes.iter().map(|change| {
                 (change.key.clone(), change.ops.iter().map(|op| op.id).collect::<Vec<_>>())
@@ -34,13 +37,13 @@ impl Model {
         Ok(())
     }
 
-    /// Records that a unit with these ops was given up.
-    pub(super) fn given_up(&mut self, carried: impl Iterator<Item = (RecordKey, Vec<OpId>)>) {
+    /// Records that a unit with these ops was abandoned.
+    pub(super) fn abandoned(&mut self, carried: impl Iterator<Item = (RecordKey, Vec<OpId>)>) {
         for (key, ops) in carried {
             let tail =
                 self.records.get_mut(&key).map(|held| held.tail.iter_mut()).into_iter().flatten();
             tail.filter(|waiting| ops.contains(&waiting.op))
-                .for_each(|waiting| waiting.given_up = true);
+                .for_each(|waiting| waiting.abandoned = true);
         }
     }
 
@@ -48,8 +51,8 @@ impl Model {
         let named: BTreeSet<OpId> =
             unit.changes.iter().flat_map(|change| change.ops.iter().map(|op| op.id)).collect();
         for change in &unit.changes {
-            let under_way = self.units.values().flatten().any(|(key, _)| *key == change.key);
-            ensure(!under_way, "S9", || format!("{} is in two units at once", change.key))?;
+            let unanswered = self.units.values().flatten().any(|(key, _)| *key == change.key);
+            ensure(!unanswered, "S9", || format!("{} is in two units at once", change.key))?;
             let tail =
                 self.records.get(&change.key).map(|held| held.tail.as_slice()).unwrap_or_default();
             let ours: Vec<_> = tail.iter().filter(|waiting| named.contains(&waiting.op)).collect();

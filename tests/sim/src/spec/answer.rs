@@ -9,7 +9,7 @@ use fieldbook::sync::protocol::FieldWrites;
 use fieldbook::sync::protocol::{Change, ExchangeRequest, Outcome, Unit, UnitChange, UnitOutcome};
 use fieldbook::{Fields, RecordKey};
 
-use super::case::{Answered, Edited, Pulled, Verdict};
+use super::case::{Answered, Edited, Pulled, ResultClass};
 use super::clock::CaseClock;
 use super::fault::Fault;
 use super::world::version;
@@ -18,7 +18,7 @@ use super::world::version;
 pub(super) const fn put_off(key: RecordKey) -> Answered {
     Answered {
         key,
-        result: Verdict::Retryable,
+        result: ResultClass::Retryable,
         version: None,
         row: None,
         code: None,
@@ -69,7 +69,7 @@ fn outcome(
         versions.collect::<BTreeMap<_, _>>()
     };
     match first.result {
-        Verdict::Applied => {
+        ResultClass::Applied => {
             let rows = unit.changes.iter().filter_map(|change| {
                 let row = of(change)?.row.as_ref()?;
                 let number = of(change)?.version.or(first.version).unwrap_or(1);
@@ -78,11 +78,12 @@ fn outcome(
             });
             Outcome::Applied { versions: versions(), current: rows.collect() }
         }
-        Verdict::Duplicate => Outcome::Duplicate { versions: versions(), current: Vec::new() },
-        Verdict::Conflict => {
+        ResultClass::Duplicate => Outcome::Duplicate { versions: versions(), current: Vec::new() },
+        ResultClass::Conflict => {
             let mut rows = Vec::new();
             for change in &unit.changes {
-                let Some(result) = of(change).filter(|result| result.result == Verdict::Conflict)
+                let Some(result) =
+                    of(change).filter(|result| result.result == ResultClass::Conflict)
                 else {
                     continue;
                 };
@@ -96,15 +97,17 @@ fn outcome(
             }
             Outcome::Stale { current: rows, applied: Vec::new() }
         }
-        Verdict::Ahead => Outcome::Ahead,
-        Verdict::Rejected => Outcome::Rejected { code: code("rejected"), message: String::new() },
-        Verdict::Retryable => Outcome::Transient {
+        ResultClass::Ahead => Outcome::Ahead,
+        ResultClass::Rejected => {
+            Outcome::Rejected { code: code("rejected"), message: String::new() }
+        }
+        ResultClass::Retryable => Outcome::Transient {
             code: code("503"),
             message: String::new(),
             retry_after_milliseconds: first.retry_after_ms,
         },
-        Verdict::AuthExpired => Outcome::Unauthorized { code: code("token_expired") },
-        Verdict::Unsupported => {
+        ResultClass::AuthExpired => Outcome::Unauthorized { code: code("token_expired") },
+        ResultClass::Unsupported => {
             Outcome::Unsupported { entity: first.key.entity.clone(), code: code("unknown_entity") }
         }
     }
@@ -122,7 +125,8 @@ fn unknown(result: &Answered, draw: &mut impl FnMut() -> [u8; 16]) -> Result<Out
         schema_version: 1,
         fields: None,
     };
-    let unit = Unit { id: UnitId::from_bytes(draw()), changes: vec![change], replaces: Vec::new() };
+    let unit =
+        Unit { id: UnitId::from_bytes(draw()), changes: vec![change], earlier_units: Vec::new() };
     // The row of a unit that never existed must not be applied through the outcome.
     let result = Answered { row: None, ..result.clone() };
     Ok(outcome(&unit, &result, std::slice::from_ref(&result), draw))
@@ -134,6 +138,7 @@ fn current(key: RecordKey, number: u64, stamp: (Hlc, OpId), row: Option<&Fields>
         version: version(number),
         edited_at: stamp.0,
         op: stamp.1,
+        by: None,
         older: Vec::new(),
         floor: None,
         deleted: row.is_none(),
@@ -174,6 +179,7 @@ pub(super) fn change(
         version: version(pulled.version),
         edited_at,
         op,
+        by: None,
         older: if pulled.older.is_empty() { Vec::new() } else { vec![older] },
         floor: None,
         deleted: pulled.deleted,

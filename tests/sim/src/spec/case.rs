@@ -262,7 +262,7 @@ pub(super) enum Step {
         /// The number of the op, from 0, oldest first; the last op if absent.
         #[serde(default)]
         nth: Option<usize>,
-        /// The expected result of the undo: `annulled`, `compensated` or `nothing`.
+        /// The expected result of the undo: `cancelled`, `compensated` or `nothing`.
         becomes: String,
     },
     /// A person flips a record's last conflict.
@@ -347,7 +347,7 @@ pub(super) struct Answered {
     /// The record.
     pub(super) key: RecordKey,
     /// The result.
-    pub(super) result: Verdict,
+    pub(super) result: ResultClass,
     /// The server's version.
     #[serde(default)]
     pub(super) version: Option<u64>,
@@ -368,7 +368,7 @@ pub(super) struct Answered {
 /// The classes of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub(super) enum ResultClass {
     /// The unit is accepted now.
     Applied,
     /// The unit was accepted before.

@@ -42,7 +42,7 @@ pub(super) fn differences(expect: &Expect, world: &World) -> Result<Vec<String>,
     compare.reads(expect, book)?;
     compare.cursor(expect.cursor, world, book)?;
     compare.settled(expect.settled.as_deref(), book)?;
-    compare.standing(expect, book)?;
+    compare.record_states(expect, book)?;
     Ok(compare.found)
 }
 
@@ -124,7 +124,7 @@ impl Compare {
 
     fn reads(&mut self, expect: &Expect, book: &Book) -> Result<(), Fault> {
         for (key, expected) in expect.view.iter().flatten() {
-            let seen = match book.get_record(key)? {
+            let seen = match book.records().get(key)? {
                 Some(record) => without_nulls(&json!(record.fields()?)),
                 None => Value::Null,
             };
@@ -176,7 +176,7 @@ impl Compare {
         Ok(())
     }
 
-    fn standing(&mut self, expect: &Expect, book: &Book) -> Result<(), Fault> {
+    fn record_states(&mut self, expect: &Expect, book: &Book) -> Result<(), Fault> {
         if let Some(held) = &expect.held {
             let tail = book.snapshot()?.tail(book.schema())?;
             let plan = book.queue().plan();
@@ -288,7 +288,7 @@ fn reason(hold: &Hold) -> String {
         Hold::Parked { scope, code } => format!("parked {} {code}", park(scope)),
         Hold::OtherActor(actor) => format!("other_actor {actor}"),
         Hold::LocalOnly => "local_only".to_owned(),
-        Hold::Gone(key) => format!("gone {key}"),
+        Hold::TargetDeleted(key) => format!("gone {key}"),
         Hold::Refused { reason } => format!("refused {reason}"),
         Hold::TooLarge { bytes } => format!("too_large {bytes}"),
         Hold::NoUpcaster { from, to } => format!("no_upcaster {from} {to}"),

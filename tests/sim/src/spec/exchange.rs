@@ -1,13 +1,11 @@
 //! The exchanges of a case: the book's requests, and the answers of the scripted server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fieldbook::record::{OpId, UnitId, Version};
-use fieldbook::sync::protocol::{
-    Change, ExchangeAnswer, ExchangeRequest, Failure, MARKER, PROTOCOL, SetAside, Unit,
-};
-use fieldbook::sync::{Ask, Cursor, Next, RequestId, ServerEpoch, ServerId};
+use fieldbook::sync::protocol::{Change, ExchangeAnswer, ExchangeRequest, Failure, Unit};
+use fieldbook::sync::{Cursor, ExchangeParams, NextStep, RequestId, ServerEpoch, ServerId};
 use fieldbook::{RecordKey, limits};
 use serde_json::{Value, json};
 
@@ -81,7 +79,7 @@ impl World {
 
     /// Lets the book prepare the next request, without requests in flight.
     fn next_request(&self, batch: Batch) -> Result<Option<ExchangeRequest>, Fault> {
-        let ask = Ask {
+        let ask = ExchangeParams {
             first: true,
             push: true,
             pull: false,
@@ -89,7 +87,7 @@ impl World {
             batch_bytes: batch.bytes,
             page_limit: 0,
         };
-        let Next::Exchange(mut request) = self.book()?.exchange().prepare(&ask)? else {
+        let NextStep::Exchange(mut request) = self.book()?.exchange().prepare(&ask)? else {
             return Ok(None);
         };
         let travelling: BTreeSet<_> = self.in_flight.iter().flat_map(units_of).collect();
@@ -165,7 +163,7 @@ impl World {
         Ok(plan
             .groups
             .iter()
-            .filter_map(|group| group.replaces)
+            .filter_map(|group| group.absorbs)
             .any(|unit| travelling.contains(&unit)))
     }
 
@@ -197,7 +195,7 @@ impl World {
                 return Ok(());
             }
         }
-        let ask = Ask {
+        let ask = ExchangeParams {
             first: true,
             push: false,
             pull: true,
@@ -206,10 +204,10 @@ impl World {
             page_limit: limits::PAGE_CHANGES,
         };
         let mut request = match self.book()?.exchange().prepare(&ask)? {
-            Next::Exchange(request) => request,
+            NextStep::Exchange(request) => request,
             // The book asks for no page while everything is parked, but a page in flight arrives
             // all the same.
-            Next::Idle { .. } => self.request_for_page()?,
+            NextStep::Idle { .. } => self.request_for_page()?,
         };
         if is_late {
             request.cursors.clear();
@@ -309,23 +307,12 @@ impl World {
 impl Answering {
     /// Returns an answer without content.
     pub(super) fn nothing(&self, request: &ExchangeRequest) -> ExchangeAnswer {
-        ExchangeAnswer {
-            tenant: None,
-            set_aside: SetAside::default(),
-            marker: MARKER.to_owned(),
-            protocol: PROTOCOL,
-            request: request.request,
-            server: ServerId::from_bytes([1; 16]),
-            server_epoch: ServerEpoch::from_bytes([self.server_epoch; 16]),
-            server_time: self.clock.true_time(),
-            outcomes: Vec::new(),
-            changes: Vec::new(),
-            cursors: BTreeMap::new(),
-            more: false,
-            others: None,
-            receipt: None,
-            forked: None,
-        }
+        ExchangeAnswer::new(
+            request.request,
+            ServerId::from_bytes([1; 16]),
+            ServerEpoch::from_bytes([self.server_epoch; 16]),
+            self.clock.true_time(),
+        )
     }
 }
 

@@ -9,6 +9,7 @@
 //! creation, local ops.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fieldbook::error::StoreError;
 use fieldbook::host::WallTime;
@@ -37,9 +38,9 @@ pub(super) struct Owed {
 }
 
 /// Returns the changes to be sent, oldest first.
-pub(super) fn owed(snapshot: &Snapshot, schema: &Schema) -> Result<Vec<Owed>, Fault> {
+pub(super) fn owed(snapshot: &Arc<Snapshot>, schema: &Schema) -> Result<Vec<Owed>, Fault> {
     let tail = snapshot.tail(schema)?;
-    let mut reader = SnapshotView::new(snapshot, snapshot.log()?, &tail);
+    let mut reader = SnapshotView::new(&**snapshot, snapshot.log()?, &tail);
     let mut found: Vec<(OpPlace, Owed)> = Vec::new();
     for (id, unit) in tail.units() {
         let Some(row) = snapshot.unit(id)? else { continue };

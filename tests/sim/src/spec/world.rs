@@ -22,6 +22,7 @@ use fieldbook::conflict::{Choice, Undone};
 use fieldbook::error::Rejected;
 use fieldbook::host::{Clock, Connectivity, SeededRandomness};
 use fieldbook::record::{OpId, OpKind, Version};
+use fieldbook::sync::Resume;
 use fieldbook::sync::protocol::{ExchangeRequest, Unit};
 use fieldbook::{
     Actor, Book, BookOptions, EntityRules, EntityType, Error, Fields, Mutation, RecordKey, Schema,
@@ -226,8 +227,8 @@ impl World {
                 self.push(&results, Batch::of(limit, limit_bytes), heed_backoff)
             }
             Step::Pull { changes, cursor } => self.pull(&changes, cursor),
-            Step::TokenRefreshed {} => Ok(self.book()?.servers().credentials_renewed()?),
-            Step::Upgraded {} => Ok(self.book()?.servers().upgraded()?),
+            Step::TokenRefreshed {} => Ok(self.book()?.servers().resume(Resume::Authenticated)?),
+            Step::Upgraded {} => Ok(self.book()?.servers().resume(Resume::Upgraded)?),
             Step::Clock { advance_ms, jump_ms } => {
                 self.clock.advance(advance_ms);
                 self.clock.jump(jump_ms);
@@ -266,7 +267,7 @@ impl World {
                 let op = self.dead_letters(std::slice::from_ref(&key))?.into_iter().nth(nth);
                 let op =
                     op.ok_or_else(|| Fault::Case(format!("{key}: no dead letter to correct")))?;
-                Ok(self.book()?.dead_letters().edit_and_retry(op, payload).map(drop)?)
+                Ok(self.book()?.dead_letters().correct(op, payload).map(drop)?)
             }
             Step::Server { epoch } => {
                 self.server_epoch = epoch;
@@ -294,7 +295,7 @@ impl World {
         let place = nth.map_or(places.last(), |nth| places.get(nth)).copied();
         let place = place.ok_or_else(|| Fault::Case(format!("{key}: no such op to undo")))?;
         let seen = match book.queue().undo(place)? {
-            Undone::Annulled => "annulled",
+            Undone::Cancelled => "cancelled",
             Undone::Compensated(_) => "compensated",
             Undone::Nothing => "nothing",
         };
@@ -399,6 +400,7 @@ fn word(rejected: &Rejected) -> &'static str {
         Rejected::UnknownEntity(_) => "unknown_entity",
         Rejected::Fields { .. } => "fields",
         Rejected::TooManyFields { .. } => "too_many_fields",
+        Rejected::KeepsChanging(_) => "keeps_changing",
         Rejected::TooManyOps { .. } => "too_many_ops",
         Rejected::TooManyBytes { .. } => "too_many_bytes",
         _ => "other",

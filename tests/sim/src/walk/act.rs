@@ -87,7 +87,7 @@ impl State {
                 line.answers.remove(slot.into());
             }),
             Action::TimeOut { device } => self.lose(device.into(), |_| {}),
-            Action::GiveUp { device } => self.give_up(ground, device.into()),
+            Action::Abandon { device } => self.abandon(ground, device.into()),
             Action::BackUp | Action::Restore => {
                 let mut state = self.clone();
                 let mut server = state.server.get().clone();
@@ -126,7 +126,7 @@ impl State {
     fn undo(&self, ground: &Ground, slot: usize, wall: i32) -> Option<Came> {
         let ghost = self.ghosts.of(slot)?;
         let (number, key) = (slot / OPS_OF_A_DEVICE, ground.keys.get(ghost.record)?);
-        let unsent = self.device(number)?.annul(ghost.place).is_some();
+        let unsent = self.device(number)?.cancel(ghost.place).is_some();
         let wall = if unsent { self.at_rest(ground) } else { wall.into() };
         let mut came = self.at_device(ground, number, wall, None, |device, moment| {
             device.undo(moment, (key, ghost.place), ghost.before.as_ref())
@@ -238,15 +238,15 @@ impl State {
         Some(quiet(state))
     }
 
-    fn give_up(&self, ground: &Ground, number: usize) -> Option<Came> {
+    fn abandon(&self, ground: &Ground, number: usize) -> Option<Came> {
         let units: Vec<UnitId> = self.device(number)?.tail.units().map(|(unit, _)| *unit).collect();
         let mut came =
             self.at_device(ground, number, self.at_rest(ground), None, |device, moment| {
-                units.iter().try_for_each(|unit| device.give_up(moment, *unit))?;
+                units.iter().try_for_each(|unit| device.abandon(moment, *unit))?;
                 Ok(true)
             })?;
         came.state.line(number)?.busy = false;
-        came.state.left.give_ups -= 1;
+        came.state.left.abandons -= 1;
         Some(came)
     }
 }

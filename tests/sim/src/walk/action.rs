@@ -98,8 +98,8 @@ pub enum Action {
         /// The device.
         device: u8,
     },
-    /// A device gives up its unanswered unit, without knowing whether it took effect.
-    GiveUp {
+    /// A device abandons its unanswered unit, without knowing whether it took effect.
+    Abandon {
         /// The device.
         device: u8,
     },
@@ -195,8 +195,8 @@ impl State {
         if line.busy && faults {
             list.push(Action::TimeOut { device });
         }
-        if self.left.give_ups > 0 && held.tail.units().next().is_some() {
-            list.push(Action::GiveUp { device });
+        if self.left.abandons > 0 && held.tail.units().next().is_some() {
+            list.push(Action::Abandon { device });
         }
     }
 
@@ -211,7 +211,7 @@ impl State {
             let Some(ghost) = self.ghosts.of(slot) else { continue };
             let op = narrow(slot);
             if ground.may(Verb::Undo) && !ghost.undone {
-                let unsent = device.annul(ghost.place).is_some();
+                let unsent = device.cancel(ghost.place).is_some();
                 let left = ghost.fate == Fate::Acked || device.tail.unit_of(ghost.place).is_some();
                 if unsent {
                     list.push(Action::Undo { op, wall: 0 });

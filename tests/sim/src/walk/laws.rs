@@ -74,7 +74,10 @@ impl State {
     /// Checks that a write of an op that is not at the server was overwritten by an author who had
     /// read it, is recorded, or a person's decision ended it.
     fn check_lost(&self, ground: &Ground, slot: usize, ghost: &OpGhost, broken: &mut Vec<Broken>) {
-        if !matches!(ghost.fate, Fate::Acked | Fate::Superseded | Fate::NoEffect) {
+        // A dead letter that lost all its fields by a decision of a person stays listed, and can be
+        // sent again with nothing left of it.
+        let is_discarded = ghost.yielded.iter().all(|yielded| *yielded);
+        if is_discarded || !matches!(ghost.fate, Fate::Acked | Fate::Superseded | Fate::NoEffect) {
             return;
         }
         let (Some(key), server) = (ground.keys.get(ghost.record), self.server.get()) else {
@@ -119,21 +122,34 @@ impl State {
     }
 
     /// Checks that a write does not return after an author who had read it has overwritten it.
+    /// These ops overwrote nothing:
+    ///
+    /// - an op that lost as a whole;
+    /// - a deletion, if the op that made the record again is on record over it;
+    /// - a deletion in a field that a person gave up in the creation after it;
+    /// - an op that only a former epoch of the server accepted. The device offers a deletion of a
+    ///   former epoch again with its stamp. A later write of the present epoch wins over it, as it
+    ///   does without a restore.
     fn check_twice(&self, ground: &Ground, broken: &mut Vec<Broken>) {
         let server = self.server.get();
         for (record, key) in ground.keys.iter().enumerate() {
-            let version = server.version(ground, record);
+            let version = at_server(server, key).0;
             let Some(holding) = version.and_then(|version| server.holding(record, version)) else {
                 continue;
             };
             for (field, name) in FIELDS.iter().enumerate() {
                 let Some(writer) = holding.fields.get(field).copied().flatten() else { continue };
+                let maker = holding.life.and_then(|slot| self.ghosts.of(slot));
+                let is_overruled = |slot: usize| maker.is_some_and(|op| op.met.has(slot));
                 let over = self.ghosts.each().find(|(other, by)| {
-                    let yielded = by.yielded.get(field).copied().unwrap_or(false);
+                    let yielded = self.gave_up(*other, by, field);
                     let acked = by.fate == Fate::Acked
                         && by.record == record
                         && *other != writer
-                        && !yielded;
+                        && !yielded
+                        && !by.gave_way.has(writer)
+                        && !(by.kind == OpKind::Delete && is_overruled(*other))
+                        && (server.epochs == 1 || holding.ops.has(*other));
                     let says =
                         |slot| self.ghosts.of(slot).and_then(|op| op.said.get(field).copied());
                     let another = says(*other) != says(writer);
@@ -148,6 +164,17 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Returns whether a person gave up a field of an op, or of a later op of the device that made
+    /// anew what this op deleted.
+    fn gave_up(&self, slot: usize, op: &OpGhost, field: usize) -> bool {
+        let gave_up = |op: &OpGhost| op.yielded.get(field).copied().unwrap_or(false);
+        let anew = |(later, it): (usize, &OpGhost)| {
+            let follows = later > slot && later / OPS_OF_A_DEVICE == slot / OPS_OF_A_DEVICE;
+            follows && it.record == op.record && gave_up(it)
+        };
+        gave_up(op) || op.kind == OpKind::Delete && self.ghosts.each().any(anew)
     }
 
     /// Checks that the server has the join of all accepted writes, with last write wins and without

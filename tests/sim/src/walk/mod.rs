@@ -2,8 +2,8 @@
 //!
 //! Seeds find one fault in thousands of runs. A world of two devices, one or two records, two
 //! fields and a few ops is small enough to be walked *whole*: every order of edits and of messages
-//! that are delivered, lost, doubled or late, with a refusal, a unit given up, a restored server or
-//! a clock ahead. The laws must be true in every state. From every state, once failures end,
+//! that are delivered, lost, doubled or late, with a refusal, an abandoned unit, a restored server
+//! or a clock ahead. The laws must be true in every state. From every state, once failures end,
 //! everything must come to rest, where every device equals the server, or waits for a person and
 //! reports it.
 //!

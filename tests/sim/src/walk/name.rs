@@ -15,7 +15,7 @@ use std::rc::Rc;
 use fieldbook_core::authority::{AuthorityRead, MemoryAuthority, UnitFate};
 use fieldbook_core::{UnitId, Version};
 
-use super::rows::{Told, of_ghosts, of_holding};
+use super::rows::{Tokens, of_ghosts, of_holding};
 use super::state::State;
 use super::world::{Clocks, Ground};
 
@@ -62,11 +62,11 @@ const FAR: u64 = 1 << 16;
 
 /// Returns a state's name.
 pub(super) fn name(ground: &Ground, state: &State) -> u64 {
-    let mut told = Told(Vec::with_capacity(256));
-    state.tell(&mut told.0);
-    told.0.extend(of_ghosts(&state.ghosts, ground.asks_join));
+    let mut tokens = Tokens(Vec::with_capacity(256));
+    state.tell(&mut tokens.0);
+    tokens.0.extend(of_ghosts(&state.ghosts, ground.asks_join));
     let (mut units, mut living) = (Vec::new(), Vec::new());
-    for token in &told.0 {
+    for token in &tokens.0 {
         match token {
             Token::Unit(unit) => {
                 units.push(*unit);
@@ -79,12 +79,12 @@ pub(super) fn name(ground: &Ground, state: &State) -> u64 {
     let (units, living) = (sorted(units), sorted(living));
     let server = state.server.get();
     for unit in &living {
-        told.number(server.refused.contains(unit).into());
+        tokens.number(server.refused.contains(unit).into());
         let stores = std::iter::once(&server.authority).chain(server.backup.as_deref());
-        stores.for_each(|store| remembered(&mut told, store, unit));
+        stores.for_each(|store| remembered(&mut tokens, store, unit));
     }
     let (mut versions, mut stamps) = (Vec::new(), Vec::new());
-    for token in &told.0 {
+    for token in &tokens.0 {
         match token {
             Token::Version(version) => versions.push(*version),
             Token::Stamp(stamp) => stamps.push(*stamp),
@@ -94,13 +94,13 @@ pub(super) fn name(ground: &Ground, state: &State) -> u64 {
     let (versions, stamps) = (sorted(versions), sorted(stamps));
     for version in &versions {
         for (record, holding) in server.history.get(&Version::new(*version)).into_iter().flatten() {
-            told.number(*record as u64);
-            of_holding(&mut told, holding);
+            tokens.number(*record as u64);
+            of_holding(&mut tokens, holding);
         }
     }
     let labels = labels(&stamps, ground.world.clocks == Clocks::Ahead);
     let mut mixed = Mixed::default();
-    for token in &told.0 {
+    for token in &tokens.0 {
         match token {
             Token::Number(number) => mixed.write_u64(*number),
             Token::Stamp(stamp) => {
@@ -120,16 +120,16 @@ pub(super) fn name(ground: &Ground, state: &State) -> u64 {
     mixed.finish()
 }
 
-fn remembered(told: &mut Told, store: &MemoryAuthority, unit: &UnitId) {
+fn remembered(tokens: &mut Tokens, store: &MemoryAuthority, unit: &UnitId) {
     let Ok(memory) = store.unit(unit);
     match memory.map(|memory| memory.fate) {
-        None => told.number(0),
-        Some(UnitFate::Ahead) => told.number(1),
-        Some(UnitFate::ChangedNothing) => told.number(2),
-        Some(UnitFate::Rejected { .. }) => told.number(3),
+        None => tokens.number(0),
+        Some(UnitFate::Ahead) => tokens.number(1),
+        Some(UnitFate::ChangedNothing) => tokens.number(2),
+        Some(UnitFate::Rejected { .. }) => tokens.number(3),
         Some(UnitFate::Applied(version)) => {
-            told.number(4);
-            told.0.push(Token::Version(version.number()));
+            tokens.number(4);
+            tokens.0.push(Token::Version(version.number()));
         }
     }
 }

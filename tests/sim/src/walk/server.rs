@@ -43,14 +43,20 @@ pub(super) struct Server {
     /// The content of each version: the record, and its writers.
     pub(super) history: Rc<BTreeMap<Version, Vec<(usize, Holding)>>>,
     pub(super) backup: Option<Box<MemoryAuthority>>,
-    pub(super) lives: u8,
+    pub(super) epochs: u8,
 }
 
 impl Server {
     pub(super) fn new() -> Self {
         let authority =
             MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
-        Self { authority, refused: BTreeSet::new(), history: Rc::default(), backup: None, lives: 1 }
+        Self {
+            authority,
+            refused: BTreeSet::new(),
+            history: Rc::default(),
+            backup: None,
+            epochs: 1,
+        }
     }
 
     /// Returns the content of a version of a record.
@@ -60,12 +66,6 @@ impl Server {
             .iter()
             .find(|(known, _)| *known == record)
             .map(|(_, holding)| holding)
-    }
-
-    /// Returns a record's present version.
-    pub(super) fn version(&self, ground: &Ground, record: usize) -> Option<Version> {
-        let key = ground.keys.get(record)?;
-        self.authority.records().find(|(known, _)| *known == key).map(|(_, row)| row.version)
     }
 
     /// Treats a request. `refuse`: its units are refused for good, if they took no effect before.
@@ -118,7 +118,7 @@ impl Server {
     }
 
     fn identity(&self) -> (ServerId, ServerEpoch) {
-        (ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([self.lives; 16]))
+        (ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([self.epochs; 16]))
     }
 
     /// Returns whether a unit is refused. A unit that took effect before is a duplicate, whatever
@@ -206,8 +206,8 @@ impl Server {
     pub(super) fn restore(&mut self) {
         if let Some(backup) = self.backup.take() {
             self.authority = *backup;
-            self.lives += 1;
-            self.authority.start_epoch(ServerEpoch::from_bytes([self.lives; 16]));
+            self.epochs += 1;
+            self.authority.start_epoch(ServerEpoch::from_bytes([self.epochs; 16]));
         }
     }
 }

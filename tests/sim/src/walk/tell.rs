@@ -71,7 +71,7 @@ fn step(ground: &Ground, state: &State, action: Action) -> String {
                 if mine { "this side" } else { "the other side" }
             )
         }
-        Action::Accept { device } => format!("{} accepts the new life of the server", who(device)),
+        Action::Accept { device } => format!("{} accepts the new epoch of the server", who(device)),
         Action::Send { device, push: true } => format!("{} sends what it has", who(device)),
         Action::Send { device, push: false } => format!("{} asks for a page", who(device)),
         Action::Arrive { device, slot, again, refuse } => {
@@ -93,7 +93,7 @@ fn step(ground: &Ground, state: &State, action: Action) -> String {
             format!("{}'s {}answer is lost", who(device), which(slot))
         }
         Action::TimeOut { device } => format!("{} no longer waits for the answer", who(device)),
-        Action::GiveUp { device } => format!("{} gives up what is under way", who(device)),
+        Action::Abandon { device } => format!("{} abandons what is unanswered", who(device)),
         Action::BackUp => "the server is backed up".to_owned(),
         Action::Restore => "the server goes back to the backup".to_owned(),
     }

@@ -59,8 +59,8 @@ pub struct Left {
     pub faults: u8,
     /// The server refuses a unit for good.
     pub refusals: u8,
-    /// A device gives a unit up without knowing whether it took effect.
-    pub give_ups: u8,
+    /// A device abandons a unit: nobody knows whether it took effect.
+    pub abandons: u8,
     /// The server is set back to a backup.
     pub restores: u8,
 }

@@ -61,8 +61,8 @@ impl World {
         self
     }
 
-    const fn given_up(mut self) -> Self {
-        self.left.give_ups = 1;
+    const fn abandoned(mut self) -> Self {
+        self.left.abandons = 1;
         self
     }
 
@@ -114,7 +114,7 @@ fn one_edit_each() -> Vec<World> {
             .faults(1)
             .made_there(),
         world("one each, refused", &[1, 1], NO_UNDO).faults(1).refused(),
-        world("one each, given up", &[1, 1], NO_UNDO).faults(1).given_up(),
+        world("one each, abandoned", &[1, 1], NO_UNDO).faults(1).abandoned(),
         world("one each, undone", &[1, 1], ALL).faults(1),
         world("one each, restored", &[1, 1], FEW).restored(),
         world("one each, a clock ahead", &[1, 1], EDITS).faults(1).clocks(Clocks::Ahead),
@@ -141,9 +141,9 @@ fn last_write_wins() -> Vec<World> {
         World { equal_values: true, ..world("edits, equal values", &[2, 1], EDITS).faults(1) },
         World { ids_fall: true, ..world("edits, op ids fall", &[2, 1], EDITS).faults(1) },
         world("refused", &[2, 2], NO_UNDO).faults(1).refused(),
-        world("given up", &[2, 1], NO_UNDO).faults(1).given_up(),
+        world("abandoned", &[2, 1], NO_UNDO).faults(1).abandoned(),
         world("all verbs, refused", &[2, 2], ALL).faults(1).refused(),
-        world("all verbs, given up", &[2, 1], ALL).faults(1).given_up(),
+        world("all verbs, abandoned", &[2, 1], ALL).faults(1).abandoned(),
         world("one field, three ops", &[3, 2], FIELD).faults(1).refused(),
         world("right clocks", &[3, 2], NO_UNDO).faults(1).refused().clocks(Clocks::Right),
         world("a clock ahead", &[2, 1], NO_UNDO).faults(1).refused().clocks(Clocks::Ahead),
@@ -174,8 +174,8 @@ fn with_policies() -> Vec<World> {
         world("device wins, three and one", &[3, 1], NO_UNDO).policy(DeviceWins).refused(),
         world("server wins, three and one", &[3, 1], NO_UNDO).policy(ServerWins).refused(),
         world("manual, three and one", &[3, 1], NO_UNDO).policy(Manual).refused(),
-        world("device wins, given up", &[2, 1], NO_UNDO).policy(DeviceWins).faults(1).given_up(),
-        world("manual, given up", &[2, 1], NO_UNDO).policy(Manual).faults(1).given_up(),
+        world("device wins, abandoned", &[2, 1], NO_UNDO).policy(DeviceWins).faults(1).abandoned(),
+        world("manual, abandoned", &[2, 1], NO_UNDO).policy(Manual).faults(1).abandoned(),
         world("device wins, restored", &[2, 1], FEW).policy(DeviceWins).restored(),
     ]
 }

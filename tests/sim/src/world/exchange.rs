@@ -4,7 +4,7 @@ use fieldbook::audit::entry::ParkScope;
 use fieldbook::limits;
 use fieldbook::record::{OpKind, Version};
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure, Unit};
-use fieldbook::sync::{Ask, Next, ServerEpoch, ServerId, TenantId};
+use fieldbook::sync::{ExchangeParams, NextStep, ServerEpoch, ServerId, TenantId};
 use fieldbook_core::rules::belonging::is_about_owner;
 use fieldbook_core::rules::failure::{Blame, blame};
 
@@ -24,7 +24,7 @@ impl World {
         batch: usize,
         page: u32,
     ) -> Result<Option<usize>, Broken> {
-        let ask = Ask {
+        let ask = ExchangeParams {
             first: true,
             push,
             pull,
@@ -35,7 +35,7 @@ impl World {
         if self.setup.one_shot {
             get(&mut self.devices, number)?.reopen(&self.server.ledger)?;
         }
-        if let Some(Next::Exchange(request)) = self.prepare(number, &ask)? {
+        if let Some(NextStep::Exchange(request)) = self.prepare(number, &ask)? {
             let bytes = serde_json::to_vec(&request).unwrap_or_default();
             let device = self.device(number)?;
             if device.cut_off {
@@ -67,7 +67,11 @@ impl World {
     }
 
     /// Lets a device prepare an exchange, and checks the request.
-    pub(super) fn prepare(&mut self, number: usize, ask: &Ask) -> Result<Option<Next>, Broken> {
+    pub(super) fn prepare(
+        &mut self,
+        number: usize,
+        ask: &ExchangeParams,
+    ) -> Result<Option<NextStep>, Broken> {
         let device = get(&mut self.devices, number)?;
         let next = device.book()?.exchange().prepare(ask);
         let Some(next) = device.called(next)? else { return Ok(None) };
@@ -76,7 +80,7 @@ impl World {
             return Ok(None);
         }
         device.observe(&self.server.ledger)?;
-        if let Next::Exchange(request) = &next {
+        if let NextStep::Exchange(request) = &next {
             device.check_departure(request)?;
             self.stats.exchanges += 1;
         }
@@ -250,7 +254,7 @@ impl World {
         self.server.ledger.shared.append(&mut model.strays);
         if request.server_epoch.is_none()
             && !model.units.contains_key(&unit.id)
-            && self.server.ledger.life() > 0
+            && self.server.ledger.period() > 0
         {
             self.server.ledger.shared.extend(unit.changes.iter().flat_map(|change| &change.ops));
         }
@@ -260,7 +264,7 @@ impl World {
     /// Checks S9: the ops of one record take effect in the order in which they were made. An op
     /// that may take effect twice may do so late.
     fn check_order(&mut self, number: usize, unit: &Unit) -> Result<(), Broken> {
-        let life = self.server.ledger.life();
+        let period = self.server.ledger.period();
         let device = get(&mut self.devices, number)?;
         for change in &unit.changes {
             for op in &change.ops {
@@ -268,7 +272,7 @@ impl World {
                 let Some(op) = device.model.ops.get(op).filter(|op| !op.was_dead && !shared) else {
                     continue;
                 };
-                let before = device.order.insert((life, change.key.clone()), op.place);
+                let before = device.order.insert((period, change.key.clone()), op.place);
                 ensure(before.is_none_or(|before| before <= op.place), "S9", || {
                     format!("{}: op {} took effect after {before:?}", change.key, op.place)
                 })?;

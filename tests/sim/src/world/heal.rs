@@ -7,11 +7,11 @@ use fieldbook::audit::entry::ParkScope;
 use fieldbook::limits;
 use fieldbook::record::OpId;
 use fieldbook::sync::protocol::{ExchangeRequest, Failure};
-use fieldbook::sync::{Ask, Hold, Next};
+use fieldbook::sync::{ExchangeParams, Hold, NextStep};
 use fieldbook_core::rules::status::ParkReason;
 
 use super::{World, entity_type, get, is_image, oracle};
-use crate::app::{ENTITIES, knows};
+use crate::app::{ENTITIES, as_read, knows};
 use crate::broken::{Broken, ensure};
 
 /// The most rounds in which all devices sync.
@@ -168,7 +168,7 @@ impl World {
     fn sync(&mut self, number: usize) -> Result<(), Broken> {
         let mut pull = true;
         for exchange in 0..EXCHANGES {
-            let ask = Ask {
+            let ask = ExchangeParams {
                 first: exchange == 0,
                 push: true,
                 pull,
@@ -177,8 +177,8 @@ impl World {
                 page_limit: 4,
             };
             let request = match self.prepare(number, &ask)? {
-                Some(Next::Exchange(request)) => request,
-                Some(Next::Idle { next_wake }) => {
+                Some(NextStep::Exchange(request)) => request,
+                Some(NextStep::Idle { next_wake }) => {
                     return self.check_idle(number, next_wake.is_some());
                 }
                 None => {
@@ -269,15 +269,16 @@ impl World {
                 if !knows(device.version, &entity) {
                     continue;
                 }
-                let page = device.book()?.list(&entity, None, usize::MAX);
+                let page = device.book()?.records().list(&entity, None, usize::MAX);
                 let page =
                     page.map_err(|error| Broken::new("L2", format!("no list: {error:?}")))?;
                 for record in page.iter() {
                     let key = record.key();
                     seen += 1;
                     let stored = self.server.ledger.now.current.get(&key);
-                    let image = stored.and_then(|stored| stored.image.as_ref());
-                    let same = image.is_some_and(|image| is_image(record.json, image));
+                    let image = stored.and_then(|stored| stored.image.clone());
+                    let image = image.map(|image| as_read(image, device.version));
+                    let same = image.is_some_and(|image| is_image(record.json, &image));
                     ensure(same, "L2", || {
                         format!("{} reads {key} otherwise than the server", device.actor)
                     })?;

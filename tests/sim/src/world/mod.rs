@@ -3,6 +3,8 @@
 
 mod exchange;
 mod heal;
+pub(crate) mod lists;
+pub(crate) mod live;
 mod oracle;
 mod upheaval;
 mod verbs;
@@ -11,13 +13,13 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
 use fieldbook::audit::Seq;
-use fieldbook::record::OpId;
+use fieldbook::record::{OpId, OpKind};
 use fieldbook::sync::protocol::{ExchangeRequest, Failure};
 use fieldbook::{EntityType, Error, Fields, Mutation, MutationFields, RecordKey, Written};
 use serde_json::Value;
 
 use crate::action::{Action, Edit, Kind, Setup};
-use crate::app::{ENTITIES, knows, schema};
+use crate::app::{ENTITIES, as_read, knows, schema, updated};
 use crate::broken::{Broken, ensure};
 use crate::clock::SimClock;
 use crate::device::Device;
@@ -279,17 +281,22 @@ impl World {
             let key = key(entity, edit.record % self.setup.records.max(1))?;
             let device = self.device(number)?;
             valid &= knows(device.version, &key.entity);
+            let version = device.version;
             let image = images.entry(key.clone()).or_insert_with(|| device.model.visible(&key));
             let mutation = mutation(key, edit, image.is_some());
-            valid &= image.is_some() != (mutation.kind == fieldbook::record::OpKind::Create);
-            let after = changed(
-                image.clone(),
-                mutation.kind,
-                &mutation.fields.to_fields().unwrap_or_default().into_map(),
-            );
+            valid &= image.is_some() != (mutation.kind == OpKind::Create);
+            let fields = mutation.fields.to_fields().unwrap_or_default().into_map();
+            let after = match (mutation.kind, &*image) {
+                (OpKind::Update, Some(stored)) => Some(updated(stored, version, &fields)),
+                (kind, _) => changed(image.clone(), kind, &fields),
+            };
+            let is_read_so = mutation.kind == OpKind::Replace
+                && image.clone().map(|image| as_read(image, version)) == after;
             changes +=
-                usize::from(after != *image || mutation.kind == fieldbook::record::OpKind::Create);
-            *image = after;
+                usize::from((after != *image && !is_read_so) || mutation.kind == OpKind::Create);
+            if !is_read_so {
+                *image = after;
+            }
             mutations.push(mutation);
         }
         let device = get(&mut self.devices, number)?;
@@ -309,6 +316,18 @@ impl World {
         })?;
         self.stats.ops += ops.len() as u64;
         device.acknowledge(ops);
+        for (key, image) in images {
+            let read = device.book()?.records().get(&key);
+            let Some(read) = device.called(read)? else { return Ok(Some(number)) };
+            let expected = image.map(|image| as_read(image, device.version));
+            let is_same = match (&read, &expected) {
+                (Some(record), Some(image)) => is_image(record.json.as_str(), image),
+                (read, expected) => read.is_none() && expected.is_none(),
+            };
+            ensure(is_same, "S15", || {
+                format!("{key}: the app reads {read:?} after its write, and not {expected:?}")
+            })?;
+        }
         Ok(Some(number))
     }
 

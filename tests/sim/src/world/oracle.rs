@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use fieldbook::RecordKey;
+use fieldbook::audit::Seq;
 use fieldbook::audit::entry::ParkScope;
 use fieldbook::record::OpId;
 
+use super::lists::check_lists;
 use super::{World, is_image};
 use crate::broken::{Broken, ensure};
 use crate::device::Device;
@@ -15,7 +17,10 @@ impl World {
     /// Checks a device: quickly, or thoroughly.
     pub(super) fn check(&mut self, number: usize, thorough: bool) -> Result<(), Broken> {
         let keys = std::mem::take(&mut self.keys);
+        let actions = self.actions;
         let device = super::get(&mut self.devices, number)?;
+        // Each list looks at its own pace.
+        device.check_live(|list| thorough || (actions + list as u64).is_multiple_of(5))?;
         let checked = check_records(device, &keys)
             .and_then(|()| check_tail(device))
             .and_then(|()| check_cursors(device, &self.server.ledger));
@@ -24,7 +29,8 @@ impl World {
         if thorough { self.check_thoroughly(number) } else { Ok(()) }
     }
 
-    /// Checks S3 and S4: the log verifies, and the tables are its fold.
+    /// Checks S3 and S4: the log verifies, the tables are its fold, and the lists are those of a
+    /// scan.
     pub(super) fn check_thoroughly(&mut self, number: usize) -> Result<(), Broken> {
         let device = super::get(&mut self.devices, number)?;
         let book = device.book()?;
@@ -33,6 +39,7 @@ impl World {
         if let Err(damage) = verified.into_result() {
             return Err(Broken::new("S3", damage.to_string()));
         }
+        check_lists(book)?;
         let differs = book.audit().check_tables();
         // A failure that was arranged may happen now.
         match device.called(differs)? {
@@ -40,8 +47,26 @@ impl World {
                 "S4",
                 format!("the tables {:?} are not what the log says", check.differing),
             )),
-            _ => self.settle(number),
+            Some(_) => self.check_past(number),
+            None => self.settle(number),
         }
+    }
+
+    /// Checks S4 of the past too: at sampled entries, every read equals the same read of a fold of
+    /// the log up to the entry.
+    fn check_past(&mut self, number: usize) -> Result<(), Broken> {
+        let device = super::get(&mut self.devices, number)?;
+        let book = device.book()?;
+        let head = book.audit().head().map_err(unreadable)?.map_or(0, |head| head.seq.number());
+        // The number of actions chooses where, so that each check looks elsewhere.
+        let sample = self.actions * 7 % (head + 1);
+        for seq in [sample, head.saturating_sub(sample % 9)] {
+            let differs = device.book()?.past_differs(Seq::new(seq));
+            if let Some(Some(differs)) = device.called(differs)? {
+                return Err(Broken::new("S4", differs));
+            }
+        }
+        self.settle(number)
     }
 }
 
@@ -129,7 +154,7 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     })
 }
 
-/// Checks S11: everything that the server did up to a cursor is applied, or kept aside. The device
+/// Checks S11: everything that the server did up to a cursor is applied, or undeclared. The device
 /// can have nothing of a server epoch that it has not accepted yet.
 fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     let model = &device.model;
@@ -145,7 +170,7 @@ fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Checks L2: the server's whole state is applied, or kept aside.
+/// Checks L2: the server's whole state is applied, or undeclared.
 pub(super) fn check_read(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     let mut stored = ledger.now.current.iter();
     let missing = stored.find(|(key, stored)| !has(device, key, stored));
@@ -158,7 +183,7 @@ fn has(device: &Device, key: &RecordKey, stored: &Stored) -> bool {
     let model = &device.model;
     let known = model.records.get(key).and_then(|held| held.version);
     let kept =
-        || model.aside.values().any(|kept| kept.key == *key && kept.version >= stored.version);
+        || model.undeclared.values().any(|kept| kept.key == *key && kept.version >= stored.version);
     known >= Some(stored.version) || kept()
 }
 

@@ -131,7 +131,7 @@ impl World {
             let says_nothing =
                 answer.outcomes.is_empty() && answer.changes.is_empty() && answer.forked.is_none();
             return ensure(says_nothing, "X2", || {
-                format!("{answer:?} to a request for another life")
+                format!("{answer:?} to a request for another epoch")
             });
         }
         let (Some(claim), Some(anchored)) = (&request.head, anchored) else { return Ok(()) };

@@ -39,7 +39,7 @@ impl World {
         let Some(op) = dead_letter(device, letter) else { return Ok(None) };
         let fields: Fields =
             fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let written = device.book()?.dead_letters().edit_and_retry(op, fields);
+        let written = device.book()?.dead_letters().correct(op, fields);
         self.written(number, written.map(|written| written.op()))
     }
 
@@ -104,7 +104,10 @@ impl World {
     pub(super) fn renew(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let device = self.device(number)?;
         let book = device.book()?;
-        let done = book.servers().credentials_renewed().and_then(|()| book.servers().upgraded());
+        let done = book
+            .servers()
+            .resume(fieldbook::sync::Resume::Authenticated)
+            .and_then(|()| book.servers().resume(fieldbook::sync::Resume::Upgraded));
         device.called(done)?;
         Ok(Some(number))
     }

@@ -1,51 +1,52 @@
-//! Tests of each policy alone, and of the agreement of two devices that settle the same two writes.
+//! Tests of each policy alone, and of the agreement of two devices that resolve the same two
+//! writes.
 
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::rules::desk::{fields, key, op_id};
+use crate::rules::test_view::{fields, key, op_id};
 use crate::time::Hlc;
 
-fn two(ours: u64, theirs: u64) -> Two {
+fn stamps(local: u64, remote: u64) -> StampPair {
     let stamp = |time, op| EditStamp { edited_at: Hlc::from_bits(time), op: op_id(op) };
-    Two { ours: stamp(ours, 1), theirs: stamp(theirs, 2) }
+    StampPair { local: stamp(local, 1), remote: stamp(remote, 2) }
 }
 
 fn under(policy: Policy) -> EntityRules {
     EntityRules { policy, ..EntityRules::default() }
 }
 
-/// Settles field `a`, which was 0 before.
-fn field(rules: &EntityRules, ours: &Value, theirs: &Value, two: Two) -> Settled {
-    settle_field(&key("1"), rules, "a", [&json!(0), ours, theirs], two)
+/// Resolves field `a`, which was 0 before.
+fn field(rules: &EntityRules, local: &Value, remote: &Value, stamps: StampPair) -> Resolution {
+    resolve_field(&key("1"), rules, "a", [&json!(0), local, remote], stamps)
 }
 
-fn winner(policy: Policy, ours: Value, theirs: Value, two: Two) -> Winner {
-    field(&under(policy), &ours, &theirs, two).winner
+fn winner(policy: Policy, local: Value, remote: Value, stamps: StampPair) -> Winner {
+    field(&under(policy), &local, &remote, stamps).winner
 }
 
 #[test]
-fn each_policy_settles_a_field_its_own_way() {
-    let earlier = two(1, 2);
-    let of = |policy, ours: Value, theirs: Value| winner(policy, ours, theirs, earlier);
+fn each_policy_resolves_a_field_its_own_way() {
+    let earlier = stamps(1, 2);
+    let of = |policy, local: Value, remote: Value| winner(policy, local, remote, earlier);
     assert_eq!(of(Policy::LastWriteWins, json!(1), json!(2)), Winner::Remote);
-    assert_eq!(winner(Policy::LastWriteWins, json!(1), json!(2), two(2, 1)), Winner::Local);
-    assert_eq!(winner(Policy::ServerWins, json!(1), json!(2), two(2, 1)), Winner::Remote);
+    assert_eq!(winner(Policy::LastWriteWins, json!(1), json!(2), stamps(2, 1)), Winner::Local);
+    assert_eq!(winner(Policy::ServerWins, json!(1), json!(2), stamps(2, 1)), Winner::Remote);
     assert_eq!(of(Policy::DeviceWins, json!(1), json!(2)), Winner::Local);
     assert_eq!(of(Policy::Manual, json!(1), json!(2)), Winner::Undecided);
     assert_eq!(of(Policy::Max, json!(3), json!(2)), Winner::Local);
-    assert_eq!(winner(Policy::Max, json!(1), json!(2), two(2, 1)), Winner::Remote);
+    assert_eq!(winner(Policy::Max, json!(1), json!(2), stamps(2, 1)), Winner::Remote);
     assert_eq!(of(Policy::Min, json!(1), json!(2)), Winner::Local);
-    assert_eq!(winner(Policy::Min, json!(3), json!(2), two(2, 1)), Winner::Remote);
+    assert_eq!(winner(Policy::Min, json!(3), json!(2), stamps(2, 1)), Winner::Remote);
 }
 
 #[test]
 fn what_is_no_number_or_no_list_falls_to_the_later_write() {
-    for (ours, theirs, later) in [(1, 2, Winner::Remote), (2, 1, Winner::Local)] {
+    for (local, remote, later) in [(1, 2, Winner::Remote), (2, 1, Winner::Local)] {
         for policy in [Policy::Max, Policy::Min, Policy::AppendUnique] {
             assert_eq!(
-                winner(policy, json!("x"), json!(2), two(ours, theirs)),
+                winner(policy, json!("x"), json!(2), stamps(local, remote)),
                 later,
                 "{policy:?}"
             );
@@ -55,19 +56,22 @@ fn what_is_no_number_or_no_list_falls_to_the_later_write() {
 
 #[test]
 fn lists_are_merged_into_theirs_and_what_of_ours_is_not_in_it() {
-    let settled = field(&under(Policy::AppendUnique), &json!([1, 2]), &json!([2, 3]), two(2, 1));
-    assert_eq!((settled.winner, settled.merged), (Winner::Merged, Some(json!([2, 3, 1]))));
+    let resolution =
+        field(&under(Policy::AppendUnique), &json!([1, 2]), &json!([2, 3]), stamps(2, 1));
+    assert_eq!((resolution.winner, resolution.merged), (Winner::Merged, Some(json!([2, 3, 1]))));
 }
 
-/// Found by the fuzz target `policies`: the role decided, so that two devices settled the same two
+/// Found by the fuzz target `policies`: the role decided, so that two devices resolved the same two
 /// edits differently.
 #[test]
 fn numbers_that_are_equal_however_written_fall_to_the_later_write_under_max_and_min() {
     for policy in [Policy::Max, Policy::Min] {
-        for (ours, theirs) in [(json!(3), json!(3.0)), (json!(3.0), json!(3))] {
-            for (two, expected) in [(two(2, 1), Winner::Local), (two(1, 2), Winner::Remote)] {
+        for (local, remote) in [(json!(3), json!(3.0)), (json!(3.0), json!(3))] {
+            for (stamps, expected) in
+                [(stamps(2, 1), Winner::Local), (stamps(1, 2), Winner::Remote)]
+            {
                 assert_eq!(
-                    winner(policy, ours.clone(), theirs.clone(), two),
+                    winner(policy, local.clone(), remote.clone(), stamps),
                     expected,
                     "{policy:?}"
                 );
@@ -79,18 +83,18 @@ fn numbers_that_are_equal_however_written_fall_to_the_later_write_under_max_and_
 #[test]
 fn large_whole_numbers_are_compared_exactly() {
     let (less, more) = (9_007_199_254_740_992_i64, 9_007_199_254_740_993_i64);
-    assert_eq!(winner(Policy::Max, json!(more), json!(less), two(1, 2)), Winner::Local);
-    assert_eq!(winner(Policy::Min, json!(more), json!(less), two(2, 1)), Winner::Remote);
+    assert_eq!(winner(Policy::Max, json!(more), json!(less), stamps(1, 2)), Winner::Local);
+    assert_eq!(winner(Policy::Min, json!(more), json!(less), stamps(2, 1)), Winner::Remote);
 }
 
 #[test]
 fn an_equal_time_is_decided_by_op_id() {
     assert_eq!(
-        winner(Policy::LastWriteWins, json!(1), json!(2), two(5, 5)),
+        winner(Policy::LastWriteWins, json!(1), json!(2), stamps(5, 5)),
         Winner::Remote,
         "op 2 is above op 1"
     );
-    let other = Two { ours: two(5, 5).theirs, theirs: two(5, 5).ours };
+    let other = StampPair { local: stamps(5, 5).remote, remote: stamps(5, 5).local };
     assert_eq!(winner(Policy::LastWriteWins, json!(1), json!(2), other), Winner::Local);
 }
 
@@ -100,23 +104,24 @@ fn a_field_has_its_own_policy_and_a_record_that_is_deleted_has_that_of_its_entit
         field_policies: [("a".to_owned(), Policy::ServerWins)].into(),
         ..under(Policy::DeviceWins)
     };
-    let of_field = field(&rules, &json!(1), &json!(2), two(2, 1));
+    let of_field = field(&rules, &json!(1), &json!(2), stamps(2, 1));
     assert_eq!((of_field.winner, of_field.rule), (Winner::Remote, Policy::ServerWins));
-    let ours = fields(json!({"a": 1}));
-    let of_life = settle_life(&key("1"), &rules, [Some(&ours), Some(&ours), None], two(1, 2));
+    let local = fields(json!({"a": 1}));
+    let of_life = resolve_life(&key("1"), &rules, [Some(&local), Some(&local), None], stamps(1, 2));
     assert_eq!((of_life.winner, of_life.rule), (Winner::Local, Policy::DeviceWins));
 }
 
 #[test]
 fn whether_a_record_is_there_is_decided_by_the_later_write_unless_a_side_or_a_person_decides() {
-    let life = |policy, two| settle_life(&key("1"), &under(policy), [None, None, None], two).winner;
+    let life =
+        |policy, stamps| resolve_life(&key("1"), &under(policy), [None, None, None], stamps).winner;
     for policy in [Policy::LastWriteWins, Policy::Max, Policy::Min, Policy::AppendUnique] {
-        assert_eq!(life(policy, two(2, 1)), Winner::Local, "{policy:?}");
-        assert_eq!(life(policy, two(1, 2)), Winner::Remote, "{policy:?}");
+        assert_eq!(life(policy, stamps(2, 1)), Winner::Local, "{policy:?}");
+        assert_eq!(life(policy, stamps(1, 2)), Winner::Remote, "{policy:?}");
     }
-    assert_eq!(life(Policy::ServerWins, two(2, 1)), Winner::Remote);
-    assert_eq!(life(Policy::DeviceWins, two(1, 2)), Winner::Local);
-    assert_eq!(life(Policy::Manual, two(2, 1)), Winner::Undecided);
+    assert_eq!(life(Policy::ServerWins, stamps(2, 1)), Winner::Remote);
+    assert_eq!(life(Policy::DeviceWins, stamps(1, 2)), Winner::Local);
+    assert_eq!(life(Policy::Manual, stamps(2, 1)), Winner::Undecided);
 }
 
 #[test]
@@ -127,16 +132,16 @@ fn a_function_of_the_app_is_told_which_side_is_later_and_whether_one_deleted() {
         if meeting.local_is_later { MergeDecision::Local } else { MergeDecision::Remote }
     });
     let rules = EntityRules { function: Some(function), ..EntityRules::default() };
-    for (two, expected) in [(two(2, 1), Winner::Local), (two(1, 2), Winner::Remote)] {
-        let of_field = field(&rules, &json!(1), &json!(2), two);
-        let by = Some(SettledBy {
+    for (stamps, expected) in [(stamps(2, 1), Winner::Local), (stamps(1, 2), Winner::Remote)] {
+        let of_field = field(&rules, &json!(1), &json!(2), stamps);
+        let by = Some(ResolvedBy {
             field: Some("a".to_owned()),
             function: "later unless deleted".to_owned(),
         });
         assert_eq!((of_field.winner, of_field.rule, of_field.by), (expected, Policy::Function, by));
         let there = fields(json!({"a": 2}));
-        let of_life = settle_life(&key("1"), &rules, [Some(&there), None, Some(&there)], two);
-        let by = Some(SettledBy { field: None, function: "later unless deleted".to_owned() });
+        let of_life = resolve_life(&key("1"), &rules, [Some(&there), None, Some(&there)], stamps);
+        let by = Some(ResolvedBy { field: None, function: "later unless deleted".to_owned() });
         assert_eq!((of_life.winner, of_life.by), (expected, by));
     }
 }
@@ -148,17 +153,22 @@ fn a_function_may_merge_a_field_and_ask_a_person_but_cannot_merge_a_deletion() {
         EntityRules { function: Some(function), ..EntityRules::default() }
     };
     let merged = || rules(MergeDecision::Merged(json!(7)));
-    let settled = field(&merged(), &json!(1), &json!(2), two(1, 2));
-    assert_eq!((settled.winner, settled.merged), (Winner::Merged, Some(json!(7))));
+    let resolution = field(&merged(), &json!(1), &json!(2), stamps(1, 2));
+    assert_eq!((resolution.winner, resolution.merged), (Winner::Merged, Some(json!(7))));
     let too_large = rules(MergeDecision::Merged(json!("x".repeat(crate::limits::OP_BYTES + 1))));
-    let settled = field(&too_large, &json!(1), &json!(2), two(1, 2));
-    assert_eq!((settled.winner, settled.merged), (Winner::Undecided, None), "it breaks a limit");
+    let resolution = field(&too_large, &json!(1), &json!(2), stamps(1, 2));
     assert_eq!(
-        field(&rules(MergeDecision::Ask), &json!(1), &json!(2), two(1, 2)).winner,
+        (resolution.winner, resolution.merged),
+        (Winner::Undecided, None),
+        "it breaks a limit"
+    );
+    assert_eq!(
+        field(&rules(MergeDecision::Ask), &json!(1), &json!(2), stamps(1, 2)).winner,
         Winner::Undecided
     );
-    let life =
-        |rules: &EntityRules| settle_life(&key("1"), rules, [None, None, None], two(2, 1)).winner;
+    let life = |rules: &EntityRules| {
+        resolve_life(&key("1"), rules, [None, None, None], stamps(2, 1)).winner
+    };
     assert_eq!(life(&merged()), Winner::Local, "the later write");
     assert_eq!(life(&rules(MergeDecision::Ask)), Winner::Undecided);
 }
@@ -192,8 +202,8 @@ proptest! {
         // none is.
         let value = |number: usize| if kinds { json!(edits[number].0 % 3) } else { edits[number].1.clone() };
         let wins = |one: usize, other: usize| {
-            let two = Two { ours: stamp(one), theirs: stamp(other) };
-            field(&rules, &value(one), &value(other), two).winner == Winner::Local
+            let stamps = StampPair { local: stamp(one), remote: stamp(other) };
+            field(&rules, &value(one), &value(other), stamps).winner == Winner::Local
         };
         for (one, other) in [(0, 1), (0, 2), (1, 2)] {
             prop_assert_ne!(wins(one, other), wins(other, one));

@@ -58,11 +58,11 @@ fn waiting(before: &Registers, ours: &[Drawn]) -> Vec<Op> {
     for (number, (said, after, standing, kind)) in (1..).zip(ours) {
         time += after;
         let standings = [
-            (Standing::Waits, false),
-            (Standing::Dead, false),
-            (Standing::Waits, true),
-            (Standing::Dead, true),
-            (Standing::Unanswered, false),
+            (OpStanding::Waits, false),
+            (OpStanding::Dead, false),
+            (OpStanding::Waits, true),
+            (OpStanding::Dead, true),
+            (OpStanding::Unanswered, false),
         ];
         let deletion =
             ops.last().filter(|last| last.tail.deletes()).map(|last| last.tail.writes.stamp);
@@ -83,8 +83,12 @@ fn waiting(before: &Registers, ours: &[Drawn]) -> Vec<Op> {
         let edited_at = Hlc::from_bits(time);
         let pending = Pending::new(op_id(number), place(number), kind, edited_at);
         let (standing, is_back) = standings[*standing];
-        let pending =
-            Pending { dead: standing == Standing::Dead, cleared, cleared_at: deletion, ..pending };
+        let pending = Pending {
+            dead: standing == OpStanding::Dead,
+            cleared,
+            cleared_at: deletion,
+            ..pending
+        };
         let content =
             OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
         let since = is_back.then(|| before.clone());

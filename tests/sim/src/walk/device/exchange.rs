@@ -7,7 +7,7 @@ use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta};
 use fieldbook_core::limits;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Outcome};
 use fieldbook_core::rules::View;
-use fieldbook_core::rules::answer::{Answered, Reoffer, split, take_answer};
+use fieldbook_core::rules::answer::{Answered, Reoffer, decide_answer, entries};
 use fieldbook_core::rules::belonging::{is_behind, lifted, stranger, waits_for_owner};
 use fieldbook_core::rules::clock::{ServerTime, observe};
 use fieldbook_core::rules::credible::{KnownOfServer, credible, drop_unasked};
@@ -17,7 +17,7 @@ use fieldbook_core::rules::inspect::NoInspection;
 use fieldbook_core::rules::news::{News, drop_late_cursors, ends_rereading, is_news, keep_news};
 use fieldbook_core::rules::parks::only_news;
 use fieldbook_core::rules::plan::{Plan, PlanInput, plan};
-use fieldbook_core::rules::restamp::{Told, may_be_ahead, restamp};
+use fieldbook_core::rules::restamp::{KnownTimes, may_be_ahead, restamp};
 use fieldbook_core::rules::restore::{bring_back, offer, offer_missing};
 use fieldbook_core::{Cursor, DeviceId, EntityType, Hlc, RequestId, UnitId};
 use fieldbook_projections::Tables;
@@ -181,7 +181,7 @@ impl Device {
         }
         let is_sent_back =
             |outcome: &Outcome| matches!(outcome, Outcome::Stale { .. } | Outcome::Ahead);
-        let sent_back = answer.outcomes.iter().filter(|told| is_sent_back(&told.outcome));
+        let sent_back = answer.outcomes.iter().filter(|answered| is_sent_back(&answered.outcome));
         let sent_back: BTreeSet<UnitId> = sent_back.map(|told| told.unit).collect();
         let server = answer.server_time;
         self.job(moment, |job| {
@@ -189,9 +189,9 @@ impl Device {
                 Some((server, _)) => Some(server),
                 None => job.device.log.first().map(|entry| entry.header.wall),
             };
-            let told = Told { server, now: moment.now(), before };
+            let times = KnownTimes { server, now: moment.now(), before };
             let tail = job.device.tail.clone();
-            let ops = restamp(&mut job.view().0, &tail, &told, &sent_back).map_err(store)?;
+            let ops = restamp(&mut job.view().0, &tail, &times, &sent_back).map_err(store)?;
             if !ops.is_empty() {
                 let decision = Decision::Restamped { server_time: server, ops };
                 job.append(Draft::control(Control::Decided(vec![decision])), Hlc::ZERO)?;
@@ -232,7 +232,7 @@ impl Job<'_> {
         let wall = self.moment.wall;
         let answered = {
             let (mut view, mut drawn) = self.view();
-            take_answer(&mut view, schema, answer, wall, &mut drawn).map_err(store)?
+            decide_answer(&mut view, schema, answer, wall, &mut drawn).map_err(store)?
         };
         let state = self.device.tables.state.clone();
         let News { mut answered, tells, passed_over } =
@@ -241,13 +241,7 @@ impl Job<'_> {
         answered.decisions.extend(freed(&self.device.tail, &answered.decisions, wall));
         let Answered { upstream, upstream_items, decisions, decision_items, reoffers, .. } =
             answered;
-        let mut drafts = Vec::new();
-        if tells {
-            let parts = split(upstream, upstream_items).into_iter();
-            drafts.extend(
-                parts.map(|(upstream, items)| Draft { meta: Meta::Upstream(upstream), items }),
-            );
-        }
+        let mut drafts = if tells { entries(answer, upstream, upstream_items) } else { Vec::new() };
         if !decisions.is_empty() {
             drafts.push(Draft {
                 meta: Meta::Control(Control::Decided(decisions)),

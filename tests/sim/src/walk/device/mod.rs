@@ -17,7 +17,9 @@ mod person;
 
 use std::rc::Rc;
 
-use fieldbook_core::entry::{Control, Draft, Entry, FORMAT, FieldsSource, Header, Opened};
+use fieldbook_core::entry::{
+    Control, Draft, Entry, FORMAT, FieldsSource, Header, LastStop, Opened, Session,
+};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{RecordRow, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
@@ -75,6 +77,19 @@ pub(super) struct Job<'a> {
     appended: u32,
 }
 
+/// What a book records of its first opening.
+fn session() -> Session {
+    Session {
+        program: "fieldbook".to_owned(),
+        app: None,
+        system: "simulated".to_owned(),
+        utc_offset: None,
+        last_stop: LastStop::None,
+        schema_digest: Hash::ZERO,
+        schema: None,
+    }
+}
+
 impl Device {
     /// Makes a device with an empty book.
     pub(super) fn new(number: u8, ids_fall: bool, moment: Moment<'_>) -> Result<Self, Broken> {
@@ -93,6 +108,8 @@ impl Device {
         let opened = Opened { device: id, made_by: "fieldbook".to_owned() };
         device.job(moment, |job| {
             job.append(Draft::control(Control::Opened(opened)), Hlc::ZERO)?;
+            // As in a real book, so that both have the same places and clocks.
+            job.append(Draft::control(Control::Session(session())), Hlc::ZERO)?;
             Ok(())
         })?;
         Ok(device)

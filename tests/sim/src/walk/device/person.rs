@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldbook_core::entry::{Control, Decision, Draft, Intent, Items, Meta, OpMeta, Verb};
+use fieldbook_core::entry::{Control, Decision, Draft, Intent, Items, Meta, OpMeta, PersonAction};
 use fieldbook_core::protocol::Failure;
 use fieldbook_core::record::{Registers, TailOp};
 use fieldbook_core::rows::{ConflictRow, RecordRow};
@@ -11,11 +11,11 @@ use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::admit::SeenRecord;
 use fieldbook_core::rules::belonging::{accept, candidates};
 use fieldbook_core::rules::choose::{Choice, choose};
-use fieldbook_core::rules::discard::{discard, given_up};
+use fieldbook_core::rules::discard::{discard, to_discard};
 use fieldbook_core::rules::failure::{Doubted, isolate};
 use fieldbook_core::rules::retry::retry;
 use fieldbook_core::rules::status::Stopped;
-use fieldbook_core::rules::undo::{annul, compensate};
+use fieldbook_core::rules::undo::{cancel, compensate};
 use fieldbook_core::{Fields, Hlc, Mutation, OpPlace, RecordKey, UnitId};
 
 use super::{Device, Job, Moment};
@@ -64,8 +64,13 @@ impl Job<'_> {
         Ok((confirmed, tail))
     }
 
-    fn decide(&mut self, word: Verb, decisions: Vec<Decision>, items: Items) -> Result<(), Broken> {
-        let control = Control::Verb(word, decisions);
+    fn decide(
+        &mut self,
+        word: PersonAction,
+        decisions: Vec<Decision>,
+        items: Items,
+    ) -> Result<(), Broken> {
+        let control = Control::PersonActed(word, decisions);
         self.append(Draft { meta: Meta::Control(control), items }, Hlc::ZERO)?;
         Ok(())
     }
@@ -88,8 +93,8 @@ impl Device {
         (key, place): (&RecordKey, OpPlace),
         before: Option<&Fields>,
     ) -> Result<bool, Broken> {
-        if let Some(annulled) = self.annul(place) {
-            self.job(moment, |job| job.decide(Verb::Undo, annulled, Items::default()))?;
+        if let Some(cancelled) = self.cancel(place) {
+            self.job(moment, |job| job.decide(PersonAction::Undo, cancelled, Items::default()))?;
             return Ok(true);
         }
         self.job(moment, |job| {
@@ -103,12 +108,12 @@ impl Device {
         })
     }
 
-    /// Returns the decisions that annul an op, if it can be annulled.
-    pub(in crate::walk) fn annul(&self, place: OpPlace) -> Option<Vec<Decision>> {
+    /// Returns the decisions that cancel an op, if it can be cancelled.
+    pub(in crate::walk) fn cancel(&self, place: OpPlace) -> Option<Vec<Decision>> {
         let together = self.tail.ops_of_entry(place.seq).map(|(_, row)| row.key.clone());
         let rows = together
             .map(|key| (key.clone(), self.tables.records.get(&key).cloned().unwrap_or_default()));
-        annul(&self.tail, &BTreeSet::new(), &rows.collect(), place)
+        cancel(&self.tail, &BTreeSet::new(), &rows.collect(), place)
     }
 
     /// Sends a dead letter again.
@@ -122,7 +127,7 @@ impl Device {
             let letter = job.device.tables.dead_letters.get(&op).cloned();
             let again = retry(&job.device.tail, &Stopped::default(), vec![(op, letter)]);
             let decisions = again.map_err(|error| Broken::unsound(&error))?;
-            job.decide(Verb::Retry, decisions, Items::default())
+            job.decide(PersonAction::Retry, decisions, Items::default())
         })
     }
 
@@ -135,7 +140,7 @@ impl Device {
         self.job(moment, |job| {
             let Some(op) = job.device.tail.op(place).map(|row| row.op) else { return Ok(()) };
             let (tail, stopped) = (&job.device.tail, Stopped::default());
-            let found = given_up(tail, &BTreeSet::new(), &stopped, &[op], |_, _| {
+            let found = to_discard(tail, &BTreeSet::new(), &stopped, &[op], |_, _| {
                 Ok::<_, NotPossible>(None)
             });
             let found = found.map_err(|error| Broken::unsound(&error))?;
@@ -144,7 +149,7 @@ impl Device {
             let decisions = discard(&found, &rows, |place| tail.unit_of(place).is_some());
             let mut items = Items::default();
             let reason = items.add("no longer wanted", &mut job.view().1);
-            job.decide(Verb::Discard { reason }, decisions, items)
+            job.decide(PersonAction::Discard { reason }, decisions, items)
         })
     }
 
@@ -162,13 +167,13 @@ impl Device {
             let in_flight = |op: &TailOp| pending.unit_of(op.op.place).is_some();
             let chosen = choose(row, &confirmed, &tail, in_flight, &choice);
             let decisions = chosen.map_err(|error| Broken::unsound(&error))?.decisions(row, None);
-            job.decide(Verb::Resolve, decisions, Items::default())
+            job.decide(PersonAction::Resolve, decisions, Items::default())
         })
     }
 
     /// Gives up an unanswered unit without knowing whether it arrived: something in the network
     /// called it too large.
-    pub(in crate::walk) fn give_up(
+    pub(in crate::walk) fn abandon(
         &mut self,
         moment: Moment<'_>,
         unit: UnitId,
@@ -195,7 +200,9 @@ impl Device {
         // Its latest epoch is the last that answered.
         let Some(named) = candidates(&state).last().copied() else { return Ok(false) };
         let decisions = accept(&state, &named).map_err(|error| Broken::unsound(&error))?;
-        self.job(moment, |job| job.decide(Verb::AcceptServer, decisions, Items::default()))?;
+        self.job(moment, |job| {
+            job.decide(PersonAction::AcceptServer, decisions, Items::default())
+        })?;
         Ok(true)
     }
 }

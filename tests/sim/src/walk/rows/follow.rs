@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use fieldbook_core::entry::{
-    Annulled, AnnulledReason, ConflictedField, Control, Decision, Entry, Extent, Meta, PlannedOp,
+    Cancelled, CancelledReason, ConflictedField, Control, Decision, Entry, Extent, Meta, PlannedOp,
 };
 use fieldbook_core::protocol::{Change, ExchangeAnswer, Outcome};
 use fieldbook_core::rows::ConflictRow;
@@ -57,10 +57,10 @@ impl Following<'_> {
                 }
             }
             Meta::Control(Control::Planned(planned)) => {
-                planned.annulled.iter().for_each(|annulled| self.annulled(annulled));
+                planned.cancelled.iter().for_each(|cancelled| self.cancelled(cancelled));
             }
-            Meta::Control(Control::Decided(decisions) | Control::Verb(_, decisions)) => {
-                let by_person = matches!(entry.meta, Meta::Control(Control::Verb(..)));
+            Meta::Control(Control::Decided(decisions) | Control::PersonActed(_, decisions)) => {
+                let by_person = matches!(entry.meta, Meta::Control(Control::PersonActed(..)));
                 decisions.iter().for_each(|decision| self.decision(decision, by_person));
                 let seq = entry.header.seq;
                 let device = self.device;
@@ -109,6 +109,7 @@ impl Following<'_> {
             fate: Fate::Pending,
             undone: false,
             yielded: [false; FIELDS.len()],
+            gave_way: Ops::default(),
             before: self.before.get(record).cloned().flatten(),
         };
         if let Some(empty) = self.ghosts.ops.get_mut(slot) {
@@ -131,17 +132,8 @@ impl Following<'_> {
             Decision::Superseded { op, .. } | Decision::Discarded { op, .. } => {
                 self.ends(*op, Fate::Discarded);
             }
-            Decision::Dropped { op, fields, .. } if by_person => {
-                if let Some(slot) = self.ground.slot(&op.id) {
-                    let lost = |name: &&str| fields.iter().any(|lost| lost == name);
-                    self.ghosts.change(slot, |op| {
-                        for (yielded, name) in op.yielded.iter_mut().zip(FIELDS) {
-                            *yielded |= lost(&name);
-                        }
-                    });
-                }
-            }
-            Decision::Annulled(annulled) => self.annulled(annulled),
+            Decision::Dropped { op, fields, .. } => self.dropped(*op, fields, by_person),
+            Decision::Cancelled(cancelled) => self.cancelled(cancelled),
             Decision::Raised { op, edited_at, .. } => {
                 if let Some(slot) = self.ground.slot(&op.id) {
                     self.ghosts.change(slot, |op| op.stamp = op.stamp.max(*edited_at));
@@ -158,6 +150,25 @@ impl Following<'_> {
         }
     }
 
+    fn dropped(&mut self, op: PlannedOp, fields: &[String], by_person: bool) {
+        let Some(slot) = self.ground.slot(&op.id) else { return };
+        let is_whole = fields.is_empty();
+        let lost = |name: &str| is_whole || fields.iter().any(|lost| lost == name);
+        // A dead letter before it goes with it. An op that a person sent again without it stays.
+        let stays = |earlier: &usize| {
+            let place = self.ghosts.of(*earlier).map(|op| op.place);
+            is_whole && place.is_some_and(|place| !self.device.tail.is_dead(place))
+        };
+        let first = self.number * OPS_OF_A_DEVICE;
+        let gave_way = (first..slot).filter(stays).fold(Ops::default(), Ops::with);
+        self.ghosts.change(slot, |op| {
+            op.gave_way = op.gave_way.and(gave_way);
+            for (yielded, name) in op.yielded.iter_mut().zip(FIELDS) {
+                *yielded |= by_person && lost(name);
+            }
+        });
+    }
+
     fn ops_of(&self, unit: &UnitId, planned: Seq) -> Vec<PlannedOp> {
         let Some(entry) = self.entry_at(planned) else { return Vec::new() };
         let Meta::Control(Control::Planned(plan)) = &entry.meta else { return Vec::new() };
@@ -168,12 +179,12 @@ impl Following<'_> {
             .collect()
     }
 
-    fn annulled(&mut self, annulled: &Annulled) {
-        let fate = match annulled.reason {
-            AnnulledReason::NoEffect | AnnulledReason::Arrived => Fate::NoEffect,
+    fn cancelled(&mut self, cancelled: &Cancelled) {
+        let fate = match cancelled.reason {
+            CancelledReason::NoEffect | CancelledReason::AlreadyApplied => Fate::NoEffect,
             _ => Fate::Unsent,
         };
-        annulled.ops.iter().for_each(|op| self.ends(*op, fate));
+        cancelled.ops.iter().for_each(|op| self.ends(*op, fate));
     }
 
     fn ends(&mut self, op: PlannedOp, fate: Fate) {
@@ -198,7 +209,7 @@ impl Following<'_> {
         };
         let Some(made_on) = self.ghosts.of(slot).map(|op| op.made_on) else { return };
         let first = self.number * OPS_OF_A_DEVICE;
-        // A discarded op whose unit was given up may still arrive: that is recorded.
+        // A discarded op whose unit was abandoned may still arrive: that is recorded.
         let is_discarded =
             |slot: &usize| self.ghosts.of(*slot).is_some_and(|op| op.fate == Fate::Discarded);
         let own = (first..first + OPS_OF_A_DEVICE).filter(|slot| !is_discarded(slot));

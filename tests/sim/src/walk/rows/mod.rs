@@ -23,7 +23,9 @@ use super::server::Server;
 use super::world::{FIELDS, Ground, OPS_OF_A_DEVICE};
 
 pub(super) use follow::follow;
-pub(super) use tokens::{Told, of_answer, of_device, of_ghosts, of_holding, of_request, of_server};
+pub(super) use tokens::{
+    Tokens, of_answer, of_device, of_ghosts, of_holding, of_request, of_server,
+};
 
 /// Some of the ops of a world, by their places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,8 +106,11 @@ pub(super) struct OpGhost {
     pub(super) met: Ops,
     pub(super) fate: Fate,
     pub(super) undone: bool,
-    /// The fields that a person gave up for it.
+    /// The fields that it lost by a decision of a person.
     pub(super) yielded: [bool; FIELDS.len()],
+    /// The earlier ops of its device over which it has no effect, since it lost as a whole while
+    /// they were no dead letters.
+    pub(super) gave_way: Ops,
     /// The record before it.
     pub(super) before: Option<Fields>,
 }
@@ -190,8 +195,8 @@ pub(super) fn latest_stamp(device: &Device, key: &RecordKey) -> Hlc {
     row.greatest().edited_at
 }
 
-/// Returns whether the server has something for a device: another life, or a record that it has not
-/// read.
+/// Returns whether the server has something for a device: another epoch, or a record that it has
+/// not read.
 pub(super) fn has_news(device: &Device, server: &Server) -> bool {
     let state = &device.tables.state;
     let Ok(identity) = server.authority.identity();

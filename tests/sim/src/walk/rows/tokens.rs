@@ -20,9 +20,9 @@ use crate::walk::server::{Holding, Server};
 
 /// A list of tokens that is being made.
 #[derive(Debug, Default)]
-pub(in crate::walk) struct Told(pub(in crate::walk) Vec<Token>);
+pub(in crate::walk) struct Tokens(pub(in crate::walk) Vec<Token>);
 
-impl Told {
+impl Tokens {
     pub(in crate::walk) fn number(&mut self, number: u64) {
         self.0.push(Token::Number(number));
     }
@@ -101,52 +101,52 @@ impl Told {
 }
 
 pub(in crate::walk) fn of_device(device: &Device) -> Vec<Token> {
-    let mut told = Told::default();
-    told.0.push(Token::Head(device.head().to_bits()));
+    let mut tokens = Tokens::default();
+    tokens.0.push(Token::Head(device.head().to_bits()));
     let mut records: Vec<_> = device.tables.records.iter().collect();
     records.sort_by(|(one, _), (other, _)| one.id.as_str().cmp(other.id.as_str()));
-    told.count(records.len());
+    tokens.count(records.len());
     for (key, row) in records {
-        told.text(key.id.as_str());
-        of_record(&mut told, device, row);
+        tokens.text(key.id.as_str());
+        of_record(&mut tokens, device, row);
     }
-    told.count(device.tables.units.len());
+    tokens.count(device.tables.units.len());
     for (id, unit) in &device.tables.units {
-        of_unit_row(&mut told, device, *id, unit);
+        of_unit_row(&mut tokens, device, *id, unit);
     }
     let state = &device.tables.state;
-    told.flag(state.rereading);
-    told.flag(state.had_other_server);
-    told.number(
+    tokens.flag(state.rereading);
+    tokens.flag(state.had_other_server);
+    tokens.number(
         state.server.map_or(0, |(_, epoch)| epoch.as_bytes().first().copied().unwrap_or(0).into()),
     );
     let mut parks: Vec<_> =
         state.parks.iter().map(|(scope, code)| (park(scope), code.as_str())).collect();
     parks.sort_unstable();
-    told.count(parks.len());
+    tokens.count(parks.len());
     for (scope, code) in parks {
-        told.number(scope);
-        told.text(code);
+        tokens.number(scope);
+        tokens.text(code);
     }
-    told.count(device.tables.parked_ops.len());
+    tokens.count(device.tables.parked_ops.len());
     for (op, row) in &device.tables.parked_ops {
-        told.op(op);
-        told.text(&row.code);
+        tokens.op(op);
+        tokens.text(&row.code);
     }
-    told.flag(device.heard.is_some());
+    tokens.flag(device.heard.is_some());
     for row in device.tables.cursors.values() {
-        told.cursor(&row.cursor);
+        tokens.cursor(&row.cursor);
     }
-    told.number(2);
-    device.others().iter().for_each(|others| told.cursor(others));
+    tokens.number(2);
+    device.others().iter().for_each(|others| tokens.cursor(others));
     for row in super::open_conflicts(device) {
-        told.op(&row.op.id);
+        tokens.op(&row.op.id);
         for ConflictedField { name, winner, .. } in &row.fields {
-            told.text(name);
-            told.number(*winner as u64);
+            tokens.text(name);
+            tokens.number(*winner as u64);
         }
     }
-    told.0
+    tokens.0
 }
 
 fn park(scope: &ParkScope) -> u64 {
@@ -158,202 +158,207 @@ fn park(scope: &ParkScope) -> u64 {
     }
 }
 
-fn of_record(told: &mut Told, device: &Device, row: &RecordRow) {
-    of_confirmed(told, row.confirmed.as_ref());
-    told.count(row.tail.len());
+fn of_record(tokens: &mut Tokens, device: &Device, row: &RecordRow) {
+    of_confirmed(tokens, row.confirmed.as_ref());
+    tokens.count(row.tail.len());
     for pending in &row.tail {
-        of_pending(told, device.op(pending.place).ok().as_ref(), pending);
+        of_pending(tokens, device.op(pending.place).ok().as_ref(), pending);
     }
 }
 
-fn of_confirmed(told: &mut Told, confirmed: Option<&Confirmed>) {
-    told.flag(confirmed.is_some());
+fn of_confirmed(tokens: &mut Tokens, confirmed: Option<&Confirmed>) {
+    tokens.flag(confirmed.is_some());
     if let Some(confirmed) = confirmed {
-        told.version(Some(confirmed.version));
-        told.edit(Some(confirmed.stamp()));
-        told.writes(&confirmed.older);
-        told.edit(confirmed.floor);
-        told.flag(confirmed.deleted);
-        told.json(Some(&confirmed.fields));
+        tokens.version(Some(confirmed.version));
+        tokens.edit(Some(confirmed.stamp()));
+        tokens.writes(&confirmed.older);
+        tokens.edit(confirmed.floor);
+        tokens.flag(confirmed.deleted);
+        tokens.json(Some(&confirmed.fields));
     }
 }
 
-fn of_sent_for(told: &mut Told, sent_for: &SentFor) {
-    told.version(sent_for.version);
-    of_confirmed(told, sent_for.record.as_ref());
+fn of_sent_for(tokens: &mut Tokens, sent_for: &SentFor) {
+    tokens.version(sent_for.version);
+    of_confirmed(tokens, sent_for.record.as_ref());
 }
 
-fn of_pending(told: &mut Told, content: Option<&OpContent>, pending: &Pending) {
-    told.edit(Some(pending.stamp()));
-    told.number(pending.kind as u64);
-    told.flag(pending.dead);
-    told.names(pending.cleared.iter());
-    told.edit(pending.cleared_at);
-    told.flag(pending.emptied);
-    told.json(pending.named.as_ref());
-    told.count(pending.raised.len());
+fn of_pending(tokens: &mut Tokens, content: Option<&OpContent>, pending: &Pending) {
+    tokens.edit(Some(pending.stamp()));
+    tokens.number(pending.kind as u64);
+    tokens.flag(pending.dead);
+    tokens.names(pending.cleared.iter());
+    tokens.edit(pending.cleared_at);
+    tokens.flag(pending.emptied);
+    tokens.json(pending.named.as_ref());
+    tokens.count(pending.raised.len());
     for (name, edited_at) in &pending.raised {
-        told.text(name);
-        told.stamp(*edited_at);
+        tokens.text(name);
+        tokens.stamp(*edited_at);
     }
-    told.json(pending.brings_back.as_ref());
-    told.count(pending.attempts.len());
-    pending.attempts.iter().for_each(|unit| told.unit(*unit));
-    told.flag(pending.given_up.is_some());
-    pending.given_up.iter().for_each(|sent_for| of_sent_for(told, sent_for));
+    tokens.json(pending.brings_back.as_ref());
+    tokens.count(pending.earlier_units.len());
+    pending.earlier_units.iter().for_each(|unit| tokens.unit(*unit));
+    tokens.flag(pending.abandoned.is_some());
+    pending.abandoned.iter().for_each(|sent_for| of_sent_for(tokens, sent_for));
     if let Some(content) = content {
         // A write is known as our own by the stamp that it was made with too.
-        told.stamp(content.edited_at);
-        told.json(Some(&content.fields.to_json()));
+        tokens.stamp(content.edited_at);
+        tokens.json(Some(&content.fields.to_json()));
     }
 }
 
-fn of_unit_row(told: &mut Told, device: &Device, id: UnitId, unit: &UnitRow) {
-    told.unit(id);
-    told.count(unit.changes.len());
+fn of_unit_row(tokens: &mut Tokens, device: &Device, id: UnitId, unit: &UnitRow) {
+    tokens.unit(id);
+    tokens.count(unit.changes.len());
     for (change, record) in unit.changes.iter().zip(&unit.records) {
-        told.text(change.key.id.as_str());
-        told.number(change.kind as u64);
-        change.ops.iter().for_each(|op| told.op(&op.id));
-        told.version(change.base);
-        of_confirmed(told, record.as_ref());
-        told.stamp(change.edited_at);
-        told.writes(&change.older);
+        tokens.text(change.key.id.as_str());
+        tokens.number(change.kind as u64);
+        change.ops.iter().for_each(|op| tokens.op(&op.id));
+        tokens.version(change.base);
+        of_confirmed(tokens, record.as_ref());
+        tokens.stamp(change.edited_at);
+        tokens.writes(&change.older);
         let fields = match change.fields {
             FieldsSource::Nothing => None,
             source => Log(&device.log).fields(source).ok().flatten(),
         };
-        told.json(fields.as_ref());
+        tokens.json(fields.as_ref());
     }
-    unit.replaces.iter().for_each(|unit| told.unit(*unit));
-    told.number(unit.tries.into());
+    unit.earlier_units.iter().for_each(|unit| tokens.unit(*unit));
+    tokens.number(unit.tries.into());
 }
 
 pub(in crate::walk) fn of_request(request: &ExchangeRequest) -> Vec<Token> {
-    let mut told = Told::default();
+    let mut tokens = Tokens::default();
     let epoch =
         request.server_epoch.map_or(0, |epoch| epoch.as_bytes().first().copied().unwrap_or(0));
-    told.number(epoch.into());
-    told.number(request.page_limit.into());
-    told.count(request.units.len());
-    request.units.iter().for_each(|unit| of_unit(&mut told, unit));
-    request.cursors.values().for_each(|cursor| told.cursor(cursor));
-    told.flag(request.others.is_some());
-    request.others.iter().for_each(|others| told.cursor(others));
-    told.0
+    tokens.number(epoch.into());
+    tokens.number(request.page_limit.into());
+    tokens.count(request.units.len());
+    request.units.iter().for_each(|unit| of_unit(&mut tokens, unit));
+    request.cursors.values().for_each(|cursor| tokens.cursor(cursor));
+    tokens.flag(request.others.is_some());
+    request.others.iter().for_each(|others| tokens.cursor(others));
+    tokens.0
 }
 
-fn of_unit(told: &mut Told, unit: &Unit) {
-    told.unit(unit.id);
-    told.count(unit.changes.len());
+fn of_unit(tokens: &mut Tokens, unit: &Unit) {
+    tokens.unit(unit.id);
+    tokens.count(unit.changes.len());
     for change in &unit.changes {
-        told.text(change.key.id.as_str());
-        told.number(change.kind as u64);
-        change.ops.iter().for_each(|op| told.op(op));
-        told.version(change.base);
-        told.stamp(change.edited_at);
-        told.writes(&change.older);
-        told.json(change.fields.as_ref());
+        tokens.text(change.key.id.as_str());
+        tokens.number(change.kind as u64);
+        change.ops.iter().for_each(|op| tokens.op(op));
+        tokens.version(change.base);
+        tokens.stamp(change.edited_at);
+        tokens.writes(&change.older);
+        tokens.json(change.fields.as_ref());
     }
-    unit.replaces.iter().for_each(|unit| told.unit(*unit));
+    unit.earlier_units.iter().for_each(|unit| tokens.unit(*unit));
 }
 
 pub(in crate::walk) fn of_answer(answer: &ExchangeAnswer) -> Vec<Token> {
-    let mut told = Told::default();
-    told.number(answer.server_epoch.as_bytes().first().copied().unwrap_or(0).into());
-    told.count(answer.outcomes.len());
+    let mut tokens = Tokens::default();
+    tokens.number(answer.server_epoch.as_bytes().first().copied().unwrap_or(0).into());
+    tokens.count(answer.outcomes.len());
     for outcome in &answer.outcomes {
-        told.0.push(Token::Mentioned(outcome.unit));
+        tokens.0.push(Token::Mentioned(outcome.unit));
         match &outcome.outcome {
             Outcome::Applied { versions, current } | Outcome::Duplicate { versions, current } => {
-                told.number(if matches!(outcome.outcome, Outcome::Applied { .. }) { 1 } else { 2 });
-                versions.values().for_each(|version| told.version(Some(*version)));
-                current.iter().for_each(|change| of_change(&mut told, change));
+                tokens.number(if matches!(outcome.outcome, Outcome::Applied { .. }) {
+                    1
+                } else {
+                    2
+                });
+                versions.values().for_each(|version| tokens.version(Some(*version)));
+                current.iter().for_each(|change| of_change(&mut tokens, change));
             }
             Outcome::Stale { current, applied } => {
-                told.number(3);
-                current.iter().for_each(|change| of_change(&mut told, change));
-                applied.iter().for_each(|unit| told.0.push(Token::Mentioned(*unit)));
+                tokens.number(3);
+                current.iter().for_each(|change| of_change(&mut tokens, change));
+                applied.iter().for_each(|unit| tokens.0.push(Token::Mentioned(*unit)));
             }
-            Outcome::Ahead => told.number(4),
-            Outcome::Rejected { .. } => told.number(5),
-            _ => told.number(6),
+            Outcome::Ahead => tokens.number(4),
+            Outcome::Rejected { .. } => tokens.number(5),
+            _ => tokens.number(6),
         }
     }
-    told.count(answer.changes.len());
-    answer.changes.iter().for_each(|change| of_change(&mut told, change));
-    answer.cursors.values().for_each(|cursor| told.cursor(cursor));
-    told.flag(answer.others.is_some());
-    answer.others.iter().for_each(|others| told.cursor(others));
-    told.0
+    tokens.count(answer.changes.len());
+    answer.changes.iter().for_each(|change| of_change(&mut tokens, change));
+    answer.cursors.values().for_each(|cursor| tokens.cursor(cursor));
+    tokens.flag(answer.others.is_some());
+    answer.others.iter().for_each(|others| tokens.cursor(others));
+    tokens.0
 }
 
-fn of_change(told: &mut Told, change: &Change) {
-    told.text(change.key.id.as_str());
-    told.version(Some(change.version));
-    told.edit(Some(EditStamp { edited_at: change.edited_at, op: change.op }));
-    told.writes(&change.older);
-    told.edit(change.floor);
-    told.flag(change.deleted);
-    told.flag(change.partial);
-    told.json(change.fields.as_ref());
+fn of_change(tokens: &mut Tokens, change: &Change) {
+    tokens.text(change.key.id.as_str());
+    tokens.version(Some(change.version));
+    tokens.edit(Some(EditStamp { edited_at: change.edited_at, op: change.op }));
+    tokens.writes(&change.older);
+    tokens.edit(change.floor);
+    tokens.flag(change.deleted);
+    tokens.flag(change.partial);
+    tokens.json(change.fields.as_ref());
 }
 
 /// Encodes the server's state. Of the units that it knows, only those matter about which a message
 /// may still arrive.
 pub(in crate::walk) fn of_server(server: &Server) -> Vec<Token> {
-    let mut told = Told::default();
-    told.number(server.lives.into());
+    let mut tokens = Tokens::default();
+    tokens.number(server.epochs.into());
     for authority in std::iter::once(&server.authority).chain(server.backup.as_deref()) {
-        told.number(3);
+        tokens.number(3);
         for (key, row) in authority.records() {
-            told.text(key.id.as_str());
-            told.version(Some(row.version));
-            told.number(row.index.into());
-            told.edit(Some(row.stamp()));
-            told.writes(&row.older);
-            told.edit(row.floor);
-            told.json(row.fields.as_ref());
+            tokens.text(key.id.as_str());
+            tokens.version(Some(row.version));
+            tokens.number(row.index.into());
+            tokens.edit(Some(row.stamp()));
+            tokens.writes(&row.older);
+            tokens.edit(row.floor);
+            tokens.json(row.fields.as_ref());
         }
     }
-    told.0
+    tokens.0
 }
 
 /// Encodes the true events. `stamps` adds their stamps, which only one law needs.
 pub(in crate::walk) fn of_ghosts(ghosts: &Ghosts, stamps: bool) -> Vec<Token> {
-    let mut told = Told::default();
-    ghosts.told.iter().for_each(|ops| told.number(ops.bits()));
-    ghosts.made.iter().for_each(|made| told.number((*made).into()));
+    let mut tokens = Tokens::default();
+    ghosts.told.iter().for_each(|ops| tokens.number(ops.bits()));
+    ghosts.made.iter().for_each(|made| tokens.number((*made).into()));
     for (slot, op) in ghosts.each() {
-        told.count(slot);
-        told.count(op.record);
-        told.number(op.kind as u64);
+        tokens.count(slot);
+        tokens.count(op.record);
+        tokens.number(op.kind as u64);
         for said in op.said {
-            told.number(match said {
+            tokens.number(match said {
                 Said::Nothing => 1,
                 Said::Null => 2,
                 Said::Gone => 3,
                 Said::Value(value) => 4 + value.unsigned_abs(),
             });
         }
-        told.number(op.made_on.bits());
-        told.number(op.met.bits());
-        told.number(op.fate as u64);
-        told.flag(op.undone);
-        op.yielded.into_iter().for_each(|yielded| told.flag(yielded));
+        tokens.number(op.made_on.bits());
+        tokens.number(op.met.bits());
+        tokens.number(op.fate as u64);
+        tokens.flag(op.undone);
+        op.yielded.into_iter().for_each(|yielded| tokens.flag(yielded));
+        tokens.number(op.gave_way.bits());
         if stamps {
-            told.stamp(op.stamp);
+            tokens.stamp(op.stamp);
         }
-        told.json(op.before.as_ref().map(super::Fields::to_json).as_ref());
+        tokens.json(op.before.as_ref().map(super::Fields::to_json).as_ref());
     }
-    told.0
+    tokens.0
 }
 
 /// Encodes the writers of a version.
-pub(in crate::walk) fn of_holding(told: &mut Told, holding: &Holding) {
-    told.flag(holding.there);
+pub(in crate::walk) fn of_holding(tokens: &mut Tokens, holding: &Holding) {
+    tokens.flag(holding.there);
     for writer in holding.fields.into_iter().chain([holding.life]) {
-        told.number(writer.map_or(0, |writer| writer as u64 + 1));
+        tokens.number(writer.map_or(0, |writer| writer as u64 + 1));
     }
-    told.number(holding.ops.bits());
+    tokens.number(holding.ops.bits());
 }

@@ -1,0 +1,85 @@
+//! `reset`: takes the server's state in place of every change that the server does not have.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::explain::write_advice;
+use super::{Writer, look};
+use crate::error::Failure;
+use crate::output::Output;
+use crate::show::advice::{Advice, BOOK};
+use crate::show::count;
+use crate::show::table::{Listing, Text, row};
+
+/// The arguments of `reset`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook reset ann.book                                  what would be discarded; nothing changes
+  fieldbook reset ann.book --yes --reason 'wrong device'    discard it
+  fieldbook log ann.book --export ann.log                   before it: everything, as a file
+
+The log keeps each change with its fields. A change that may have arrived stays if the server has it.")]
+pub(crate) struct Args {
+    /// The book's file
+    pub(crate) book: PathBuf,
+    /// Discard every change that the server does not have
+    #[arg(long, requires = "reason")]
+    yes: bool,
+    /// The reason; the log keeps it
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    match &args.reason {
+        Some(reason) if args.yes => reset(args, reason, output),
+        _ => show(args, output),
+    }
+}
+
+fn reset(args: &Args, reason: &str, output: &mut Output) -> Result<(), Failure> {
+    let book = args.writer.open(&args.book)?;
+    let unsent = book.queue().unsent()?;
+    let discarded = book.servers().take_state(reason)?;
+    book.close()?;
+    if args.json {
+        return output.json(&json!({ "discarded": discarded, "of": unsent.of }));
+    }
+    let discarded = count(discarded, "op");
+    writeln!(output, "discarded {discarded}; the log keeps their fields; sync the book")?;
+    Ok(())
+}
+
+/// Shows what a reset would discard.
+fn show(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    let book = look(&args.book)?;
+    let unsent = book.queue().unsent()?;
+    if args.json {
+        return output.json(&json!({ "discarded": 0, "of": unsent.of }));
+    }
+    if unsent.is_empty() {
+        return Ok(writeln!(output, "the server has everything: there is nothing to discard")?);
+    }
+    let mut listing = Listing::new(&["actor", ">ops"]);
+    for (actor, ops) in &unsent.of {
+        row!(listing, Text::name(actor), ops);
+    }
+    listing.write(output)?;
+    let advice = Advice::default().run(["queue", BOOK]).choose([
+        "reset",
+        BOOK,
+        "--yes",
+        "--reason",
+        "not needed",
+    ]);
+    let heading = format!("{} would be discarded; nothing changed:", count(unsent.ops(), "op"));
+    write_advice(&heading, &advice, &args.book, output)
+}

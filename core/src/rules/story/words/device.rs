@@ -1,0 +1,58 @@
+//! What the log says of the device: its openings, and how long no server answered.
+
+use super::{fine, weighs};
+use crate::entry::{LastStop, Session, SignedNote, Silence};
+use crate::note::{Note, NoteKind};
+use crate::rules::status::words::{counted, listed};
+use crate::rules::story::{Sentence, Weight};
+use crate::when::offset_shown;
+
+pub(super) fn opening(session: &Session) -> Sentence {
+    let by = session.app.as_ref().map_or_else(
+        || session.program.clone(),
+        |app| format!("{} {} ({})", app.name, app.version, session.program),
+    );
+    let mut text = format!("The book was opened by {by} on {}", session.system);
+    if let Some(minutes) = session.utc_offset {
+        text.push_str(&format!(", at UTC{}", offset_shown(minutes)));
+    }
+    text.push('.');
+    if session.schema.is_some() {
+        text.push_str(" The app's declarations were recorded.");
+    }
+    if session.last_stop == LastStop::Unclean {
+        return weighs(
+            Weight::Waits,
+            format!("{text} The program before it was killed, or the power failed."),
+        );
+    }
+    fine(text)
+}
+
+pub(super) fn silence(silence: &Silence) -> Sentence {
+    let codes: Vec<_> = silence
+        .codes
+        .iter()
+        .map(|(code, times)| match times {
+            1 => code.clone(),
+            times => format!("{code} {times} times"),
+        })
+        .collect();
+    let attempts = counted(usize::try_from(silence.attempts).unwrap_or(usize::MAX), "attempt");
+    let when = if silence.attempts == 1 {
+        format!("at {}", silence.from)
+    } else {
+        format!("from {} to {}", silence.from, silence.to)
+    };
+    let text = format!("No answer of the server to {attempts} {when} ({}).", codes.join(", "));
+    weighs(Weight::Waits, format!("{text} Nothing was lost, and no try was used."))
+}
+
+/// Tells a checkpoint, which somebody made. A receipt is a part of each exchange, and is not told.
+pub(super) fn checkpoint(signed: &SignedNote) -> Option<Sentence> {
+    let note = Note::parse(&signed.note).ok()?;
+    let stated = note.statement().filter(|stated| stated.kind == NoteKind::Checkpoint)?;
+    let names: Vec<_> = note.signatures.iter().map(|one| one.name.to_owned()).collect();
+    let (seq, names) = (stated.seq, listed(&names));
+    Some(fine(format!("The log up to entry {seq} was signed by {names}; nobody checked it here.")))
+}
