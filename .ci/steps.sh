@@ -137,11 +137,13 @@ step-minimum() {
 }
 
 # Checks that each published package builds from its own files, and that no manifest names an
-# address that does not exist.
+# address that does not exist. Cargo's home folder keeps what was unpacked of a package, by its
+# version. It would be taken again in place of this checkout's files, so the step deletes it first.
 step-package() {
     local packages found
     found=$(tracked -E '^(repository|homepage|documentation)\b' -- '*Cargo.toml')
     [[ -z $found ]] || fail "there is no such address yet:"$'\n'"$found"
+    rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/fieldbook*
     mapfile -t packages < <(published | sed 's/^/--package=/')
     cargo package --locked --allow-dirty --quiet "${packages[@]}" --target-dir "$target_folder/package"
     figures+=("package      ${#packages[@]} built from their own files")
