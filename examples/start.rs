@@ -12,9 +12,8 @@
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use std::error::Error;
-use std::sync::Arc;
 
-use fieldbook::{Book, BookOptions, Entity, HttpOptions, HttpRemote, NoCredentials, RunOptions};
+use fieldbook::{Book, BookOptions, Entity, HttpOptions, HttpRemote, RunOptions};
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Lead {
@@ -34,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     book.save(&id, &Lead { name: "Mueller".into(), stage: "new".into() })?;
     println!("{} ops wait for the server", book.status().pending);
 
-    let remote = HttpRemote::new(&server, Arc::new(NoCredentials), HttpOptions::default())?;
+    let remote = HttpRemote::new(&server, HttpOptions::default())?;
     let report = book.sync(&remote, &RunOptions::default()).await?;
     println!("{} ops acked, stopped: {:?}", report.ops_acked, report.stopped);
     Ok(())

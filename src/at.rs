@@ -107,7 +107,7 @@ impl Book {
     /// Returns the book as it was at a moment.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for an entry after the end of the log; [`Error::Store`] if the log cannot
+    /// [`Error::NoSuchEntry`] for an entry after the end of the log; [`Error::Store`] if the log cannot
     /// be read.
     pub fn at(&self, moment: Moment) -> Result<At<'_>, Error> {
         let snapshot = Arc::new(self.shared.snapshot()?);
@@ -404,7 +404,7 @@ fn find(snapshot: &Snapshot, moment: Moment) -> Result<Found, Error> {
         |seq: Seq| -> Result<_, Error> { Ok(read_entry(&table, seq)?.map(|entry| entry.header)) };
     let (seq, asked) = match moment {
         Moment::Entry(seq) if seq > last => {
-            return Err(Error::Misuse("the log ends before this entry"));
+            return Err(Error::NoSuchEntry { last });
         }
         Moment::Entry(seq) => (seq, None),
         Moment::Back(steps) => (Seq::new(last.number().saturating_sub(steps)), None),

@@ -331,8 +331,8 @@ impl<'b> Audit<'b> {
     /// same at a cost that follows what changed since.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for an entry after the end of the log; [`Error::Store`] if an entry cannot
-    /// be read.
+    /// [`Error::NoSuchEntry`] for an entry after the end of the log; [`Error::Store`] if an entry
+    /// cannot be read.
     pub fn replay_at(&self, seq: Seq) -> Result<At<'b>, Error> {
         At::folded(self.book, seq)
     }

@@ -27,7 +27,7 @@ use fieldbook_core::rules::admit::NotAdmitted;
 pub use fieldbook_core::rules::admit::Rejected;
 use fieldbook_core::rules::freeze::FreezeError;
 use fieldbook_core::rules::unsent::Unsent;
-use fieldbook_core::{Hook, OpId};
+use fieldbook_core::{Hook, OpId, Seq};
 pub use fieldbook_core::{InvalidFields, InvalidName};
 
 /// A call on a book that failed.
@@ -99,6 +99,24 @@ pub enum Error {
         /// The functions.
         hooks: Vec<Hook>,
     },
+    /// The file lacks what the call reads: an index as the program declares it, or the words of a
+    /// search. A book that is opened read-only, or without the app's rules, does not build it. The
+    /// app's reaction: open the book once to write.
+    #[error("the file lacks {0}: open it once to write, with the rules of its app")]
+    NotBuilt(&'static str),
+    /// The place is of another list, or the index of the list has another shape now. The app's
+    /// reaction: read the list from its first page.
+    #[error("this place is not of the list as it is now: begin at the first page")]
+    NotOfThisList,
+    /// The log has no entry of this number.
+    #[error("the log ends at entry {last}")]
+    NoSuchEntry {
+        /// The last entry.
+        last: Seq,
+    },
+    /// The log has no entry at all, so there is nothing to sign or to read.
+    #[error("the log has no entry yet: write a record first")]
+    EmptyLog,
     /// The signer of a checkpoint did not sign. Nothing was written.
     #[error("the head of the log was not signed")]
     NotSigned(#[source] Arc<dyn std::error::Error + Send + Sync>),

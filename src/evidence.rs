@@ -22,17 +22,18 @@ impl Audit<'_> {
     /// entry after that head, so it is for the entries before.
     ///
     /// # Errors
-    /// [`Error::NotSigned`] if the signer fails; [`Error::Misuse`] if the book is empty, or if the
-    /// key's name does not begin with `device/`; [`Error::Store`] if the note cannot be written.
+    /// [`Error::NotSigned`] if the signer fails; [`Error::EmptyLog`] if nothing was written yet;
+    /// [`Error::Misuse`] if the key's name does not begin with `device/`; [`Error::Store`] if the
+    /// note cannot be written.
     pub fn checkpoint(&self, signer: &dyn Signer) -> Result<(Seq, String), Error> {
         let verifier = signer.verifier();
         if !NoteKind::Checkpoint.may_be_by(&verifier) {
             return Err(Error::Misuse(NAMES_NO_DEVICE));
         }
-        let head = self.head()?.ok_or(Error::Misuse("the book is empty"))?;
+        let head = self.head()?.ok_or(Error::EmptyLog)?;
         let stated = Statement {
             kind: NoteKind::Checkpoint,
-            device: self.book.shared.state().device.ok_or(Error::Misuse("the book is empty"))?,
+            device: self.book.shared.state().device.ok_or(Error::EmptyLog)?,
             epoch: head.epoch,
             seq: head.seq,
             hash: head.hash,

@@ -100,6 +100,5 @@ pub use sign_out::SignOut;
 #[cfg(feature = "http")]
 pub use sync::{HttpOptions, HttpRemote};
 pub use sync::{
-    NoCredentials, Remote, RunOptions, StaticToken, SyncHandle, SyncReport, SyncState, SyncStatus,
-    WorkerOptions,
+    Remote, RunOptions, StaticToken, SyncHandle, SyncReport, SyncState, SyncStatus, WorkerOptions,
 };

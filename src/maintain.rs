@@ -255,7 +255,8 @@ pub fn rebuild_book(
 /// verified and stored, and its tables are folded. The log is in memory twice meanwhile.
 ///
 /// # Errors
-/// [`Error::Store`] if the log was altered after it was sealed, or the stream is no exported log.
+/// [`Error::Store`] if the log was altered after it was sealed, or the stream is no exported log;
+/// [`Error::EmptyLog`] if the log has no entry.
 ///
 /// ```
 /// # use fieldbook::{Book, BookOptions, Fields, RecordKey};
@@ -277,7 +278,7 @@ pub fn read_export(reader: &mut impl Read, options: BookOptions) -> Result<Book,
     let store = Store::with_backend(redb::backends::InMemoryBackend::new(), &options.store)?;
     let verified = import(reader, &store)?;
     if verified.head.is_none() {
-        return Err(Error::Misuse("the exported log has no entry"));
+        return Err(Error::EmptyLog);
     }
     Book::start(store, options)
 }

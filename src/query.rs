@@ -335,8 +335,9 @@ impl<'q, V> Query<'q, V> {
     /// Reads the page.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if the entity type has no such index, a condition does not fit it, or the
-    /// place is of another list; [`Error::Store`] if a row cannot be read.
+    /// [`Error::Misuse`] if the entity type has no such index, or a condition does not fit it;
+    /// [`Error::NotOfThisList`] if the index has another shape than when the place was read;
+    /// [`Error::NotBuilt`] if the file lacks the index; [`Error::Store`] if a row cannot be read.
     pub fn page(&self) -> Result<Page<Stored<V>, IndexPlace>, Error> {
         match self.source {
             Source::At(at) => {
@@ -447,9 +448,7 @@ impl<'q, V> Query<'q, V> {
     fn after_key(&self) -> Result<Option<&[u8]>, Error> {
         let Some(place) = &self.after else { return Ok(None) };
         let key = place.key(self.rule()?, &self.entity);
-        key.map(Some).ok_or(Error::Misuse(
-            "this place is of another list, or its index has another shape now: begin at the first page",
-        ))
+        key.map(Some).ok_or(Error::NotOfThisList)
     }
 
     /// Passes the keys that fulfil the conditions to `read`, and returns the rule of the index.
@@ -496,9 +495,7 @@ impl<'q, V> Query<'q, V> {
             None if declared.is_none() => Err(Error::Misuse(
                 "this entity type has no index of this name: declare it in `EntityRules::indexes`",
             )),
-            _ => Err(Error::Misuse(
-                "this book was opened read-only and does not have the index as it is declared: open it for writing once",
-            )),
+            _ => Err(Error::NotBuilt("the index as it is declared")),
         }
     }
 

@@ -139,7 +139,7 @@ impl Book {
                 Lag::Near(touched) if touched.len() <= most => {
                     return Ok(Near { tail, snapshot, touched });
                 }
-                _ if self.shared.store.is_read_only() => return Err(Error::Misuse(NOT_FOLDED)),
+                _ if self.shared.store.is_read_only() => return Err(Error::NotBuilt(ITS_WORDS)),
                 _ => self.shared.write_in_turn(|session| {
                     session.want_search();
                     Ok(())
@@ -149,7 +149,7 @@ impl Book {
     }
 }
 
-const NOT_FOLDED: &str = "the words of this book are not folded, and it was opened read-only: search it once in a program that writes";
+const ITS_WORDS: &str = "the words that a search reads";
 
 /// The book at an instant that the words are near.
 struct Near {
@@ -176,9 +176,9 @@ impl<'b, V> Search<'b, V> {
     /// costs more than a word. If words lag behind, it folds them first: [`Book::fold_search`].
     ///
     /// # Errors
-    /// [`Error::Misuse`] if the entity type is not declared for search, or its words lag behind in
-    /// a book that was opened read-only; [`Error::Store`] if the disk fails or a row cannot be
-    /// read.
+    /// [`Error::Misuse`] if the entity type is not declared for search; [`Error::NotBuilt`] if its
+    /// words lag behind in a book that was opened read-only; [`Error::Store`] if the disk fails or a
+    /// row cannot be read.
     pub fn run(&self) -> Result<Vec<Hit<V>>, Error> {
         let book = self.book;
         let near = book.words_near(&self.entity, limits::SEARCH_LAG)?;

@@ -52,8 +52,8 @@ pub use fieldbook_core::{
 };
 pub use fieldbook_transport::{
     BoxFuture, Budget, Credentials, ExchangeCounts, ExchangeParams, FnRemote, Left, Limit,
-    MOST_EXCHANGES, NextStep, NoCredentials, Received, Remote, RemoteError, RunOptions, Secret,
-    StaticToken, Stopped, SyncReport, WorkerError, WorkerOptions,
+    MOST_EXCHANGES, NextStep, Received, Remote, RemoteError, RunOptions, Secret, StaticToken,
+    Stopped, SyncReport, WorkerError, WorkerOptions,
 };
 #[cfg(feature = "http")]
 pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, SetUpError};

@@ -108,7 +108,7 @@ fn an_index_of_another_shape_is_built_anew() {
     assert_eq!(all(&book, "n"), ["2", "1", "3"], "those without a value are last");
     assert_eq!(all(&book, "m"), ["1", "2", "3"]);
     let elsewhere = book.records().query(&lead(), "n").after(Some(&place)).page();
-    assert!(matches!(elsewhere, Err(Error::Misuse(_))), "a place of the former shape");
+    assert!(matches!(elsewhere, Err(Error::NotOfThisList)), "a place of the former shape");
     assert_sound(&book);
 }
 
@@ -217,7 +217,7 @@ fn a_book_that_is_only_read_has_the_indexes_on_record_and_says_which_it_lacks() 
     let book = Book::open(&path, with(&declared).read_only()).unwrap();
     assert_eq!(all(&book, "n"), ["1"]);
     let lacking = book.records().query(&lead(), "m").page().unwrap_err();
-    assert!(lacking.to_string().contains("read-only"), "{lacking}");
+    assert!(matches!(lacking, Error::NotBuilt(_)), "{lacking}");
     book.close().unwrap();
     assert!(std::fs::read(&path).unwrap() == before, "not a byte changes");
 }

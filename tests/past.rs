@@ -13,7 +13,7 @@ use fieldbook::conflict::Choice;
 use fieldbook::host::WallTime;
 use fieldbook::record::{FieldsJson, Version};
 use fieldbook::sync::{ServerIdentity, SyncState};
-use fieldbook::{Book, BookOptions, Mutation, RecordKey};
+use fieldbook::{Book, BookOptions, Error, Mutation, RecordKey};
 use serde_json::json;
 
 /// Compares all reads at every entry.
@@ -206,7 +206,8 @@ fn a_time_finds_the_last_entry_of_the_logs_clock_and_says_if_the_wall_clock_was_
     assert_eq!(set_back.seq, Seq::new(8));
     assert_eq!(set_back.showed.milliseconds(), begun - 300_000);
     assert_eq!(set_back.counts.milliseconds(), begun + 300_000);
-    assert!(ann.at(Moment::Entry(Seq::new(9))).is_err(), "the log ends before it");
+    let late = ann.at(Moment::Entry(Seq::new(9))).err();
+    assert!(matches!(late, Some(Error::NoSuchEntry { last }) if last == Seq::new(8)), "{late:?}");
     assert_eq!(ann.at(Moment::Back(2)).unwrap().found().seq, Seq::new(6));
 }
 
@@ -336,4 +337,13 @@ fn waits_that_end_by_the_clock_or_with_another_record_read_the_same_at_every_ent
     book.records().create(key("company/2"), fields(json!({"name": "Lake"}))).unwrap();
     sync(&book, &server);
     same_with_and_without_a_history(&book);
+}
+
+#[test]
+fn a_log_without_an_entry_is_no_fault_of_the_app() {
+    let empty = book("ann", &TestClock::starting());
+    let mut exported = Vec::new();
+    empty.audit().export(&mut exported).unwrap();
+    let read = read_export(&mut exported.as_slice(), BookOptions::new("ann").unwrap());
+    assert!(matches!(read, Err(Error::EmptyLog)), "{read:?}");
 }

@@ -241,7 +241,7 @@ fn a_program_without_the_app_leaves_no_wrong_index() {
                     .unwrap();
                 assert!(matches!(
                     program.records().query(&lead(), "phone").page(),
-                    Err(Error::Misuse(_))
+                    Err(Error::NotBuilt(_))
                 ));
                 assert_sound(&program);
                 program.close().unwrap();

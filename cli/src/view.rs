@@ -106,7 +106,7 @@ impl Then {
     /// Opens the book at a moment.
     pub(crate) fn at<'b>(&self, book: &'b Book, when: &When) -> Result<At<'b>, Failure> {
         let at = book.at(self.moment(book, when)?).map_err(|error| match error {
-            Error::Misuse(what) => Failure::new(what)
+            error @ Error::NoSuchEntry { .. } => Failure::new(error.to_string())
                 .hint("this lists the last entries:")
                 .advise(Advice::default().run(["log", BOOK])),
             error => error.into(),

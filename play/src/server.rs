@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use fieldbook::sync::{Credentials, Secret};
-use fieldbook::{Actor, HttpOptions, HttpRemote, NoCredentials, Remote};
+use fieldbook::{Actor, HttpOptions, HttpRemote, Remote};
 use fieldbook_server::{ServeOptions, Server, serve};
 
 use crate::clock::VirtualClock;
@@ -39,12 +39,12 @@ pub(crate) async fn connect(
             (Some(server), url, None)
         }
     };
-    let credentials: Arc<dyn Credentials> = match token {
-        Some(token) => Arc::new(TokenOfAll(Secret::new(token))),
-        None => Arc::new(NoCredentials),
-    };
-    let remote = HttpRemote::new(&url, credentials, HttpOptions::default())
+    let remote = HttpRemote::new(&url, HttpOptions::default())
         .map_err(|error| Failure::usage("the server cannot be used").because(error))?;
+    let remote = match token {
+        Some(token) => remote.with_credentials(Arc::new(TokenOfAll(Secret::new(token)))),
+        None => remote,
+    };
     Ok((server, Arc::new(remote)))
 }
 

@@ -92,7 +92,7 @@ impl<V> Query<'_, V> {
     /// any commit, because it may change the status of that row.
     ///
     /// # Errors
-    /// [`Error::Misuse`] as for [`Query::page`], and for a list of one instant, which never
+    /// Those of [`Query::page`], and [`Error::Misuse`] for a list of one instant, which never
     /// changes.
     pub fn live(self) -> Result<LiveList<V>, Error> {
         let book = self.latest_book().ok_or(Error::Misuse(

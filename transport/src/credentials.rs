@@ -49,10 +49,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// No tokens, for a server on the same machine that needs none.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoCredentials;
+/// No tokens: what a remote has until it is given credentials.
+#[cfg(feature = "http")]
+pub(crate) struct NoCredentials;
 
+#[cfg(feature = "http")]
 impl Credentials for NoCredentials {
     fn token<'a>(&'a self, _: &'a Actor) -> BoxFuture<'a, Option<Secret>> {
         Box::pin(std::future::ready(None))

@@ -27,7 +27,7 @@ mod remote;
 mod run;
 
 pub use background::{Handle, Worker, WorkerError, WorkerOptions};
-pub use credentials::{Credentials, NoCredentials, Secret, StaticToken};
+pub use credentials::{Credentials, Secret, StaticToken};
 #[cfg(feature = "http")]
 pub use http::{
     HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, Redirected, SetUpError, Unparsable,

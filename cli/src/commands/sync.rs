@@ -8,8 +8,7 @@ use std::sync::Arc;
 use fieldbook::sync::protocol::Failure as ExchangeFailure;
 use fieldbook::sync::{OTHER_TENANT, Resume, Secret, Stopped};
 use fieldbook::{
-    Book, HttpOptions, HttpRemote, NoCredentials, RunOptions, StaticToken, SyncReport, SyncState,
-    limits,
+    Book, HttpOptions, HttpRemote, RunOptions, StaticToken, SyncReport, SyncState, limits,
 };
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -65,7 +64,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let remote = HttpRemote::new(&args.server, Arc::new(NoCredentials), HttpOptions::default())
+    let remote = HttpRemote::new(&args.server, HttpOptions::default())
         .map_err(|error| unusable(&args.server, error))?;
     let token = args.token_file.as_deref().map(token).transpose()?;
     let book = args.viewer.open(&args.book, &args.rules)?;

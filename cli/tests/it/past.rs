@@ -51,7 +51,7 @@ fn every_way_to_name_a_moment_is_understood_and_said_back() {
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("expected a moment: an entry (41873)"), "{}", wrong.err);
     let late = folder.run(&["get", "ann.book", "lead/42", "--at", "99"]);
-    assert!(late.err.contains("the log ends before this entry"), "{}", late.err);
+    assert!(late.err.contains("the log ends at entry 5"), "{}", late.err);
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! A device is known again by the key of its book.
 
-use std::sync::Arc;
-
 use fieldbook::audit::Seq;
 use fieldbook::sync::Stopped;
-use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions};
+use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, RunOptions};
 use fieldbook_core::protocol::{ExchangeRequest, HeadClaim};
 use fieldbook_core::{DeviceKey, Hash};
 use reqwest::StatusCode;
@@ -16,8 +14,7 @@ async fn written_and_synced(running: &Running, book: &Book, name: &str) {
     let mut fields = Fields::new();
     fields.set("a", 1);
     book.records().create(name.parse().unwrap(), fields).unwrap();
-    let remote =
-        HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+    let remote = HttpRemote::new(&running.url(), HttpOptions::default()).unwrap();
     let report = book.sync(&remote, &RunOptions::default()).await.unwrap();
     assert_eq!((report.units_acked, report.stopped), (1, Stopped::Idle));
 }

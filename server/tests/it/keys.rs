@@ -26,7 +26,8 @@ async fn no_more_keys_sign_than_a_device_accepts() {
     let server = serve(ServeOptions::new(loopback(), &data)).await.unwrap();
     assert_eq!(server.verifiers().len(), 8);
     let token = Arc::new(StaticToken::new("ann".parse().unwrap(), Secret::new("of-no-use-here")));
-    let remote = HttpRemote::new(&server.url(), token, HttpOptions::default()).unwrap();
+    let remote =
+        HttpRemote::new(&server.url(), HttpOptions::default()).unwrap().with_credentials(token);
     let book =
         Book::create_new(folder.path().join("ann.fieldbook"), BookOptions::new("ann").unwrap())
             .unwrap();

@@ -3,11 +3,10 @@
 //! after the book was reopened.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fieldbook::sync::Stopped;
-use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions};
+use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, RunOptions};
 use fieldbook_core::protocol::{Change, Outcome, Unit, UnitChange};
 use fieldbook_core::record::FieldWrites;
 use fieldbook_core::{FieldsJson, Hlc, OpId, OpKind, RecordKey, UnitId, Version, WallTime, limits};
@@ -115,7 +114,7 @@ fn most_heads(one: &UnitChange) -> usize {
 }
 
 fn remote(running: &Running) -> HttpRemote {
-    HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap()
+    HttpRemote::new(&running.url(), HttpOptions::default()).unwrap()
 }
 
 /// Compares the records of a book with those of the server.

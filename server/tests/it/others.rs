@@ -1,9 +1,7 @@
 //! A request does not grow with the entity types that a server has.
 
-use std::sync::Arc;
-
 use fieldbook::sync::{ExchangeParams, NextStep};
-use fieldbook::{Book, BookOptions, HttpOptions, HttpRemote, NoCredentials, RunOptions};
+use fieldbook::{Book, BookOptions, HttpOptions, HttpRemote, RunOptions};
 use fieldbook_core::protocol::ExchangeRequest;
 
 use crate::support::*;
@@ -32,8 +30,7 @@ async fn once_all_was_read_a_request_names_one_cursor_for_every_entity_type() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ann.fieldbook");
     let book = Book::create_new(&path, BookOptions::new("ann").unwrap()).unwrap();
-    let remote =
-        HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+    let remote = HttpRemote::new(&running.url(), HttpOptions::default()).unwrap();
     book.sync(&remote, &RunOptions::default()).await.unwrap();
     let small = next_request(&book);
     assert!(small.cursors.is_empty() && small.others.is_some());

@@ -30,7 +30,7 @@ async fn start_limited(folder: &tempfile::TempDir) -> Running {
 
 fn remote(running: &Running, actor: &str, token: &str) -> HttpRemote {
     let token = Arc::new(StaticToken::new(actor.parse().unwrap(), Secret::new(token)));
-    HttpRemote::new(&running.url(), token, HttpOptions::default()).unwrap()
+    HttpRemote::new(&running.url(), HttpOptions::default()).unwrap().with_credentials(token)
 }
 
 fn fields(name: &str, value: impl Into<serde_json::Value>) -> Fields {

@@ -1,9 +1,8 @@
 //! How much a tenant may keep.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RunOptions};
+use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, RunOptions};
 use fieldbook_core::OpKind;
 use fieldbook_core::protocol::Outcome;
 
@@ -34,8 +33,7 @@ async fn a_tenant_without_room_waits_loses_nothing_and_goes_on_once_there_is_som
     let book =
         Book::create_new(folder.path().join("ann.fieldbook"), BookOptions::new("ann").unwrap())
             .unwrap();
-    let remote =
-        HttpRemote::new(&running.url(), Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+    let remote = HttpRemote::new(&running.url(), HttpOptions::default()).unwrap();
     book.records().create("lead/9".parse().unwrap(), Fields::new()).unwrap();
     for _ in 0..3 {
         book.sync(&remote, &RunOptions::default()).await.unwrap();

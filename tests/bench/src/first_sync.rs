@@ -13,7 +13,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use fieldbook::audit::{DeviceId, Epoch, Hlc};
 use fieldbook::host::{SeededRandomness, WallTime};
@@ -21,8 +20,8 @@ use fieldbook::record::{FieldsJson, OpId, OpKind, UnitId};
 use fieldbook::sync::protocol::{ExchangeRequest, Unit, UnitChange};
 use fieldbook::sync::{RequestId, Stopped};
 use fieldbook::{
-    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, NoCredentials, RecordId,
-    RecordKey, Remote, RunOptions, SyncReport,
+    Actor, Book, BookOptions, EntityType, HttpOptions, HttpRemote, RecordId, RecordKey, Remote,
+    RunOptions, SyncReport,
 };
 use fieldbook_server::{ServeOptions, serve};
 use serde::{Deserialize, Serialize};
@@ -202,8 +201,7 @@ fn idle(report: SyncReport) -> Result<SyncReport, Failure> {
 }
 
 pub(crate) fn remote(url: &str) -> Result<HttpRemote, Failure> {
-    HttpRemote::new(url, Arc::new(NoCredentials), HttpOptions::default())
-        .map_err(failed("be reached"))
+    HttpRemote::new(url, HttpOptions::default()).map_err(failed("be reached"))
 }
 
 pub(crate) fn runtime() -> Result<Runtime, Failure> {

@@ -188,7 +188,8 @@ impl Remotes {
         let remote = |idle| {
             let options =
                 HttpOptions { idle_within: idle, least_rate: 1 << 20, ..HttpOptions::default() };
-            HttpRemote::new(origin, Arc::clone(&credentials) as Arc<_>, options)
+            HttpRemote::new(origin, options)
+                .map(|remote| remote.with_credentials(Arc::clone(&credentials) as _))
                 .map_err(|error| Broken::harness("no client", error))
         };
         Ok(Self { hasty: remote(STALL)?, patient: remote(Duration::from_secs(20))? })

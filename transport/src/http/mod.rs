@@ -35,7 +35,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::credentials::{Credentials, Secret};
+use crate::credentials::{Credentials, NoCredentials, Secret};
 use crate::remote::{BoxFuture, Received, Remote, RemoteError};
 use classify::Refusal;
 use origin::Origin;
@@ -118,21 +118,20 @@ pub struct HttpRemote {
 }
 
 impl HttpRemote {
-    /// Makes a remote for an origin such as `https://sync.example.com`. It sends nothing yet.
+    /// Makes a remote for an origin such as `https://sync.example.com`. It sends nothing yet. It has
+    /// no token, as for a server on the same machine that needs none:
+    /// [`Self::with_credentials`] gives it some.
     ///
     /// # Errors
     /// [`SetUpError`] if the address is not an origin, if it is neither HTTPS nor on this machine,
     /// or if TLS cannot start.
-    pub fn new(
-        origin: &str,
-        credentials: Arc<dyn Credentials>,
-        options: HttpOptions,
-    ) -> Result<Self, SetUpError> {
+    pub fn new(origin: &str, options: HttpOptions) -> Result<Self, SetUpError> {
         let origin = Origin::parse(origin)?;
         let tls = tls::config().map_err(|error| SetUpError::Client { source: Box::new(error) })?;
         let client = client(&origin, &options, tls)
             .map_err(|error| SetUpError::Client { source: Box::new(error.without_url()) })?;
-        Ok(Self { client, origin, options, credentials, refreshes: Arc::default() })
+        let (credentials, refreshes) = (Arc::new(NoCredentials), Arc::default());
+        Ok(Self { client, origin, options, credentials, refreshes })
     }
 
     /// Returns a remote for the same server with other credentials. It shares the connections.

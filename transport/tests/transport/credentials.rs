@@ -67,8 +67,9 @@ fn expired() -> Failure {
 #[tokio::test]
 async fn a_refused_token_is_renewed_and_the_same_request_sent_once_more() {
     let (server, credentials) = (picky_server().await, Renewable::new(true));
-    let remote =
-        HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+    let remote = HttpRemote::new(&server.origin, short_waits())
+        .unwrap()
+        .with_credentials(Arc::clone(&credentials) as _);
     let received = remote.exchange(&request()).await.unwrap();
     let [first, second] = &server.seen()[..] else { panic!("two requests") };
     assert_eq!(first.body, second.body);
@@ -79,8 +80,9 @@ async fn a_refused_token_is_renewed_and_the_same_request_sent_once_more() {
 #[tokio::test]
 async fn a_token_that_cannot_be_renewed_is_unauthorized_after_one_request() {
     let (server, credentials) = (picky_server().await, Renewable::new(false));
-    let remote =
-        HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+    let remote = HttpRemote::new(&server.origin, short_waits())
+        .unwrap()
+        .with_credentials(Arc::clone(&credentials) as _);
     assert_eq!(remote.exchange(&request()).await.unwrap_err().failure(), &expired());
     assert_eq!((server.seen().len(), credentials.renewals()), (1, 1));
 }
@@ -89,8 +91,9 @@ async fn a_token_that_cannot_be_renewed_is_unauthorized_after_one_request() {
 async fn a_renewed_token_that_is_refused_too_is_not_renewed_again() {
     let (server, credentials) = (picky_server().await, Renewable::new(true));
     credentials.renewals.store(5, Ordering::SeqCst);
-    let remote =
-        HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+    let remote = HttpRemote::new(&server.origin, short_waits())
+        .unwrap()
+        .with_credentials(Arc::clone(&credentials) as _);
     assert_eq!(remote.exchange(&request()).await.unwrap_err().failure(), &expired());
     assert_eq!((server.seen().len(), credentials.renewals()), (2, 6));
 }
@@ -99,8 +102,9 @@ async fn a_renewed_token_that_is_refused_too_is_not_renewed_again() {
 async fn exchanges_that_are_refused_together_share_one_refresh() {
     for works in [true, false] {
         let (server, credentials) = (picky_server().await, Renewable::new(works));
-        let remote =
-            HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+        let remote = HttpRemote::new(&server.origin, short_waits())
+            .unwrap()
+            .with_credentials(Arc::clone(&credentials) as _);
         let exchanges: Vec<_> = (0..8)
             .map(|_| {
                 let remote = remote.clone();
@@ -124,8 +128,9 @@ async fn a_token_that_expires_again_is_renewed_again() {
         _ => Act::Send(json("401 Unauthorized", b"")),
     })
     .await;
-    let remote =
-        HttpRemote::new(&server.origin, Arc::clone(&credentials) as _, short_waits()).unwrap();
+    let remote = HttpRemote::new(&server.origin, short_waits())
+        .unwrap()
+        .with_credentials(Arc::clone(&credentials) as _);
     for _ in 0..5 {
         remote.exchange(&request()).await.unwrap();
     }
@@ -140,7 +145,8 @@ async fn a_refresh_that_never_ends_is_given_up() {
         takes: Duration::from_secs(600),
     });
     let server = picky_server().await;
-    let remote = HttpRemote::new(&server.origin, credentials, short_waits()).unwrap();
+    let remote =
+        HttpRemote::new(&server.origin, short_waits()).unwrap().with_credentials(credentials);
     assert_eq!(remote.exchange(&request()).await.unwrap_err().failure(), &expired());
 }
 
@@ -148,7 +154,9 @@ async fn a_refresh_that_never_ends_is_given_up() {
 async fn a_request_leaves_with_its_own_actors_token_only() {
     let server = FaultServer::start(|_, seen| Act::Send(json("200 OK", &answer_to(seen)))).await;
     let credentials = StaticToken::new(actor("ann"), Secret::new(CANARY));
-    let remote = HttpRemote::new(&server.origin, Arc::new(credentials), short_waits()).unwrap();
+    let remote = HttpRemote::new(&server.origin, short_waits())
+        .unwrap()
+        .with_credentials(Arc::new(credentials));
     for name in ["ann", "bob"] {
         remote.exchange(&ExchangeRequest { actor: actor(name), ..request() }).await.unwrap();
     }
@@ -169,7 +177,9 @@ async fn no_token_shows_in_debug_or_errors() {
     let server = FaultServer::start(|_, _| Act::Reset).await;
     for token in [CANARY.to_owned(), format!("{CANARY}\nX-Injected: 1")] {
         let credentials = StaticToken::new(actor("ann"), Secret::new(token));
-        let remote = HttpRemote::new(&server.origin, Arc::new(credentials), short_waits()).unwrap();
+        let remote = HttpRemote::new(&server.origin, short_waits())
+            .unwrap()
+            .with_credentials(Arc::new(credentials));
         let error = remote.exchange(&request()).await.unwrap_err();
         let printed = format!("{remote:?} {remote:#?} {}", printed(&error));
         assert!(!printed.contains("canary"), "{printed}");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use fieldbook_core::protocol::{ExchangeAnswer, Failure};
 use fieldbook_core::rules::failure::{parks, refused_for_good};
 use fieldbook_core::{ServerEpoch, ServerId};
-use fieldbook_transport::{HttpRemote, NoCredentials, Remote};
+use fieldbook_transport::{HttpRemote, Remote};
 
 use crate::fault_server::{Act, FaultServer, response};
 use crate::support::{answer_json, request, short_waits};
@@ -32,8 +32,7 @@ impl Way {
         let next = Arc::new(Mutex::new(Vec::new()));
         let sent = Arc::clone(&next);
         let server = FaultServer::start(move |_, _| Act::Send(sent.lock().unwrap().clone())).await;
-        let remote =
-            HttpRemote::new(&server.origin, Arc::new(NoCredentials), short_waits()).unwrap();
+        let remote = HttpRemote::new(&server.origin, short_waits()).unwrap();
         Self { next, remote }
     }
 

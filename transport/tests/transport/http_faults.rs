@@ -1,11 +1,10 @@
 //! Faults in the network: none may look like an answer, and each has the right class.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fieldbook_core::limits;
 use fieldbook_core::protocol::{ExchangeRequest, Failure};
-use fieldbook_transport::{HttpOptions, HttpRemote, NoCredentials, Received, Remote, RemoteError};
+use fieldbook_transport::{HttpOptions, HttpRemote, Received, Remote, RemoteError};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::fault_server::{Act, FaultServer, json, response};
 use crate::support::{CANARY, answer, answer_json, printed, request, short_waits, unit};
 
 fn remote(origin: &str, options: HttpOptions) -> HttpRemote {
-    HttpRemote::new(origin, Arc::new(NoCredentials), options).unwrap()
+    HttpRemote::new(origin, options).unwrap()
 }
 
 async fn exchange_with(server: &FaultServer) -> Result<Received, RemoteError> {

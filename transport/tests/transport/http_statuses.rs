@@ -1,18 +1,17 @@
 //! Every status, with the marker of our server and without.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fieldbook_core::limits;
 use fieldbook_core::protocol::Failure;
-use fieldbook_transport::{HttpRemote, NoCredentials, Remote};
+use fieldbook_transport::{HttpRemote, Remote};
 
 use crate::fault_server::{FaultServer, json, response};
 use crate::support::{CANARY, printed, request, short_waits};
 
 async fn failure_when_sent(bytes: Vec<u8>) -> Failure {
     let server = FaultServer::sending(bytes).await;
-    let remote = HttpRemote::new(&server.origin, Arc::new(NoCredentials), short_waits()).unwrap();
+    let remote = HttpRemote::new(&server.origin, short_waits()).unwrap();
     let error = remote.exchange(&request()).await.unwrap_err();
     assert!(!printed(&error).contains("canary"), "{}", printed(&error));
     error.into_failure()

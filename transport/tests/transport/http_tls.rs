@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fieldbook_core::protocol::Failure;
-use fieldbook_transport::{HttpOptions, HttpRemote, NoCredentials, Remote};
+use fieldbook_transport::{HttpOptions, HttpRemote, Remote};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ async fn exchange_with_a_certificate_of(from: i32, until: i32) -> (Failure, usiz
         }
         received.len()
     });
-    let remote = HttpRemote::new(&origin, Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+    let remote = HttpRemote::new(&origin, HttpOptions::default()).unwrap();
     let failure = remote.exchange(&request()).await.expect_err("no answer").into_failure();
     (failure, server.await.unwrap())
 }
@@ -83,8 +83,7 @@ async fn a_certificate_that_nobody_vouches_for_gets_no_request() {
 async fn a_certificate_that_the_system_trusts_gets_the_request() {
     const ORIGIN: &str = "FIELDBOOK_TEST_ORIGIN";
     if let Ok(origin) = std::env::var(ORIGIN) {
-        let remote =
-            HttpRemote::new(&origin, Arc::new(NoCredentials), HttpOptions::default()).unwrap();
+        let remote = HttpRemote::new(&origin, HttpOptions::default()).unwrap();
         let failure = remote.exchange(&request()).await.expect_err("no answer").into_failure();
         assert_eq!(failure, Failure::Unknown { code: "connection_broke" }, "TLS was no obstacle");
         return;
