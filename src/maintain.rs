@@ -300,3 +300,21 @@ pub(crate) fn refold(
     catch_storage_panic(|| Projections::default().fold_anew(&transaction))?;
     Ok(commit(transaction)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use fieldbook_core::log::export;
+
+    use super::*;
+
+    #[test]
+    fn a_log_without_an_entry_is_no_fault_of_the_app() {
+        let options = BookOptions::new("ann").unwrap();
+        let memory = redb::backends::InMemoryBackend::new();
+        let store = Store::with_backend(memory, &options.store).unwrap();
+        let mut exported = Vec::new();
+        export(&entries(&store.begin_read().unwrap()).unwrap(), &mut exported).unwrap();
+        let read = read_export(&mut exported.as_slice(), options);
+        assert!(matches!(read, Err(Error::EmptyLog)), "{read:?}");
+    }
+}

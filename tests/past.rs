@@ -338,12 +338,3 @@ fn waits_that_end_by_the_clock_or_with_another_record_read_the_same_at_every_ent
     sync(&book, &server);
     same_with_and_without_a_history(&book);
 }
-
-#[test]
-fn a_log_without_an_entry_is_no_fault_of_the_app() {
-    let empty = book("ann", &TestClock::starting());
-    let mut exported = Vec::new();
-    empty.audit().export(&mut exported).unwrap();
-    let read = read_export(&mut exported.as_slice(), BookOptions::new("ann").unwrap());
-    assert!(matches!(read, Err(Error::EmptyLog)), "{read:?}");
-}

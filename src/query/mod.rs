@@ -54,25 +54,26 @@
 //! What it is not: a language for queries. A list reads one index, in its order. Declare an index
 //! for each list that a screen needs.
 
-use std::cell::OnceCell;
-use std::ops::{Bound, ControlFlow, RangeBounds};
-use std::sync::Arc;
+mod instant;
+mod rows;
 
+use std::ops::{Bound, ControlFlow, RangeBounds};
+
+pub use self::instant::Instant;
+pub(crate) use self::rows::no_record;
 pub use crate::live::{ListChange, LiveList};
-use fieldbook_core::index::{Conditions, IndexRule, Misfit, Span};
+use fieldbook_core::index::{Conditions, Misfit};
 pub use fieldbook_core::index::{IndexPlace, InvalidPlace};
-use fieldbook_core::log::StoreError;
 use fieldbook_core::rules::status::RecordStatus;
-use fieldbook_core::tail::Tail;
-use fieldbook_core::{EntityRules, EntityType, FieldsJson, RecordId, RecordKey, Version};
-use fieldbook_projections::{Snapshot, sound};
+use fieldbook_core::{EntityType, FieldsJson, RecordId, Version};
+use fieldbook_projections::sound;
 use serde_json::Value;
 
-use crate::book::{Book, Shared};
+use crate::book::Book;
 use crate::entity::Entity;
 use crate::error::Error;
-use crate::read::{Page, with_record};
-use crate::record::{Record, RecordRef};
+use crate::read::Page;
+use crate::record::RecordRef;
 use crate::records::Records;
 
 /// The number of rows of a page, unless [`Query::limit`] sets another.
@@ -173,98 +174,12 @@ impl Book {
     pub fn query<'q, E: Entity>(&'q self, index: &'q str) -> Query<'q, Result<E, Error>> {
         Query::new(Source::Latest(self), E::entity_type(), index, |record| record.to())
     }
-
-    /// Calls `read` with the book as it is now. Everything that it reads there is of this instant,
-    /// whatever is written meanwhile. Until it returns, overwritten pages keep their space in the
-    /// file, so it should not wait for anything.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the disk fails; those of `read`.
-    pub fn read<T>(&self, read: impl FnOnce(&Instant<'_>) -> Result<T, Error>) -> Result<T, Error> {
-        read(&Instant { book: self, snapshot: self.latest()?, tail: OnceCell::new() })
-    }
 }
 
 impl<'b> Records<'b> {
     /// Returns the list of an entity type by one of its indexes, with the fields as JSON text.
     pub fn query(self, entity: &EntityType, index: &'b str) -> Query<'b, FieldsJson> {
         Query::new(Source::Latest(self.book), entity.clone(), index, fields_of)
-    }
-}
-
-/// The book at one instant: [`Book::read`].
-pub struct Instant<'b> {
-    book: &'b Book,
-    snapshot: Arc<Snapshot>,
-    /// The tail of this instant, once it was needed after a later commit.
-    tail: OnceCell<Tail>,
-}
-
-impl Instant<'_> {
-    /// Returns a record as an app's type, like [`Book::get`].
-    ///
-    /// # Errors
-    /// As for [`Book::get`].
-    pub fn get<E: Entity>(&self, id: &RecordId) -> Result<Option<E>, Error> {
-        let key = RecordKey::new(E::entity_type(), id.clone());
-        self.with_record(&key, |record| record.to())?.transpose()
-    }
-
-    /// Returns a record, like [`Records::get`](Records::get).
-    ///
-    /// # Errors
-    /// As for [`Records::get`](Records::get).
-    pub fn get_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
-        self.with_record(key, |record| record.under(key.clone()))
-    }
-
-    /// Lends a record, like [`Records::with`](Records::with).
-    ///
-    /// # Errors
-    /// As for [`Records::with`](Records::with).
-    pub fn with_record<T>(
-        &self,
-        key: &RecordKey,
-        read: impl FnOnce(RecordRef<'_>) -> T,
-    ) -> Result<Option<T>, Error> {
-        Ok(with_record(&self.snapshot, &self.book.shared.schema, key, read)?)
-    }
-
-    /// Returns the list of an app's type by one of its indexes, like [`Book::query`].
-    pub fn query<'q, E: Entity>(&'q self, index: &'q str) -> Query<'q, Result<E, Error>> {
-        Query::new(Source::At(self), E::entity_type(), index, |record| record.to())
-    }
-
-    /// Returns the list of an entity type by one of its indexes, like
-    /// [`Records::query`](Records::query).
-    pub fn query_records<'q>(
-        &'q self,
-        entity: &EntityType,
-        index: &'q str,
-    ) -> Query<'q, FieldsJson> {
-        Query::new(Source::At(self), entity.clone(), index, fields_of)
-    }
-
-    /// Lends the tail of this instant.
-    fn with_tail<T>(&self, read: impl FnOnce(&Tail) -> Result<T, Error>) -> Result<T, Error> {
-        let now = self.book.shared.tail();
-        let tail = if now.followed() == self.snapshot.last_seq()? {
-            &now
-        } else if let Some(tail) = self.tail.get() {
-            tail
-        } else {
-            let tail = self.snapshot.tail(&self.book.shared.schema)?;
-            self.tail.get_or_init(|| tail)
-        };
-        let found = read(tail)?;
-        sound(tail)?;
-        Ok(found)
-    }
-}
-
-impl std::fmt::Debug for Instant<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Instant").finish_non_exhaustive()
     }
 }
 
@@ -381,152 +296,8 @@ impl<'q, V> Query<'q, V> {
         }
         Ok(if more { Count::AtLeast(most) } else { Count::Exact(count) })
     }
-
-    /// Reads the rows of the page, with the status of records without pending ops.
-    fn rows(&self, snapshot: &Snapshot) -> Result<Rows<V>, Error> {
-        Ok(self.rows_and_following(snapshot)?.0)
-    }
-
-    /// Reads the rows as [`Self::rows`] does, and the row that follows them.
-    pub(crate) fn rows_and_following(
-        &self,
-        snapshot: &Snapshot,
-    ) -> Result<(Rows<V>, Option<Following>), Error> {
-        let mut items: Vec<Stored<V>> = Vec::with_capacity(self.limit.min(PAGE_ROWS));
-        let (mut last, mut following) = (Vec::new(), None);
-        let rule = self.each(snapshot, |at, key| {
-            if items.len() == self.limit {
-                following = Some(Following { at: at.to_vec(), id: key.id.clone() });
-                return Ok(ControlFlow::Break(()));
-            }
-            let row = with_record(snapshot, &self.shared().schema, key, |record| {
-                Stored::of(key.id.clone(), record, self.value)
-            })?;
-            items.push(row.ok_or_else(no_record)?);
-            last.clear();
-            last.extend_from_slice(at);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        let next = match items.is_empty() {
-            true => self.after.clone(),
-            false => Some(IndexPlace::new(rule, &last)),
-        };
-        Ok((Page { items, next: next.filter(|_| following.is_some()) }, following))
-    }
-
-    /// Returns the book, unless the list is of one instant.
-    pub(crate) const fn latest_book(&self) -> Option<&'q Book> {
-        match self.source {
-            Source::Latest(book) => Some(book),
-            Source::At(_) => None,
-        }
-    }
-
-    /// Returns what the list asks for.
-    pub(crate) fn into_asked(self) -> Asked<V> {
-        let Self { entity, index, conditions, reversed, after, limit, value, .. } = self;
-        Asked { entity, index: index.to_owned(), conditions, reversed, after, limit, value }
-    }
-
-    /// Checks that the index can answer the list.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        self.span()?;
-        self.after_key().map(drop)
-    }
-
-    /// Returns the keys that the conditions ask for.
-    pub(crate) fn span(&self) -> Result<Span<'_>, Error> {
-        let rule = self.rule()?;
-        if let Some(misfit) = self.misfit {
-            return Err(Error::Misuse(misfit.as_str()));
-        }
-        let span = Span::new(rule, &self.entity, &self.conditions);
-        span.map_err(|misfit| Error::Misuse(misfit.as_str()))
-    }
-
-    /// Returns the key after which the list begins.
-    fn after_key(&self) -> Result<Option<&[u8]>, Error> {
-        let Some(place) = &self.after else { return Ok(None) };
-        let key = place.key(self.rule()?, &self.entity);
-        key.map(Some).ok_or(Error::NotOfThisList)
-    }
-
-    /// Passes the keys that fulfil the conditions to `read`, and returns the rule of the index.
-    fn each(
-        &self,
-        snapshot: &Snapshot,
-        mut read: impl FnMut(&[u8], &RecordKey) -> Result<ControlFlow<()>, StoreError>,
-    ) -> Result<&'q IndexRule, Error> {
-        let (span, after) = (self.span()?, self.after_key()?);
-        snapshot.index_keys(&span, after, self.reversed, |at, id| {
-            let key = RecordKey::new(self.entity.clone(), RecordId::parse(id).map_err(damaged)?);
-            if span.is_rough() {
-                let holds = with_record(snapshot, &self.shared().schema, &key, |record| {
-                    span.holds(at, id, record.json)
-                })?;
-                if !holds.ok_or_else(no_record)?.map_err(damaged)? {
-                    return Ok(ControlFlow::Continue(()));
-                }
-            }
-            read(at, &key)
-        })?;
-        self.rule()
-    }
-
-    fn shared(&self) -> &'q Shared {
-        match self.source {
-            Source::Latest(book) => &book.shared,
-            Source::At(at) => &at.book.shared,
-        }
-    }
-
-    fn rule(&self) -> Result<&'q IndexRule, Error> {
-        let shared = self.shared();
-        let declared = shared.schema.rules(&self.entity);
-        let declared = declared.and_then(|of| of.indexes.iter().find(|of| of.name() == self.index));
-        let of_type = shared.indexes.of(&self.entity);
-        let rules = shared.schema.declared_rules(&self.entity);
-        // A program that lacks upcasters lists by what the app built.
-        let is_read = of_type.is_empty()
-            || of_type.form() == rules.and_then(EntityRules::form)
-            || !shared.lacking.is_empty();
-        match of_type.rule(self.index) {
-            Some(rule) if is_read && declared.is_none_or(|declared| declared == rule) => Ok(rule),
-            None if declared.is_none() => Err(Error::Misuse(
-                "this entity type has no index of this name: declare it in `EntityRules::indexes`",
-            )),
-            _ => Err(Error::NotBuilt("the index as it is declared")),
-        }
-    }
-
-    /// Sets the status of the rows with pending ops.
-    pub(crate) fn fill_in(
-        &self,
-        page: &mut Rows<V>,
-        book: &Book,
-        tail: &Tail,
-        snapshot: &Snapshot,
-    ) -> Result<(), Error> {
-        for row in page.items.iter_mut().filter(|row| row.pending > 0) {
-            let key = RecordKey::new(self.entity.clone(), row.id.clone());
-            row.status = book.shared.status_of(tail, snapshot, &key)?;
-        }
-        Ok(())
-    }
 }
 
 pub(crate) fn fields_of(record: RecordRef<'_>) -> FieldsJson {
     FieldsJson::from_stored_text(record.json)
-}
-
-fn damaged(fault: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::corrupt("a row that an index names", None, fault)
-}
-
-pub(crate) const fn no_record() -> StoreError {
-    StoreError::Corrupt {
-        what: "an index names a record that is not there",
-        seq: None,
-        source: None,
-    }
 }
