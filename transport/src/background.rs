@@ -42,13 +42,22 @@ use crate::run::{
 pub struct WorkerOptions {
     /// What each run may do, and how much.
     pub run: RunOptions,
-    /// The time between two questions for changes when nothing else causes a run.
+    /// The most time between two questions for changes when nothing else causes a run. Each wait is
+    /// between nine tenths of it and all of it, so that devices that were started together do not
+    /// ask together.
     pub look_every: Duration,
+    /// How long the worker waits after a write before it sends, so that a burst of writes leaves in
+    /// one request. It waits no longer than `look_every`, and [`Handle::retry_now`] ends the wait.
+    pub gather_for: Duration,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        Self { run: RunOptions::default(), look_every: Duration::from_secs(60) }
+        Self {
+            run: RunOptions::default(),
+            look_every: Duration::from_secs(60),
+            gather_for: Duration::ZERO,
+        }
     }
 }
 
@@ -265,8 +274,7 @@ impl<D: SyncHost> Task<D> {
             *failures = 0;
             let due = report.next_run.filter(|_| report.stopped == Stopped::Idle);
             let due = due.map_or(Duration::MAX, |next| next.since(now.wall));
-            let length =
-                due.min(self.worker.options.look_every).clamp(LEAST_WAIT, limits::BACKOFF_MOST);
+            let length = due.min(self.look_after()).clamp(LEAST_WAIT, limits::BACKOFF_MOST);
             self.worker.host.report(&Activity::Waiting { until: now.wall.plus(length) });
             return Wait { length, wakes: true };
         };
@@ -281,8 +289,25 @@ impl<D: SyncHost> Task<D> {
         Wait { length, wakes: false }
     }
 
+    /// Returns the time until the next question for changes.
+    fn look_after(&mut self) -> Duration {
+        let tenth = u64::try_from(self.worker.options.look_every.as_millis() / 10);
+        let less = self.worker.random.below(tenth.unwrap_or(u64::MAX).saturating_add(1));
+        self.worker.options.look_every.saturating_sub(Duration::from_millis(less))
+    }
+
     fn backoff(&mut self, failures: u32, asked: Option<Duration>) -> Duration {
         backoff::backoff(failures, asked, &mut *self.worker.random)
+    }
+
+    /// Waits for the writes that follow a first one.
+    async fn gather(&mut self) {
+        let WorkerOptions { gather_for, look_every, .. } = self.worker.options;
+        tokio::select! {
+            () = tokio::time::sleep(gather_for.min(look_every)) => {}
+            () = self.wakes.retry.notified() => {}
+            _ = self.orders.changed() => {}
+        }
     }
 
     async fn sleep(&mut self, wait: Wait) {
@@ -296,7 +321,9 @@ impl<D: SyncHost> Task<D> {
                 // Timers may stop while the device sleeps, so the loop reads the clocks now and
                 // then.
                 () = tokio::time::sleep(left.min(LOOK_AT_CLOCKS)) => {}
-                () = self.wakes.work.notified(), if wait.wakes => return,
+                () = self.wakes.work.notified(), if wait.wakes => {
+                    return self.gather().await;
+                }
                 () = self.wakes.retry.notified() => return,
                 // Either there is a new order, or the handle is gone. `may_work` finds out which.
                 _ = self.orders.changed() => return,

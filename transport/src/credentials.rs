@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use fieldbook_core::Actor;
+use fieldbook_core::{Actor, WallTime};
 
 use crate::remote::BoxFuture;
 
@@ -19,8 +19,8 @@ pub trait Credentials: Send + Sync {
     /// token.
     fn token<'a>(&'a self, actor: &'a Actor) -> BoxFuture<'a, Option<Secret>>;
 
-    /// Tries to renew the actor's token after a server refused it. Returns whether there is a new
-    /// token.
+    /// Tries to renew the actor's token, because a server refused it or it is about to expire
+    /// ([`Secret::expires_at`]). Returns whether there is a new token.
     ///
     /// A remote calls it at most once for a request and never twice at the same time. It waits for
     /// the result for a limited time only.
@@ -29,17 +29,34 @@ pub trait Credentials: Send + Sync {
 
 /// A token that no output shows.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
+pub struct Secret {
+    token: Box<str>,
+    expires_at: Option<WallTime>,
+}
 
 impl Secret {
     /// Takes the token.
     pub fn new(token: impl Into<String>) -> Self {
-        Self(token.into().into_boxed_str())
+        Self { token: token.into().into_boxed_str(), expires_at: None }
+    }
+
+    /// Says when the token expires, as its issuer told. A remote then has it renewed before it
+    /// sends, and no request is spent on a token that the server would refuse.
+    #[must_use]
+    pub fn expires_at(mut self, at: WallTime) -> Self {
+        self.expires_at = Some(at);
+        self
     }
 
     /// Returns the token itself. Use it to build a request and for nothing else.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.token
+    }
+
+    /// Returns whether the token is known to have expired at a moment.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_over_at(&self, moment: WallTime) -> bool {
+        self.expires_at.is_some_and(|at| at <= moment)
     }
 }
 

@@ -18,12 +18,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_core::{Actor, WallTime};
 
 /// A boxed future that can be sent between threads. It allows trait objects with async methods.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Carries one request to a server and returns the answer.
 pub trait Remote: Send + Sync {
+    /// Prepares a run that sends for an actor: a remote with tokens renews one that is about to
+    /// expire. A run calls it once, before its first exchange. A failure shows in the exchange.
+    fn prepare<'a>(&'a self, _actor: &'a Actor, _now: WallTime) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Sends the request with its actor's credentials and returns the answer.
     ///
     /// # Errors
@@ -36,6 +43,10 @@ pub trait Remote: Send + Sync {
 }
 
 impl<R: Remote + ?Sized> Remote for Arc<R> {
+    fn prepare<'a>(&'a self, actor: &'a Actor, now: WallTime) -> BoxFuture<'a, ()> {
+        (**self).prepare(actor, now)
+    }
+
     fn exchange<'a>(
         &'a self,
         request: &'a ExchangeRequest,

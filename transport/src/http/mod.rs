@@ -10,8 +10,8 @@
 //!    id are all right.
 //! 4. Errors of the HTTP library enter through [`failure`] alone, which removes the URL.
 //!
-//! What it does not do: retry. It renews a refused token and sends the request once more; it
-//! returns every other failure.
+//! What it does not do: retry. It renews a token that is about to expire before a run, and renews a
+//! refused one and sends the request once more; it returns every other failure.
 
 mod classify;
 mod failure;
@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook_core::{Actor, RequestId, limits};
+use fieldbook_core::{Actor, RequestId, WallTime, limits};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -117,6 +117,9 @@ pub struct HttpRemote {
     refreshes: Arc<Refreshes>,
 }
 
+/// A token that expires within this time is renewed before a run.
+const RENEWED_BEFORE: Duration = Duration::from_secs(30);
+
 impl HttpRemote {
     /// Makes a remote for an origin such as `https://sync.example.com`. It sends nothing yet. It has
     /// no token, as for a server on the same machine that needs none:
@@ -159,14 +162,36 @@ impl HttpRemote {
         Ok(Received { answer, bytes_sent, bytes_received })
     }
 
+    /// Renews a token that is about to expire. The server still judges one that cannot be renewed,
+    /// because the clock of the device may be wrong. If a renewed token has expired too, the clock
+    /// is wrong, and is not asked again.
+    async fn renew_in_time(&self, actor: &Actor, now: WallTime) {
+        let seen = self.refreshes.seen().await;
+        if !self.expires_soon(actor, now).await || !self.refreshes.trust_clock() {
+            return;
+        }
+        if self.refresh(actor, seen).await && self.expires_soon(actor, now).await {
+            self.refreshes.distrust_clock();
+        }
+    }
+
+    async fn expires_soon(&self, actor: &Actor, now: WallTime) -> bool {
+        let token = self.token(actor).await.ok().flatten();
+        token.is_some_and(|token| token.is_over_at(now.plus(RENEWED_BEFORE)))
+    }
+
+    async fn token(&self, actor: &Actor) -> Result<Option<Secret>, RemoteError> {
+        let asked = timeout(self.options.credentials_within, self.credentials.token(actor)).await;
+        asked.map_err(|_| unauthorized("credentials_late"))
+    }
+
     async fn send(&self, body: &Bytes, actor: &Actor) -> Result<Response, RemoteError> {
         let mut builder = self
             .client
             .post(self.origin.endpoint().clone())
             .header(CONTENT_TYPE, "application/json")
             .body(body.clone());
-        let asked = timeout(self.options.credentials_within, self.credentials.token(actor)).await;
-        if let Some(token) = asked.map_err(|_| unauthorized("credentials_late"))? {
+        if let Some(token) = self.token(actor).await? {
             builder = builder.header(AUTHORIZATION, bearer(&token)?);
         }
         // A slow connection ends with its own error before this timeout, so this timeout measures
@@ -235,6 +260,10 @@ impl HttpRemote {
 }
 
 impl Remote for HttpRemote {
+    fn prepare<'a>(&'a self, actor: &'a Actor, now: WallTime) -> BoxFuture<'a, ()> {
+        Box::pin(self.renew_in_time(actor, now))
+    }
+
     fn exchange<'a>(
         &'a self,
         request: &'a ExchangeRequest,

@@ -12,6 +12,7 @@
 //! 3. A refresh that takes too long counts as failed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fieldbook_core::Actor;
@@ -23,6 +24,7 @@ use crate::credentials::Credentials;
 #[derive(Default)]
 pub(super) struct Refreshes {
     state: Mutex<State>,
+    clock_is_wrong: AtomicBool,
 }
 
 #[derive(Default)]
@@ -38,6 +40,17 @@ struct Ended {
 }
 
 impl Refreshes {
+    /// Returns whether the device's clock tells when a token expires. If it does not, a token is
+    /// renewed when the server refuses it.
+    pub(super) fn trust_clock(&self) -> bool {
+        !self.clock_is_wrong.load(Ordering::Relaxed)
+    }
+
+    /// The device's clock is wrong: a token that was just renewed has expired by it.
+    pub(super) fn distrust_clock(&self) {
+        self.clock_is_wrong.store(true, Ordering::Relaxed);
+    }
+
     /// Returns how many refreshes have ended. Waits for a refresh that is running.
     pub(super) async fn seen(&self) -> u64 {
         self.state.lock().await.ended

@@ -44,9 +44,9 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use fieldbook_core::Clock;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
 use fieldbook_core::rules::failure::may_have_left;
+use fieldbook_core::{Actor, Clock};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
@@ -374,6 +374,11 @@ impl<D: SyncHost> Run<'_, D> {
     }
 
     async fn send(&mut self, request: &ExchangeRequest) -> Sent {
+        if self.report.exchanges == 0
+            && let Some(stopped) = self.prepare_remote(&request.actor).await
+        {
+            return Sent::Cut(stopped);
+        }
         let (units, ops) = (request.units.len(), ops_of(request));
         self.report.exchanges += 1;
         let shown = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -399,6 +404,16 @@ impl<D: SyncHost> Run<'_, D> {
             self.report.ops_sent += ops as u64;
         }
         sent
+    }
+
+    /// Lets the remote prepare itself. Returns why the run ended meanwhile.
+    async fn prepare_remote(&mut self, actor: &Actor) -> Option<Stopped> {
+        tokio::select! {
+            biased;
+            () = self.remote.prepare(actor, self.clock.now().wall) => None,
+            _ = self.stop.wait_for(|stop| *stop) => Some(Stopped::Cancelled),
+            () = self.time.over(self.clock) => Some(Stopped::BudgetSpent(Limit::Time)),
+        }
     }
 
     fn count(&mut self, progressed: bool) {

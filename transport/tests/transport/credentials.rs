@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use fieldbook_core::Actor;
 use fieldbook_core::protocol::{ExchangeRequest, Failure};
+use fieldbook_core::{Actor, WallTime};
 use fieldbook_transport::{BoxFuture, Credentials, HttpRemote, Remote, Secret, StaticToken};
 
 use crate::fault_server::{Act, FaultServer, Seen, json};
@@ -185,4 +185,74 @@ async fn no_token_shows_in_debug_or_errors() {
         assert!(!printed.contains("canary"), "{printed}");
     }
     assert_eq!(server.seen().len(), 1, "a token with a line break is not sent");
+}
+
+/// Tokens that end a while after a moment, such as `ann-1`, and how often each was renewed.
+struct Expiring {
+    renewals: AtomicU32,
+    works: bool,
+    /// When each token expires, in seconds; the last one holds for all that follow.
+    ends: Vec<i64>,
+}
+
+impl Expiring {
+    fn new(works: bool, ends: &[i64]) -> Arc<Self> {
+        Arc::new(Self { renewals: AtomicU32::new(0), works, ends: ends.to_vec() })
+    }
+}
+
+impl Credentials for Expiring {
+    fn token<'a>(&'a self, actor: &'a Actor) -> BoxFuture<'a, Option<Secret>> {
+        Box::pin(async move {
+            let renewals = self.renewals.load(Ordering::SeqCst);
+            let ends = self.ends.get(renewals as usize).or(self.ends.last()).unwrap();
+            let token = Secret::new(format!("{actor}-{renewals}"));
+            Some(token.expires_at(WallTime::from_milliseconds(ends * 1000)))
+        })
+    }
+
+    fn refresh<'a>(&'a self, _: &'a Actor) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            self.renewals.fetch_add(u32::from(self.works), Ordering::SeqCst);
+            self.works
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_about_to_expire_is_renewed_before_a_run_and_no_request_is_refused() {
+    let (server, credentials) = (picky_server().await, Expiring::new(true, &[1000, 5000]));
+    let remote = HttpRemote::new(&server.origin, short_waits())
+        .unwrap()
+        .with_credentials(Arc::clone(&credentials) as _);
+    let at = WallTime::from_milliseconds;
+    remote.prepare(&actor("ann"), at(969_000)).await;
+    assert_eq!(credentials.renewals.load(Ordering::SeqCst), 0, "it is good for half a minute");
+    remote.prepare(&actor("ann"), at(975_000)).await;
+    remote.exchange(&request()).await.unwrap();
+    assert_eq!((server.seen().len(), credentials.renewals.load(Ordering::SeqCst)), (1, 1));
+}
+
+#[tokio::test]
+async fn an_expired_token_that_cannot_be_renewed_is_judged_by_the_server() {
+    let server = FaultServer::start(|_, seen| Act::Send(json("200 OK", &answer_to(seen)))).await;
+    let credentials = Expiring::new(false, &[1000]);
+    let remote =
+        HttpRemote::new(&server.origin, short_waits()).unwrap().with_credentials(credentials);
+    remote.prepare(&actor("ann"), WallTime::from_milliseconds(2_000_000)).await;
+    assert!(remote.exchange(&request()).await.is_ok(), "the device's clock may be wrong");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_does_not_renew_a_good_token_in_each_run() {
+    let server = FaultServer::start(|_, seen| Act::Send(json("200 OK", &answer_to(seen)))).await;
+    let credentials = Expiring::new(true, &[1000, 5000]);
+    let remote = HttpRemote::new(&server.origin, short_waits())
+        .unwrap()
+        .with_credentials(Arc::clone(&credentials) as _);
+    for _ in 0..5 {
+        remote.prepare(&actor("ann"), WallTime::from_milliseconds(90_000_000)).await;
+        remote.exchange(&request()).await.unwrap();
+    }
+    assert_eq!(credentials.renewals.load(Ordering::SeqCst), 1);
 }

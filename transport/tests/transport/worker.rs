@@ -40,19 +40,31 @@ impl World {
     }
 }
 
-fn start_with(host: &Arc<ScriptedHost>, remote: impl Remote + 'static) -> Handle {
+fn options() -> WorkerOptions {
+    WorkerOptions { look_every: LOOK_EVERY, ..WorkerOptions::default() }
+}
+
+fn start_with(
+    host: &Arc<ScriptedHost>,
+    remote: impl Remote + 'static,
+    options: WorkerOptions,
+) -> Handle {
     let worker = Worker {
         host: Arc::clone(host),
         remote: Arc::new(remote),
         clock: Arc::new(TestClock::new()),
         random: Box::new(SeededRandomness::from_number(1)),
-        options: WorkerOptions { look_every: LOOK_EVERY, ..WorkerOptions::default() },
+        options,
         sizer: Arc::default(),
     };
     worker.start()
 }
 
 fn start(units: u8) -> (Handle, Arc<ScriptedHost>, Arc<World>) {
+    start_as(options(), units)
+}
+
+fn start_as(options: WorkerOptions, units: u8) -> (Handle, Arc<ScriptedHost>, Arc<World>) {
     let (host, world) = (Arc::new(ScriptedHost::with_units(units)), Arc::new(World::default()));
     let (server, shared) = (ScriptedServer::with_pages(0), Arc::clone(&world));
     let remote = FnRemote::new(move |request: &ExchangeRequest| {
@@ -62,7 +74,7 @@ fn start(units: u8) -> (Handle, Arc<ScriptedHost>, Arc<World>) {
             None => Ok(server.answer(request)),
         }
     });
-    (start_with(&host, remote), host, world)
+    (start_with(&host, remote, options), host, world)
 }
 
 fn transient(retry_after: Option<Duration>) -> Failure {
@@ -80,8 +92,36 @@ async fn it_runs_at_once_and_then_looks_now_and_then() {
     assert!(host.state().tail.is_empty());
     assert_eq!(world.asked(), 4);
     for wait in world.waits() {
-        assert!(wait >= LOOK_EVERY && wait < LOOK_EVERY + Duration::from_secs(1), "{wait:?}");
+        assert!(wait >= LOOK_EVERY * 9 / 10, "{wait:?}");
+        assert!(wait < LOOK_EVERY + Duration::from_secs(1), "{wait:?}");
     }
+    let [first, second, ..] = world.waits()[..] else { panic!("three waits") };
+    assert_ne!(first, second, "devices that started together do not ask together");
+    handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_writes_leaves_in_one_request_and_a_person_does_not_wait_for_it() {
+    let options = WorkerOptions { gather_for: Duration::from_secs(2), ..options() };
+    let (handle, host, world) = start_as(options, 0);
+    shortly().await;
+    for number in 0..4 {
+        host.state().tail.push(unit(number));
+        handle.wake();
+        sleep(Duration::from_millis(400)).await;
+        assert_eq!(world.asked(), 1, "the worker waits for more");
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert!(host.state().tail.is_empty());
+    assert_eq!(world.asked(), 2);
+
+    host.state().tail.push(unit(9));
+    handle.wake();
+    shortly().await;
+    assert_eq!(world.asked(), 2);
+    handle.retry_now();
+    shortly().await;
+    assert_eq!(world.asked(), 3);
     handle.shutdown().await.unwrap();
 }
 
@@ -231,7 +271,7 @@ impl Remote for Silent {
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_the_server_is_cut_short_by_pause_shutdown_and_the_end_of_the_handle() {
     let (silent, host) = (Silent::default(), Arc::new(ScriptedHost::with_units(1)));
-    let handle = start_with(&host, silent.clone());
+    let handle = start_with(&host, silent.clone(), options());
     shortly().await;
     handle.pause();
     shortly().await;
@@ -240,7 +280,7 @@ async fn a_wait_for_the_server_is_cut_short_by_pause_shutdown_and_the_end_of_the
     shortly().await;
     handle.shutdown().await.unwrap();
     assert_eq!(silent.0.load(Ordering::SeqCst), 2);
-    let handle = start_with(&host, silent.clone());
+    let handle = start_with(&host, silent.clone(), options());
     shortly().await;
     drop(handle);
     shortly().await;
@@ -285,7 +325,8 @@ async fn a_shutdown_waits_for_the_commit_that_is_under_way() {
         std::thread::sleep(Duration::from_millis(200));
     });
     let (host, server) = (Arc::new(host), ScriptedServer::with_pages(0));
-    let handle = start_with(&host, FnRemote::new(move |request| Ok(server.answer(request))));
+    let handle =
+        start_with(&host, FnRemote::new(move |request| Ok(server.answer(request))), options());
     while began.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
@@ -307,7 +348,7 @@ async fn a_book_that_fails_ends_the_worker_and_shutdown_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_seen() {
     let host = Arc::new(ScriptedHost::with_units(1));
-    let handle = start_with(&host, FnRemote::new(|_| panic!("planned by the test")));
+    let handle = start_with(&host, FnRemote::new(|_| panic!("planned by the test")), options());
     shortly().await;
     assert!(handle.is_finished());
     assert_eq!(host.state().activities.last(), Some(&Activity::Stopped));
