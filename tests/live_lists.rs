@@ -482,3 +482,48 @@ proptest! {
         model.equal_now();
     }
 }
+
+/// A widget reads a file and never opens the book.
+#[tokio::test(start_paused = true)]
+async fn a_list_in_a_file_is_whole_and_follows_the_list() {
+    let (folder, book) = (tempfile::tempdir().unwrap(), alone());
+    let path = folder.path().join("today.json");
+    create(&book, "lead/1", json!({"n": 1, "name": "Ann \u{0} \"B\""}));
+    let list = book.records().query(&lead(), "n").limit(2).live().unwrap();
+    let kept = tokio::spawn(list.keep_in_file(path.clone()));
+    let read = || serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).unwrap();
+    let until = async |rows: usize| {
+        while !path.exists() || read()["rows"].as_array().unwrap().len() < rows {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    until(1).await;
+    let first = json!({
+        "id": "1",
+        "version": null,
+        "pending": 1,
+        "status": "pending",
+        "fields": {"n": 1, "name": "Ann \u{0} \"B\""},
+    });
+    assert_eq!(read(), json!({"rows": [first], "more": false}));
+
+    for number in 2..5 {
+        create(&book, &format!("lead/{number}"), json!({"n": number}));
+    }
+    until(2).await;
+    assert_eq!(
+        (read()["rows"][1]["id"].clone(), read()["more"].clone()),
+        (json!("2"), json!(true))
+    );
+    book.close().unwrap();
+    kept.await.unwrap().expect("the end of the book ends it");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no other file is left");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_an_error() {
+    let (folder, book) = (tempfile::tempdir().unwrap(), alone());
+    let list = book.records().query(&lead(), "n").live().unwrap();
+    let kept = list.keep_in_file(folder.path().join("no such folder/today.json")).await;
+    assert!(matches!(kept, Err(Error::Store(_))), "{kept:?}");
+}

@@ -1,15 +1,16 @@
-//! Makes a new file, whole or not at all, and removes one.
+//! Makes a new file, whole or not at all; replaces one, and removes one.
 //!
 //! Invariants:
 //! 1. A path has either the whole new file or its earlier content: the file is filled under another
 //!    name in the same folder, synced, and then moved to its path.
-//! 2. An existing file is never replaced.
+//! 2. Only [`replace_file`] replaces an existing file. A reader finds the earlier content or the new
+//!    one, whole.
 //! 3. A file that was made survives a loss of power. A failure leaves no file, unless only the sync
 //!    of the folder fails.
 //! 4. A file that was removed stays removed after a loss of power.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The reason why a file was not made.
@@ -95,6 +96,21 @@ pub fn new_file_by_path<T, E>(
     Ok(filled)
 }
 
+/// Puts a file with this content at a path, in place of the file that is there.
+///
+/// # Errors
+/// The error of the operating system. The path has its earlier content, unless only the sync of the
+/// folder fails.
+pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
+    let mut file =
+        tempfile::Builder::new().prefix(".fieldbook-").suffix(".new").tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|failure| failure.error)?;
+    sync_folder(folder)
+}
+
 /// Returns the folder of a file.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -119,11 +135,27 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_a_failure_leaves_the_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("view.json");
+        for content in ["first", "second"] {
+            replace_file(&path, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        assert_eq!(names(folder.path()), ["view.json"]);
+        let (taken, inside) = (folder.path().join("taken"), folder.path().join("taken/inside"));
+        fs::create_dir_all(inside).unwrap();
+        assert!(replace_file(&taken, b"a file").is_err(), "a folder with something in it");
+        assert!(replace_file(&path.join("no folder"), b"a file").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
     }
 
     #[test]

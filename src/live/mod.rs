@@ -34,6 +34,7 @@
 //!
 //! What it is not: a history. Changes between two questions are one change.
 
+mod in_file;
 mod windows;
 
 use std::sync::{Arc, Weak};

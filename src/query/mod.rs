@@ -60,6 +60,7 @@ mod rows;
 use std::ops::{Bound, ControlFlow, RangeBounds};
 
 pub use self::instant::Instant;
+#[cfg(feature = "search")]
 pub(crate) use self::rows::no_record;
 pub use crate::live::{ListChange, LiveList};
 use fieldbook_core::index::{Conditions, Misfit};
