@@ -285,6 +285,11 @@ pub enum Action {
         /// The device.
         device: usize,
     },
+    /// A person takes the server's state in place of everything unsent.
+    TakeState {
+        /// The device.
+        device: usize,
+    },
 }
 
 /// A run that can be played: its setup and its actions.

@@ -23,7 +23,7 @@ pub struct Swarm {
     counter: u64,
 }
 
-const ACTIONS: usize = 30;
+const ACTIONS: usize = 31;
 
 impl Swarm {
     /// Draws the rates and the setup of the world.
@@ -79,6 +79,7 @@ impl Swarm {
             4 + sometimes(20, 500),    // accept the server
             sometimes(12, 300),        // clock astray for a minute
             sometimes(15, 350),        // something in the way
+            sometimes(6, 250),         // take the server's state
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -173,7 +174,8 @@ impl Swarm {
                 let milliseconds = jump(&mut self.dice);
                 Action::ClockStrays { device, milliseconds, edit: self.edit(world.setup()) }
             }
-            _ => Action::Way(self.way()),
+            29 => Action::Way(self.way()),
+            _ => Action::TakeState { device },
         }
     }
 

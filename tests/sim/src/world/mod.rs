@@ -246,6 +246,7 @@ impl World {
                 Ok(None)
             }
             Action::AcceptServer { device } => self.accept_server(number(device)),
+            Action::TakeState { device } => self.take_state(number(device)),
         }
     }
 

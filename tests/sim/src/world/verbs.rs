@@ -7,7 +7,7 @@ use fieldbook::{Error, Fields};
 use serde_json::{Map, Value};
 
 use super::World;
-use crate::broken::Broken;
+use crate::broken::{Broken, ensure};
 use crate::device::Device;
 
 impl World {
@@ -98,6 +98,24 @@ impl World {
             device.acknowledge(written);
             self.stats.ops += u64::from(written.is_some());
         }
+        Ok(Some(number))
+    }
+
+    /// Takes the server's state, and checks that nothing is left that a later exchange could send.
+    pub(super) fn take_state(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let taken = device.book()?.servers().take_state("the device starts over");
+        let Some(ended) = device.called(taken)? else { return Ok(Some(number)) };
+        let waited = device.model.pending();
+        self.settle(number)?;
+        let device = self.device(number)?;
+        let (left, units) = (device.model.pending(), device.model.units.len());
+        ensure(left == 0 && units == 0, "reset", || {
+            format!("{left} ops and {units} units are left after a reset")
+        })?;
+        ensure(ended == waited as u64, "reset", || {
+            format!("{waited} ops waited, and {ended} were ended")
+        })?;
         Ok(Some(number))
     }
 
