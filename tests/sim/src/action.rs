@@ -285,6 +285,18 @@ pub enum Action {
         /// The device.
         device: usize,
     },
+    /// The other of the device's two users uses the book from now on.
+    SignIn {
+        /// The device.
+        device: usize,
+    },
+    /// A person hands a pending op of one of the device's users over to the other one.
+    HandOver {
+        /// The device.
+        device: usize,
+        /// The number of the pending op, counted round.
+        back: usize,
+    },
     /// A person takes the server's state in place of everything unsent.
     TakeState {
         /// The device.

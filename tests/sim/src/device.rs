@@ -403,6 +403,12 @@ impl Device {
             ensure(self.model.units.contains_key(&unit.id), "S5", || {
                 format!("unit {} leaves and is not unanswered", unit.id)
             })?;
+            let ops = unit.changes.iter().flat_map(|change| &change.ops);
+            let known = ops.filter_map(|op| self.model.ops.get(op));
+            let other = known.map(|op| &op.sender).find(|sender| **sender != self.actor);
+            ensure(other.is_none(), "S19", || {
+                format!("an op of {other:?} leaves with the credentials of {}", self.actor)
+            })?;
             let text = serde_json::to_string(unit).unwrap_or_default();
             let before = self.sent.insert(unit.id, text.clone());
             ensure(before.is_none_or(|before| before == text), "S7", || {

@@ -23,7 +23,7 @@ pub struct Swarm {
     counter: u64,
 }
 
-const ACTIONS: usize = 31;
+const ACTIONS: usize = 33;
 
 impl Swarm {
     /// Draws the rates and the setup of the world.
@@ -80,6 +80,8 @@ impl Swarm {
             sometimes(12, 300),        // clock astray for a minute
             sometimes(15, 350),        // something in the way
             sometimes(6, 250),         // take the server's state
+            sometimes(15, 250),        // another user signs in
+            sometimes(15, 250),        // hand over
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -175,7 +177,9 @@ impl Swarm {
                 Action::ClockStrays { device, milliseconds, edit: self.edit(world.setup()) }
             }
             29 => Action::Way(self.way()),
-            _ => Action::TakeState { device },
+            30 => Action::TakeState { device },
+            31 => Action::SignIn { device },
+            _ => Action::HandOver { device, back: letter },
         }
     }
 

@@ -167,8 +167,12 @@ impl Model {
             }
             Decision::BelongsTo { .. }
             | Decision::SetAside { .. }
-            | Decision::ReadForeign { .. }
-            | Decision::HandedOver { .. } => Ok(()),
+            | Decision::ReadForeign { .. } => Ok(()),
+            Decision::HandedOver { key, op, to } => {
+                self.waiting(key, op)?;
+                let handed = self.ops.get_mut(&op.id).map(|op| op.sender = to.to_string());
+                ensure(handed.is_some(), "S19", || format!("op {} of {key} is unknown", op.id))
+            }
             Decision::Parked { scope, .. } => {
                 self.parks.insert(scope.clone());
                 Ok(())

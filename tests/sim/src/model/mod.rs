@@ -113,6 +113,8 @@ pub struct Kept {
 pub struct Op {
     /// The record.
     pub key: RecordKey,
+    /// The user with whose credentials it leaves.
+    pub sender: String,
     /// What it does.
     pub kind: OpKind,
     /// Its fields.
@@ -225,6 +227,7 @@ impl Model {
             let place = OpPlace { seq: entry.header.seq, index };
             let made = Op {
                 key: op.key.clone(),
+                sender: entry.header.actor.to_string(),
                 kind: op.kind,
                 fields,
                 place,
@@ -360,6 +363,12 @@ impl Model {
     /// Returns the image that the app must read of a record.
     pub fn visible(&self, key: &RecordKey) -> Option<Image> {
         self.records.get(key)?.visible(|op| self.ops.get(op))
+    }
+
+    /// Returns whether an op waits for another user than this one.
+    pub fn ops_of_others(&self, user: &str) -> bool {
+        let mut waiting = self.records.values().flat_map(|held| &held.tail);
+        waiting.any(|held| self.ops.get(&held.op).is_some_and(|op| op.sender != user))
     }
 
     /// Returns how many ops have no end.

@@ -69,15 +69,11 @@ impl World {
         for round in 0..ROUNDS {
             let before = self.server.ledger.now.applied.len();
             for number in 0..self.devices.len() {
-                self.decide_letters(number, round)?;
-                self.decide_conflicts(number, round)?;
-                self.decide_held(number)?;
-                self.decide_parked(number, round)?;
-                self.renew(number)?;
-                self.settle(number)?;
-                self.accept_server(number)?;
-                self.settle(number)?;
-                self.sync(number)?;
+                // Each of the two users signs in.
+                for _ in 0..2 {
+                    self.sign_in(number)?;
+                    self.settle_user(number, round)?;
+                }
             }
             self.advance(2 * 3_600_000);
             let owed: usize = self.devices.iter().map(|device| device.model.pending()).sum();
@@ -85,13 +81,30 @@ impl World {
                 return self.check_agreement();
             }
         }
-        let stuck = self.devices.iter().find(|device| device.model.pending() > 0);
-        let holds =
-            stuck.and_then(|device| device.book().ok()).map(|book| book.queue().plan().holds);
+        let stuck = self.devices.iter().position(|device| device.model.pending() > 0);
+        let mut holds = Vec::new();
+        for number in stuck.into_iter().chain(stuck) {
+            self.sign_in(number)?;
+            let device = self.device(number)?;
+            holds.push((device.actor.clone(), device.book()?.queue().plan().holds));
+        }
         Err(Broken::new(
             "L1",
             format!("{ROUNDS} rounds of syncing did not settle everything: {holds:?}"),
         ))
+    }
+
+    /// Decides and syncs like the user who is signed in.
+    fn settle_user(&mut self, number: usize, round: usize) -> Result<(), Broken> {
+        self.decide_letters(number, round)?;
+        self.decide_conflicts(number, round)?;
+        self.decide_held(number)?;
+        self.decide_parked(number, round)?;
+        self.renew(number)?;
+        self.settle(number)?;
+        self.accept_server(number)?;
+        self.settle(number)?;
+        self.sync(number)
     }
 
     /// Decides on the dead letters like a person: sends them again first, and discards those that
@@ -233,7 +246,8 @@ impl World {
             .map(|conflict| ParkScope::Op(conflict.op))
             .collect();
         let asks = !undecided.is_empty() || !device.model.dead().is_empty();
-        let excused = wakes || device.model.pending() == 0 || asks;
+        let sent_by_other = device.model.ops_of_others(&device.actor);
+        let excused = wakes || device.model.pending() == 0 || asks || sent_by_other;
         let mut stuck = device.model.parks.iter().filter(|scope| oracle::is_stuck(scope));
         let parked = parked_for_a_person(device.book()?)?.into_iter();
         let parked: Vec<_> = parked.map(ParkScope::Op).collect();

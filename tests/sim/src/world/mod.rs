@@ -246,6 +246,8 @@ impl World {
                 Ok(None)
             }
             Action::AcceptServer { device } => self.accept_server(number(device)),
+            Action::SignIn { device } => self.sign_in(number(device)),
+            Action::HandOver { device, back } => self.hand_over(number(device), *back),
             Action::TakeState { device } => self.take_state(number(device)),
         }
     }

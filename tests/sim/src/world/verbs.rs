@@ -3,7 +3,7 @@
 
 use fieldbook::conflict::Choice;
 use fieldbook::record::OpId;
-use fieldbook::{Error, Fields};
+use fieldbook::{Actor, Error, Fields};
 use serde_json::{Map, Value};
 
 use super::World;
@@ -101,6 +101,47 @@ impl World {
         Ok(Some(number))
     }
 
+    /// Lets the other user of a device use the book.
+    pub(super) fn sign_in(&mut self, number: usize) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        device.actor = other_user(&device.actor);
+        let actor = user(&device.actor)?;
+        device.book()?.act_as(actor);
+        Ok(Some(number))
+    }
+
+    /// Hands a pending op over to the user who does not send it, and checks that its other ops on
+    /// that record go with it.
+    pub(super) fn hand_over(
+        &mut self,
+        number: usize,
+        back: usize,
+    ) -> Result<Option<usize>, Broken> {
+        let device = self.device(number)?;
+        let tails =
+            device.model.records.iter().flat_map(|(key, held)| {
+                held.tail.iter().map(move |waiting| (key.clone(), waiting.op))
+            });
+        let pending: Vec<_> = tails.collect();
+        let Some((key, op)) = pending.get(back % pending.len().max(1)).cloned() else {
+            return Ok(None);
+        };
+        let Some(from) = device.model.ops.get(&op).map(|op| op.sender.clone()) else {
+            return Ok(None);
+        };
+        let to = user(&other_user(&from))?;
+        let handed = device.book()?.failed().hand_over(vec![op], &to);
+        let Some(count) = device.called(handed)? else { return Ok(Some(number)) };
+        self.settle(number)?;
+        let model = &self.device(number)?.model;
+        let held = model.records.get(&key).into_iter().flat_map(|held| &held.tail);
+        let left = held.filter_map(|held| model.ops.get(&held.op)).find(|op| op.sender == from);
+        ensure(count > 0 && left.is_none(), "S19", || {
+            format!("{count} ops of {from} were handed over, and {left:?} stays on {key}")
+        })?;
+        Ok(Some(number))
+    }
+
     /// Takes the server's state, and checks that nothing is left that a later exchange could send.
     pub(super) fn take_state(&mut self, number: usize) -> Result<Option<usize>, Broken> {
         let device = self.device(number)?;
@@ -129,6 +170,19 @@ impl World {
         device.called(done)?;
         Ok(Some(number))
     }
+}
+
+/// Returns the other one of the two users of a device.
+fn other_user(name: &str) -> String {
+    match name.split_once('-') {
+        Some(("actor", number)) => format!("guest-{number}"),
+        Some((_, number)) => format!("actor-{number}"),
+        None => name.to_owned(),
+    }
+}
+
+fn user(name: &str) -> Result<Actor, Broken> {
+    Actor::parse(name).map_err(|error| Broken::new("harness", error.to_string()))
 }
 
 fn dead_letter(device: &Device, letter: usize) -> Option<OpId> {
