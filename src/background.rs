@@ -102,6 +102,9 @@ impl SyncHandle {
     }
 
     /// Stops syncing until [`Self::resume`]. A wait for the server is cut short, a commit is not.
+    ///
+    /// A run that has begun may still send what is written after this call. It has ended once
+    /// [`Book::watch_status`] does not show [`SyncState::Syncing`](crate::SyncState::Syncing).
     pub fn pause(&self) {
         self.handle.pause();
     }

@@ -44,18 +44,18 @@ impl Instant<'_> {
         self.with_record(&key, |record| record.to())?.transpose()
     }
 
-    /// Returns a record, like [`Records::get`](Records::get).
+    /// Returns a record, like [`Records::get`](crate::record::Records::get).
     ///
     /// # Errors
-    /// As for [`Records::get`](Records::get).
+    /// As for [`Records::get`](crate::record::Records::get).
     pub fn get_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
         self.with_record(key, |record| record.under(key.clone()))
     }
 
-    /// Lends a record, like [`Records::with`](Records::with).
+    /// Lends a record, like [`Records::with`](crate::record::Records::with).
     ///
     /// # Errors
-    /// As for [`Records::with`](Records::with).
+    /// As for [`Records::with`](crate::record::Records::with).
     pub fn with_record<T>(
         &self,
         key: &RecordKey,
@@ -70,7 +70,7 @@ impl Instant<'_> {
     }
 
     /// Returns the list of an entity type by one of its indexes, like
-    /// [`Records::query`](Records::query).
+    /// [`Records::query`](crate::record::Records::query).
     pub fn query_records<'q>(
         &'q self,
         entity: &EntityType,
