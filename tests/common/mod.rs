@@ -15,6 +15,7 @@ use fieldbook::sync::protocol::{
 };
 use fieldbook::sync::{FnRemote, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, Fields, RecordKey, Remote, RunOptions, SyncReport};
+use fieldbook_core::Version;
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
 use serde_json::Value;
 
@@ -117,6 +118,13 @@ impl Server {
             answer.outcomes.extend(refused);
             Ok(answer)
         })
+    }
+
+    /// Returns the version of a record of the server.
+    pub(crate) fn version(&self, key: &str) -> Option<Version> {
+        let key: RecordKey = key.parse().unwrap();
+        let authority = self.authority.lock().unwrap();
+        authority.records().find(|(found, _)| **found == key).map(|(_, row)| row.version)
     }
 
     /// Returns a record of the server.
