@@ -184,3 +184,31 @@ fn a_book_and_its_backup_that_both_go_on_are_told_apart_and_neither_loses_an_op(
         }
     }
 }
+
+/// The clock was ahead, and no server had told its time yet. Each of the two lowers the stamp to the
+/// time at which it finds out, so the copy has a later one.
+#[test]
+fn an_op_whose_clock_was_ahead_may_come_back_although_the_last_write_wins() {
+    let (folder, policy) = (tempfile::tempdir().unwrap(), Policy::LastWriteWins);
+    let (clock, ahead) = (TestClock::starting(), TestClock::starting());
+    ahead.advance(30 * 24 * 3_600_000);
+    let (server, path) = (Server::new(&clock), folder.path().join("ann.book"));
+    let old = Book::create_new(&path, by_policy("ann", &ahead, policy)).unwrap();
+    old.records().create(key("lead/1"), fields(second())).unwrap();
+    let backup = folder.path().join("ann.backup");
+    old.audit().backup(&backup, |_, _| {}).unwrap();
+    sync(&old, &server);
+    let memory = InMemoryBackend::new();
+    let other = Book::on_backend(memory, by_policy("ben", &clock, policy)).unwrap();
+    clock.advance(60_000);
+    sync(&other, &server);
+    other.records().update(key("lead/1"), fields(third())).unwrap();
+    sync(&other, &server);
+    assert_eq!(server.record("lead/1"), Some(third()));
+    let new = Book::open(&backup, by_policy("ann", &ahead, policy)).unwrap();
+    clock.advance(60_000);
+    sync(&new, &server);
+    assert_eq!(server.record("lead/1"), Some(second()));
+    assert_eq!((new.status().pending, new.conflicts().count().unwrap().all), (0, 1));
+    assert_sound(&new);
+}
