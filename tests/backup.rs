@@ -49,12 +49,12 @@ fn every_backup_made_amid_writes_opens_verifies_and_has_what_was_written_before_
         book.records().create(counter(writer), fields(json!({"count": 0}))).unwrap();
     }
     let made: Vec<Made> = thread::scope(|scope| {
-        for writer in 0..THREADS {
+        for (writer, confirmed) in confirmed.iter().enumerate() {
             scope.spawn(move || {
                 for count in (1..).take_while(|_| !done.load(Ordering::SeqCst)) {
                     let update = fields(json!({ "count": count }));
                     book.records().update(counter(writer), update).unwrap();
-                    confirmed[writer].store(count, Ordering::SeqCst);
+                    confirmed.store(count, Ordering::SeqCst);
                 }
             });
         }
