@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::{fs, io, thread};
 
-use common::{Server, TestClock, assert_sound, fields, key, options, sync, view};
+use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
 use fieldbook::audit::examine_book;
 use fieldbook::{Book, Error, RecordKey};
 use redb::StorageBackend;
@@ -162,6 +162,35 @@ fn a_book_that_cannot_be_read_to_its_end_leaves_no_half_copy_and_is_not_written(
     }
     assert!(failed > 3, "the copy fails at {failed} places");
     assert_sound(&open());
+}
+
+/// A copy of the first entries of a log was once a book that opened and verified.
+#[test]
+fn what_a_kill_amid_a_backup_leaves_is_not_a_book() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), TestClock::starting());
+    let book = book("ann", &clock);
+    let long = "t".repeat(800_000);
+    for number in 0..30 {
+        let note = fields(json!({ "text": long }));
+        book.records().create(key(&format!("note/{number}")), note).unwrap();
+    }
+    let (path, mut left) = (folder.path().join("ann.backup"), Vec::new());
+    let copied = book.audit().backup(&path, |done, all| {
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let unfinished = names.filter(|path| path.extension().is_some_and(|end| end == "new"));
+        let as_it_is = folder.path().join(format!("{}.left", left.len()));
+        fs::copy(unfinished.last().unwrap(), &as_it_is).unwrap();
+        left.push((as_it_is, done, all));
+    });
+    let rows = copied.unwrap();
+    let parts = left.iter().filter(|(_, done, _)| *done > 1 && *done < rows).count();
+    assert!(parts > 2, "the log is copied in {parts} parts");
+    for (path, done, all) in left {
+        let refused = Book::open(path, options("ann", &clock).read_only());
+        let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("is not a book"), "after {done} of {all} rows: {refused}");
+    }
+    assert_sound(&Book::open(&path, options("ann", &clock)).unwrap());
 }
 
 /// The only way to end a running call. It was once told as damage of the file.

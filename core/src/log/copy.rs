@@ -7,6 +7,8 @@
 //! 3. Memory does not grow with the size: a commit follows each [`COMMIT_BYTES`] of rows.
 //! 4. A panic of the caller's `progress` ends the copy: it goes on in the caller, and nothing new is
 //!    at the path.
+//! 5. What a kill leaves is neither a book nor a store: the tables get their names in the last
+//!    commit. Otherwise a part of a log would be a log that verifies.
 //!
 //! What it is not: a copy of the file. It leaves out free pages, and what was erased.
 
@@ -95,15 +97,33 @@ fn fill(
     }
     let mut copy = Copy { database: &database, done: 0, all, progress };
     for name in &names {
+        let unnamed = unnamed(name);
         if name == ENTRIES.name() {
-            copy.table(snapshot, ENTRIES)?;
+            copy.table(snapshot, ENTRIES, TableDefinition::new(&unnamed))?;
         } else {
-            copy.table(snapshot, bytes_table(name))?;
+            copy.table(snapshot, bytes_table(name), bytes_table(&unnamed))?;
         }
     }
     let done = copy.done;
+    name_tables(&database, &names)?;
     database.close().map_err(StoreError::during(COPYING))?;
     Ok(done)
+}
+
+/// Returns the name that a table has until the copy is whole.
+fn unnamed(name: &str) -> String {
+    format!("unfinished {name}")
+}
+
+/// Gives the tables their names, all in one commit.
+fn name_tables(database: &Database, names: &[String]) -> Result<(), StoreError> {
+    let transaction = database.begin_write().map_err(StoreError::during(COPYING))?;
+    for name in names {
+        transaction
+            .rename_table(bytes_table(&unnamed(name)), bytes_table(name))
+            .map_err(StoreError::during(COPYING))?;
+    }
+    transaction.commit().map_err(StoreError::during(COPYING))
 }
 
 struct Copy<'c, 'p> {
@@ -118,13 +138,14 @@ impl Copy<'_, '_> {
     fn table<K: Key + 'static>(
         &mut self,
         snapshot: &ReadTransaction,
-        definition: TableDefinition<'_, K, &'static [u8]>,
+        from: TableDefinition<'_, K, &'static [u8]>,
+        to: TableDefinition<'_, K, &'static [u8]>,
     ) -> Result<(), Stopped> {
-        let table = snapshot.open_table(definition).map_err(StoreError::during(COPYING))?;
+        let table = snapshot.open_table(from).map_err(StoreError::during(COPYING))?;
         let mut rows = table.iter().map_err(StoreError::during(COPYING))?;
         loop {
             let transaction = self.database.begin_write().map_err(StoreError::during(COPYING))?;
-            let is_end = self.part(&transaction, definition, &mut rows)?;
+            let is_end = self.part(&transaction, to, &mut rows)?;
             transaction.commit().map_err(StoreError::during(COPYING))?;
             self.tell()?;
             if is_end {
@@ -144,10 +165,10 @@ impl Copy<'_, '_> {
     fn part<K: Key + 'static>(
         &mut self,
         transaction: &WriteTransaction,
-        definition: TableDefinition<'_, K, &'static [u8]>,
+        to: TableDefinition<'_, K, &'static [u8]>,
         rows: &mut redb::Range<'_, K, &'static [u8]>,
     ) -> Result<bool, StoreError> {
-        let mut copy = transaction.open_table(definition).map_err(StoreError::during(COPYING))?;
+        let mut copy = transaction.open_table(to).map_err(StoreError::during(COPYING))?;
         let mut bytes = 0;
         while bytes < COMMIT_BYTES {
             let Some(row) = rows.next() else { return Ok(true) };

@@ -58,7 +58,8 @@ impl Device {
             if is_done.load(Ordering::SeqCst) {
                 return;
             }
-            self.book.records().create(own(self.number, number), with_number("n", number)).unwrap();
+            let note = Fields::from_value(json!({ "n": number, "text": "t".repeat(2_000) }));
+            self.book.records().create(own(self.number, number), note.unwrap()).unwrap();
             let field = format!("by_{}", self.number);
             self.book.records().update(common(), with_number(&field, number)).unwrap();
             if synced(&self.book, url).await {
