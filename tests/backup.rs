@@ -6,15 +6,14 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::{fs, io, thread};
+use std::{fs, thread};
 
-use common::{Server, TestClock, assert_sound, book, fields, key, options, sync, view};
+use common::{
+    FailingDisk, Server, TestClock, assert_sound, book, fields, key, options, sync, view,
+};
 use fieldbook::audit::examine_book;
 use fieldbook::{Book, Error, RecordKey};
-use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 use serde_json::json;
 
 /// The number of threads that write, and of threads that make backups.
@@ -95,42 +94,9 @@ fn every_backup_made_amid_writes_opens_verifies_and_has_what_was_written_before_
     }
 }
 
-/// A disk in memory that counts writes, and fails after a number of reads.
-#[derive(Debug, Clone, Default)]
-struct Disk {
-    bytes: Arc<InMemoryBackend>,
-    is_failing: Arc<AtomicBool>,
-    reads_left: Arc<AtomicU64>,
-    writes: Arc<AtomicU64>,
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        self.bytes.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.is_failing.load(Ordering::SeqCst) {
-            let less = |left: u64| left.checked_sub(1);
-            let left = self.reads_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-            left.map_err(|_| io::Error::other("planned by the test"))?;
-        }
-        self.bytes.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.bytes.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.bytes.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.writes.fetch_add(1, Ordering::SeqCst);
-        self.bytes.write(offset, data)
-    }
-}
-
 #[test]
 fn a_book_that_cannot_be_read_to_its_end_leaves_no_half_copy_and_is_not_written() {
-    let (clock, disk) = (TestClock::starting(), Disk::default());
+    let (clock, disk) = (TestClock::starting(), FailingDisk::default());
     let open = || Book::on_backend(disk.clone(), options("ann", &clock).cache_bytes(0)).unwrap();
     let book = open();
     for number in 0..200 {
@@ -144,9 +110,9 @@ fn a_book_that_cannot_be_read_to_its_end_leaves_no_half_copy_and_is_not_written(
         let path = folder.path().join("ann.backup");
         let writes = disk.writes.load(Ordering::SeqCst);
         disk.reads_left.store(reads, Ordering::SeqCst);
-        disk.is_failing.store(true, Ordering::SeqCst);
+        disk.fails.store(true, Ordering::SeqCst);
         let made = book.audit().backup(&path, |_, _| {});
-        disk.is_failing.store(false, Ordering::SeqCst);
+        disk.fails.store(false, Ordering::SeqCst);
         assert_eq!(disk.writes.load(Ordering::SeqCst), writes, "nothing is written to the book");
         let Err(error) = made else {
             let found = examine_book(&path, options("ann", &clock), true, |_, _| {}).unwrap();

@@ -92,6 +92,28 @@ fn a_server_makes_a_backup_of_its_store_while_it_runs_and_the_backup_can_be_serv
     assert_eq!(read["fields"]["stage"], "won");
 }
 
+/// A signal has no answer, and must not end the server.
+#[cfg(unix)]
+#[test]
+fn a_server_that_cannot_make_a_backup_says_so_in_its_log_and_goes_on() {
+    for (args, said) in [
+        (&[][..], "start the server with --backups FOLDER"),
+        (&["--backups", "gone"], "no backup was written"),
+    ] {
+        let folder = Folder::new();
+        let serving = Serving::start(&folder, args);
+        folder.ok(&["init", "ann.book"]);
+        for id in ["lead/1", "lead/2"] {
+            folder.ok(&["put", "ann.book", id, "{}"]);
+            serving.signal("-USR1");
+            folder.ok(&["sync", "ann.book", "--server", &serving.url]);
+        }
+        let log = serving.log();
+        assert!(log.contains(said), "{log}");
+        assert_eq!(folder.names(), ["ann.book", "server.store"]);
+    }
+}
+
 #[test]
 fn a_backup_of_a_book_verifies_and_replaces_nothing() {
     let folder = Folder::new();
