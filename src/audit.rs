@@ -201,7 +201,8 @@ impl<'b> Audit<'b> {
 
     /// Copies the whole book, as the last commit left it, into a new file, and returns the number
     /// of rows. Writers go on meanwhile. The copy is a book that opens by itself and verifies.
-    /// `progress` is called with the number of copied rows and of all rows.
+    /// `progress` is called with the number of copied rows and of all rows. A panic in it ends the
+    /// call, and nothing new is at the path.
     ///
     /// A copy of the file by other means is torn if the book is written meanwhile. What a device
     /// sends after it was restored from a backup continues an older log: the server notices this,

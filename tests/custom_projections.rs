@@ -5,11 +5,10 @@
 
 mod common;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Server, TestClock, assert_sound, fields, key, options, sync};
+use common::{FailingDisk, Server, TestClock, assert_sound, fields, key, options, sync};
 use fieldbook::host::{Randomness, SeededRandomness};
 use fieldbook::projection::{
     InvalidProjection, Projection, ProjectionError, ProjectionTable, RecordChange,
@@ -17,7 +16,6 @@ use fieldbook::projection::{
 use fieldbook::sync::FnRemote;
 use fieldbook::sync::protocol::{ExchangeRequest, Outcome};
 use fieldbook::{Book, BookOptions, Error, Mutation};
-use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 
@@ -441,34 +439,6 @@ fn names_that_break_the_rule_or_are_there_twice_are_refused() {
     assert_eq!(with_one.projection(Named("leads")).unwrap_err(), InvalidProjection::Twice);
 }
 
-/// A disk in memory that fails to read while `fails` is set.
-#[derive(Debug, Clone, Default)]
-struct Disk {
-    bytes: Arc<InMemoryBackend>,
-    fails: Arc<AtomicBool>,
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        self.bytes.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(io::Error::other("planned by the test"));
-        }
-        self.bytes.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.bytes.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.bytes.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.bytes.write(offset, data)
-    }
-}
-
 /// A projection that reads its table while the disk fails, and ignores the error.
 struct Careless(Arc<AtomicBool>);
 
@@ -497,7 +467,7 @@ impl Projection for Careless {
 #[test]
 fn a_disk_that_fails_under_a_fold_fails_the_write_whatever_the_fold_makes_of_it() {
     let clock = TestClock::starting();
-    let disk = Disk::default();
+    let disk = FailingDisk::default();
     let open = || {
         let careless = Careless(Arc::clone(&disk.fails));
         let with = options("ann", &clock).cache_bytes(0).projection(careless).unwrap();

@@ -30,8 +30,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     accept, conflicts, dead_letters, demo, diff, doctor, entries, evidence, explain, failed, find,
-    history, play, queue, read, reset, salvage, serve, show_entry, status, sync, upkeep,
-    view as view_page, write,
+    hand_over, history, overwritten, play, queue, read, reset, salvage, serve, show_entry, status,
+    sync, upkeep, view as view_page, write,
 };
 use crate::error::Failure;
 use crate::output::Output;
@@ -109,10 +109,14 @@ enum Command {
     Failed(failed::Args),
     /// List ops that the server refused, and decide about them
     DeadLetters(dead_letters::Args),
+    /// Let another user send the ops that a user left behind
+    HandOver(hand_over::Args),
     /// Discard every change that the server does not have
     Reset(reset::Args),
     /// List conflicts, and decide about them
     Conflicts(conflicts::Args),
+    /// List the values of this device that others replaced at the server
+    Overwritten(overwritten::Args),
     /// Look at everything that can be wrong with a book, and say what to do
     Doctor(doctor::Args),
     /// Check every hash of a book or of an exported log
@@ -196,8 +200,10 @@ impl Command {
             Self::AcceptServer(args) => &args.book,
             Self::Failed(args) => &args.book,
             Self::DeadLetters(args) => args.book(),
+            Self::HandOver(args) => &args.book,
             Self::Reset(args) => &args.book,
             Self::Conflicts(args) => args.book(),
+            Self::Overwritten(args) => &args.book,
             Self::Doctor(args) => &args.book,
             Self::Verify(args) => &args.file,
             Self::Checkpoint(args) => &args.book,
@@ -234,8 +240,10 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::AcceptServer(args) => accept::run(&args, output),
         Command::Failed(args) => failed::run(&args, output),
         Command::DeadLetters(args) => dead_letters::run(&args, output),
+        Command::HandOver(args) => hand_over::run(&args, output),
         Command::Reset(args) => reset::run(&args, output),
         Command::Conflicts(args) => conflicts::run(&args, output),
+        Command::Overwritten(args) => overwritten::run(&args, output),
         Command::Doctor(args) => doctor::run(&args, output),
         Command::Verify(args) => upkeep::verify(&args, output),
         Command::Checkpoint(args) => evidence::checkpoint(&args, output),

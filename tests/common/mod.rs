@@ -6,7 +6,8 @@
     reason = "each test binary uses its own part; a test that cannot go on panics"
 )]
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fieldbook::host::{Clock, MonotonicTime, Now, SeededRandomness, WallTime};
@@ -15,7 +16,10 @@ use fieldbook::sync::protocol::{
 };
 use fieldbook::sync::{FnRemote, ServerEpoch, ServerId};
 use fieldbook::{Book, BookOptions, Fields, RecordKey, Remote, RunOptions, SyncReport};
+use fieldbook_core::Version;
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, exchange};
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 use serde_json::Value;
 
 /// A clock that advances only by calls.
@@ -119,6 +123,13 @@ impl Server {
         })
     }
 
+    /// Returns the version of a record of the server.
+    pub(crate) fn version(&self, key: &str) -> Option<Version> {
+        let key: RecordKey = key.parse().unwrap();
+        let authority = self.authority.lock().unwrap();
+        authority.records().find(|(found, _)| **found == key).map(|(_, row)| row.version)
+    }
+
     /// Returns a record of the server.
     pub(crate) fn record(&self, key: &str) -> Option<Value> {
         let key: RecordKey = key.parse().unwrap();
@@ -128,9 +139,42 @@ impl Server {
     }
 }
 
+/// A disk in memory that counts writes. While it `fails`, it reads `reads_left` times, and no more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FailingDisk {
+    bytes: Arc<InMemoryBackend>,
+    pub(crate) fails: Arc<AtomicBool>,
+    pub(crate) reads_left: Arc<AtomicU64>,
+    pub(crate) writes: Arc<AtomicU64>,
+}
+
+impl StorageBackend for FailingDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.bytes.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.fails.load(Ordering::SeqCst) {
+            let less = |left: u64| left.checked_sub(1);
+            let left = self.reads_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+            left.map_err(|_| io::Error::other("planned by the test"))?;
+        }
+        self.bytes.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.bytes.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.bytes.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.bytes.write(offset, data)
+    }
+}
+
 /// Makes a book on a disk in memory.
 pub(crate) fn book(name: &str, clock: &Arc<TestClock>) -> Book {
-    Book::on_backend(redb::backends::InMemoryBackend::new(), options(name, clock)).unwrap()
+    Book::on_backend(InMemoryBackend::new(), options(name, clock)).unwrap()
 }
 
 pub(crate) fn options(name: &str, clock: &Arc<TestClock>) -> BookOptions {

@@ -359,21 +359,14 @@ fn decided_on(
     if found.is_ok() {
         return found;
     }
-    let is_it = |op: &QueuedOp| match name {
-        OpName::Place(place) => op.op.place == place,
-        OpName::Id(id) => op.op.op == id,
-    };
+    let is_it = |op: &QueuedOp| name.is(op.op.place, op.op.op);
     let movable =
         book.queue().list()?.into_iter().find(|op| is_it(op) && op.op.actions.contains(&action));
     movable.map_or(found, |op| Ok((op.op.op, op.op.place)))
 }
 
 fn find(letters: &[DeadLetter], name: OpName) -> Result<&DeadLetter, Failure> {
-    let is_it = |letter: &&DeadLetter| match name {
-        OpName::Place(place) => letter.place == place,
-        OpName::Id(id) => letter.op == id,
-    };
-    letters.iter().find(is_it).ok_or_else(|| {
+    letters.iter().find(|letter| name.is(letter.place, letter.op)).ok_or_else(|| {
         Failure::new(format!("op {name} is not a dead letter"))
             .hint("these list the dead letters and all pending ops:")
             .advise(Advice::default().run(["dead-letters", "list", BOOK]).run(["queue", BOOK]))

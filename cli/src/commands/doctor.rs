@@ -170,7 +170,7 @@ fn look_at_ops(book: &Book, health: &mut Health) -> Result<(), Failure> {
             "It stays on this device until then.",
             Advice::default()
                 .run(["explain", BOOK, &first.key.to_string()])
-                .and(advise(&first.op).unwrap_or_default()),
+                .and(advise(&first.op, &book.actor()).unwrap_or_default()),
         );
     }
     Ok(())

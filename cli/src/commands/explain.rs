@@ -9,7 +9,7 @@ use fieldbook::conflict::ConflictId;
 use fieldbook::sync::{Held, OpState, ParkReason, UserAction};
 use fieldbook::{Actor, RecordKey};
 
-use super::{Viewer, as_actor, lacking, said_of};
+use super::{Viewer, as_actor, as_option, lacking, said_of};
 use crate::error::Failure;
 use crate::files::begins_like_an_exported_log;
 use crate::output::Output;
@@ -76,16 +76,17 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     if view.is_past() {
         return Ok(());
     }
-    what_to_do(&explanation, &args.book, output)
+    what_to_do(&explanation, &book.actor(), &args.book, output)
 }
 
-/// Writes the commands that help with a record, if there are any.
+/// Writes the commands that help `user` with a record, if there are any.
 pub(crate) fn what_to_do(
     explanation: &Explanation,
+    user: &Actor,
     book: &Path,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let each = explanation.ops.iter().filter_map(advise);
+    let each = explanation.ops.iter().filter_map(|op| advise(op, user));
     write_advice("What to do:", &each.fold(Advice::default(), Advice::and), book, output)
 }
 
@@ -110,8 +111,8 @@ pub(crate) fn write_advice(
     Ok(())
 }
 
-/// Returns the commands that help with an op, if there are any.
-pub(crate) fn advise(op: &ExplainedOp) -> Option<Advice> {
+/// Returns the commands that help `user` with an op, if there are any.
+pub(crate) fn advise(op: &ExplainedOp, user: &Actor) -> Option<Advice> {
     let place = op.place.to_string();
     Some(match &op.state {
         OpState::Pending { .. } | OpState::WaitingForNetwork { .. } | OpState::InFlight { .. } => {
@@ -121,11 +122,12 @@ pub(crate) fn advise(op: &ExplainedOp) -> Option<Advice> {
             Advice::default().run(["dead-letters", "show", BOOK, &place])
         }
         OpState::InConflict { conflict } => choose(*conflict),
-        OpState::Held(held) => return held_back(held, &place),
+        OpState::Held(held) => return held_back(held, &place, user),
         OpState::Parked { reason, .. } => match reason {
             ParkReason::Unauthorized => Advice::default()
                 .words("with a fresh token on standard input:")
-                .run(sync(Some(&op.actor), &["--token-file", "-"])),
+                .run(sync(Some(&op.actor), &["--token-file", "-"]))
+                .and(take_over(&op.actor, user)),
             ParkReason::OtherTenant => Advice::default()
                 .words("with a token of the book's own tenant on standard input:")
                 .run(sync(Some(&op.actor), &["--token-file", "-"])),
@@ -143,13 +145,15 @@ pub(crate) fn advise(op: &ExplainedOp) -> Option<Advice> {
 }
 
 /// Returns the commands that help with a held op.
-fn held_back(held: &Held, place: &str) -> Option<Advice> {
+fn held_back(held: &Held, place: &str, user: &Actor) -> Option<Advice> {
     Some(match held {
         Held::BackingOff { .. } | Held::NotLetThrough { times: 0, .. } => {
             Advice::default().run(sync(None, &[]))
         }
         Held::NotLetThrough { times: 1.., .. } => decide(place),
-        Held::OtherActor { actor } => Advice::default().run(sync(Some(actor), &[])),
+        Held::OtherActor { actor } => {
+            Advice::default().run(sync(Some(actor), &[])).and(take_over(actor, user))
+        }
         Held::WaitsFor { record } => Advice::default().run(["explain", BOOK, &record.to_string()]),
         Held::TargetDeleted { record } => {
             Advice::default().run(["explain", BOOK, &record.to_string()]).and(discard(place))
@@ -161,6 +165,18 @@ fn held_back(held: &Held, place: &str) -> Option<Advice> {
         Held::BehindNotLetThrough { .. } => Advice::default().run(["plan", BOOK]),
         _ => return None,
     })
+}
+
+/// Returns the command by which `user` takes over what another user left.
+fn take_over(of: &Actor, user: &Actor) -> Advice {
+    if of == user {
+        return Advice::default();
+    }
+    let mut call = vec!["hand-over".to_owned(), BOOK.to_owned()];
+    call.extend(as_option("--of", of).into_iter().chain(as_option("--to", user)));
+    Advice::default()
+        .words(format!("if {of} never comes back, {user} can send what they left:"))
+        .choose(call)
 }
 
 fn choose(conflict: ConflictId) -> Advice {
@@ -188,7 +204,7 @@ fn discard(place: &str) -> Advice {
 
 /// Returns a `sync` command. A book does not contain the server's address, so the command uses a
 /// variable of the environment.
-fn sync(actor: Option<&Actor>, more: &[&str]) -> Vec<String> {
+pub(crate) fn sync(actor: Option<&Actor>, more: &[&str]) -> Vec<String> {
     let mut call = vec!["sync".to_owned(), BOOK.to_owned()];
     call.extend(actor.into_iter().flat_map(as_actor));
     call.extend(more.iter().map(|option| (*option).to_owned()));

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     }
     let mut listing =
         Listing::new(&[">op", "made", "actor", "what", "record", ">waiting", "state"]).wrapped();
-    let (mut number, mut advice) = (0usize, Advice::default());
+    let (mut number, mut advice, user) = (0usize, Advice::default(), book.actor());
     each(&book, args.of.as_ref(), |item| {
         let (said, tone) = words::op(&item.op);
         let (made, state) = (time::local(item.op.made_at), Text::toned(said, tone));
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         let waiting = format!("{}{more}", item.dependants.len());
         row!(listing, item.op.place, made, actor, item.op.kind, key, waiting, state);
         if number < ADVISED {
-            advice = std::mem::take(&mut advice).and(advise(&item.op).unwrap_or_default());
+            advice = std::mem::take(&mut advice).and(advise(&item.op, &user).unwrap_or_default());
         }
         number += 1;
         Ok(())

@@ -130,7 +130,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         return Ok(());
     }
     match &explanation {
-        Some(explanation) => what_to_do(explanation, &args.book, output),
+        Some(explanation) => what_to_do(explanation, &book.actor(), &args.book, output),
         None => what_waits(&view, args, output),
     }
 }

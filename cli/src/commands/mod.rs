@@ -12,7 +12,9 @@ pub(crate) mod evidence;
 pub(crate) mod explain;
 pub(crate) mod failed;
 pub(crate) mod find;
+pub(crate) mod hand_over;
 pub(crate) mod history;
+pub(crate) mod overwritten;
 pub(crate) mod play;
 pub(crate) mod queue;
 pub(crate) mod read;
@@ -138,12 +140,17 @@ pub(crate) fn said_of(lacking: &[String]) -> String {
     )
 }
 
-/// Returns the option that names the actor. An actor may begin with a hyphen.
+/// Returns the option that names the actor.
 pub(crate) fn as_actor(actor: &Actor) -> Vec<String> {
+    as_option("--actor", actor)
+}
+
+/// Returns an option that names an actor, who may begin with a hyphen.
+pub(crate) fn as_option(option: &str, actor: &Actor) -> Vec<String> {
     if actor.as_str().starts_with('-') {
-        return vec![format!("--actor={actor}")];
+        return vec![format!("{option}={actor}")];
     }
-    vec!["--actor".to_owned(), actor.to_string()]
+    vec![option.to_owned(), actor.to_string()]
 }
 
 /// Opens a book as its last user, read-only: no byte of the file changes.
@@ -214,6 +221,16 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub(crate) enum OpName {
     Place(OpPlace),
     Id(OpId),
+}
+
+impl OpName {
+    /// Returns whether it names the op with this place and this id.
+    pub(crate) fn is(&self, place: OpPlace, id: OpId) -> bool {
+        match self {
+            Self::Place(named) => *named == place,
+            Self::Id(named) => *named == id,
+        }
+    }
 }
 
 impl std::str::FromStr for OpName {

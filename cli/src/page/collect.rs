@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use fieldbook::audit::entry::{Control, Entry, Meta};
 use fieldbook::audit::{Explanation, Stories, WalkStep, changes};
 use fieldbook::record::FieldsJson;
-use fieldbook::{Book, RecordKey};
+use fieldbook::{Actor, Book, RecordKey};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -97,6 +97,7 @@ pub(super) fn collect(
 ) -> Result<Collected, Failure> {
     let mut collector = Collector {
         wanted,
+        user: book.actor(),
         records: BTreeMap::new(),
         stories: Stories::default(),
         entries: Entries::default(),
@@ -118,6 +119,8 @@ pub(super) fn collect(
 
 struct Collector<'w> {
     wanted: &'w Wanted,
+    /// Who looks at the book.
+    user: Actor,
     records: BTreeMap<RecordKey, Rows>,
     stories: Stories,
     entries: Entries,
@@ -192,8 +195,8 @@ impl Collector<'_> {
         let state = self.states.number(state) as u64;
         let version = explanation.confirmed.as_ref().map_or(0, |known| known.version.number());
         let rows = rows_of(&mut self.records, &explanation.key);
-        rows.advice =
-            explanation.ops.iter().filter_map(advise).fold(Advice::default(), Advice::and);
+        let advice = explanation.ops.iter().filter_map(|op| advise(op, &self.user));
+        rows.advice = advice.fold(Advice::default(), Advice::and);
         let pending = explanation.ops.len() as u64;
         if rows.states.last().is_some_and(|(_, last)| last.starts_with(&[state, version, pending]))
         {

@@ -105,6 +105,29 @@ fn each_way_to_move_a_worn_out_op_runs_as_it_is_printed() {
     }
 }
 
+/// A user may begin with a hyphen, and have a name that a shell would split.
+#[test]
+fn what_a_user_left_is_taken_over_as_advised() {
+    for gone in ["ann", "-rf; x"] {
+        let folder = Folder::new();
+        folder.ok(&["init", "a.book", &format!("--actor={gone}")]);
+        folder.ok(&["put", "a.book", "lead/1", "{}"]);
+        folder.ok(&["put", "a.book", "lead/2", "{}", "--actor", "ben"]);
+        for args in [&["explain", "a.book", "lead/1"][..], &["failed", "a.book"]] {
+            let said = folder.ok(args);
+            let advised = commands(&said);
+            let chosen = advised.iter().find(|line| line.starts_with("# fieldbook hand-over"));
+            assert!(chosen.is_some(), "{said}");
+        }
+        let doctor = folder.run(&["doctor", "a.book"]).out;
+        let chosen = commands(&doctor).into_iter().find(|line| line.contains("hand-over")).unwrap();
+        let ran = paste(&folder, chosen.trim_start_matches("# "), "");
+        assert_eq!(ran.code, 0, "{chosen}: {ran:?}");
+        let queue = folder.json(&["queue", "a.book", "--json"]);
+        assert!(queue.iter().all(|op| op["actor"] == "ben"), "{queue:?}");
+    }
+}
+
 /// `status`, `get`, `queue` and `explain` use the same words for a record.
 #[test]
 fn every_command_says_of_a_record_what_its_explanation_says() {

@@ -98,6 +98,7 @@ fn a_book_that_needs_rules_of_its_app_is_neither_synced_nor_written() {
         &["undo", "ann.book", "4"],
         &["accept-server", "ann.book"],
         &["dead-letters", "retry", "ann.book", "4"],
+        &["hand-over", "ann.book", "--of", "ann", "--to", "ben"],
         &["dead-letters", "discard", "ann.book", "4", "--reason", "x"],
         &["dead-letters", "correct", "ann.book", "4", "{}"],
         &["conflicts", "keep", "ann.book", "4.0", "local"],

@@ -16,6 +16,8 @@ mod hotspot;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod left_behind;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod looks;
@@ -25,6 +27,7 @@ mod page;
 mod past;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
 mod restored;
 #[cfg(test)]
 mod serving;

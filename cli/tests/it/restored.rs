@@ -1,10 +1,13 @@
 //! A server's store is restored from a backup: nothing that a device still has is lost.
 
-use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
 
+use fieldbook::Mutation;
 use serde_json::json;
 
-use crate::support::{Folder, Serving};
+use crate::support::{Folder, Ran, Serving, StillClock, book, fields, key};
 
 #[test]
 fn what_a_restored_server_lacks_comes_back_from_the_devices() {
@@ -89,6 +92,28 @@ fn a_server_makes_a_backup_of_its_store_while_it_runs_and_the_backup_can_be_serv
     assert_eq!(read["fields"]["stage"], "won");
 }
 
+/// A signal has no answer, and must not end the server.
+#[cfg(unix)]
+#[test]
+fn a_server_that_cannot_make_a_backup_says_so_in_its_log_and_goes_on() {
+    for (args, said) in [
+        (&[][..], "start the server with --backups FOLDER"),
+        (&["--backups", "gone"], "no backup was written"),
+    ] {
+        let folder = Folder::new();
+        let serving = Serving::start(&folder, args);
+        folder.ok(&["init", "ann.book"]);
+        for id in ["lead/1", "lead/2"] {
+            folder.ok(&["put", "ann.book", id, "{}"]);
+            serving.signal("-USR1");
+            folder.ok(&["sync", "ann.book", "--server", &serving.url]);
+        }
+        let log = serving.log();
+        assert!(log.contains(said), "{log}");
+        assert_eq!(folder.names(), ["ann.book", "server.store"]);
+    }
+}
+
 #[test]
 fn a_backup_of_a_book_verifies_and_replaces_nothing() {
     let folder = Folder::new();
@@ -103,6 +128,63 @@ fn a_backup_of_a_book_verifies_and_replaces_nothing() {
     assert_eq!(again.code, 1, "{again:?}");
     assert!(again.err.contains("exists"), "{}", again.err);
     assert_eq!(folder.names(), ["ann.backup", "ann.book"]);
+}
+
+/// Makes a book of nine megabytes.
+fn large_book(folder: &Folder) {
+    let book = book(&folder.path("ann.book"), "ann", &StillClock::new());
+    let note = format!(r#"{{"text":"{}"}}"#, "t".repeat(3_000));
+    let notes = (0..3_000).map(|n| Mutation::create(key(&format!("note/{n}")), fields(&note)));
+    book.import(notes.collect()).unwrap();
+    book.close().unwrap();
+}
+
+/// The system refuses to let a file grow over a limit, like a disk without room.
+#[cfg(unix)]
+#[test]
+fn a_backup_that_finds_no_room_midway_leaves_nothing_and_says_so() {
+    let folder = Folder::new();
+    large_book(&folder);
+    let before = folder.bytes("ann.book");
+    let script = "trap '' XFSZ; ulimit -f 4096; exec \"$0\" backup ann.book ann.backup";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_fieldbook")]).current_dir(folder.path(""));
+    let ran = Ran::from(shell.output().unwrap());
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.err.contains("the disk failed while making the backup"), "{}", ran.err);
+    assert!(ran.err.contains("File too large"), "{}", ran.err);
+    assert_eq!(folder.names(), ["ann.book"]);
+    assert!(folder.bytes("ann.book") == before, "not a byte of the book changes");
+    folder.ok(&["backup", "ann.book", "ann.backup"]);
+    folder.ok(&["verify", "ann.backup", "--tables"]);
+}
+
+#[test]
+fn a_backup_that_is_killed_leaves_no_file_of_its_name() {
+    let folder = Folder::new();
+    large_book(&folder);
+    let before = folder.bytes("ann.book");
+    for milliseconds in (0..60).step_by(5) {
+        let mut backup = folder.command(&["backup", "ann.book", "ann.backup"]);
+        let mut backup = backup.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(milliseconds));
+        // A process that has ended cannot be killed, which is fine.
+        drop(backup.kill());
+        let status = backup.wait().unwrap();
+        for name in folder.names() {
+            let is_unfinished = name.starts_with(".fieldbook-") && name.ends_with(".new");
+            assert!(is_unfinished || name == "ann.book" || name == "ann.backup", "{name}");
+        }
+        if folder.path("ann.backup").exists() {
+            folder.ok(&["verify", "ann.backup", "--tables"]);
+            fs::remove_file(folder.path("ann.backup")).unwrap();
+        } else {
+            assert!(!status.success());
+        }
+    }
+    assert!(folder.bytes("ann.book") == before, "not a byte of the book changes");
+    folder.ok(&["backup", "ann.book", "ann.backup"]);
+    folder.ok(&["verify", "ann.backup", "--tables"]);
 }
 
 #[test]

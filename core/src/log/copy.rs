@@ -5,10 +5,16 @@
 //! 2. The path gets either the whole copy or nothing: the file is moved into place after its last
 //!    sync. An existing file is never replaced.
 //! 3. Memory does not grow with the size: a commit follows each [`COMMIT_BYTES`] of rows.
+//! 4. A panic of the caller's `progress` ends the copy: it goes on in the caller, and nothing new is
+//!    at the path.
+//! 5. What a kill leaves is neither a book nor a store: the tables get their names in the last
+//!    commit. Otherwise a part of a log would be a log that verifies.
 //!
 //! What it is not: a copy of the file. It leaves out free pages, and what was erased.
 
+use std::any::Any;
 use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use redb::backends::FileBackend;
@@ -49,19 +55,35 @@ pub fn copy_database(
         return Err(StoreError::AlreadyExists { path: path.to_owned() });
     }
     let mut rows = 0;
-    new_file(path, |file| {
+    let made = new_file(path, |file| {
         rows = catch_storage_panic(|| fill(snapshot, file, progress))?;
-        Ok::<_, StoreError>(())
-    })
-    .map_err(|error| not_made(error, path, COPYING))?;
-    Ok(rows)
+        Ok::<_, Stopped>(())
+    });
+    match made.map_err(|error| not_made(error, path, COPYING)) {
+        Ok(()) => Ok(rows),
+        Err(Stopped::Failed(error)) => Err(error),
+        Err(Stopped::Panicked(panic)) => resume_unwind(panic),
+    }
+}
+
+/// What stopped a copy.
+enum Stopped {
+    Failed(StoreError),
+    /// The panic of the caller's `progress`. It is no fault of a file.
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 fn fill(
     snapshot: &ReadTransaction,
     file: File,
     progress: &mut CopyProgress<'_>,
-) -> Result<u64, StoreError> {
+) -> Result<u64, Stopped> {
     let backend = FileBackend::new(file).map_err(StoreError::during(COPYING))?;
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
@@ -75,15 +97,33 @@ fn fill(
     }
     let mut copy = Copy { database: &database, done: 0, all, progress };
     for name in &names {
+        let unnamed = unnamed(name);
         if name == ENTRIES.name() {
-            copy.table(snapshot, ENTRIES)?;
+            copy.table(snapshot, ENTRIES, TableDefinition::new(&unnamed))?;
         } else {
-            copy.table(snapshot, bytes_table(name))?;
+            copy.table(snapshot, bytes_table(name), bytes_table(&unnamed))?;
         }
     }
     let done = copy.done;
+    name_tables(&database, &names)?;
     database.close().map_err(StoreError::during(COPYING))?;
     Ok(done)
+}
+
+/// Returns the name that a table has until the copy is whole.
+fn unnamed(name: &str) -> String {
+    format!("unfinished {name}")
+}
+
+/// Gives the tables their names, all in one commit.
+fn name_tables(database: &Database, names: &[String]) -> Result<(), StoreError> {
+    let transaction = database.begin_write().map_err(StoreError::during(COPYING))?;
+    for name in names {
+        transaction
+            .rename_table(bytes_table(&unnamed(name)), bytes_table(name))
+            .map_err(StoreError::during(COPYING))?;
+    }
+    transaction.commit().map_err(StoreError::during(COPYING))
 }
 
 struct Copy<'c, 'p> {
@@ -98,29 +138,37 @@ impl Copy<'_, '_> {
     fn table<K: Key + 'static>(
         &mut self,
         snapshot: &ReadTransaction,
-        definition: TableDefinition<'_, K, &'static [u8]>,
-    ) -> Result<(), StoreError> {
-        let table = snapshot.open_table(definition).map_err(StoreError::during(COPYING))?;
+        from: TableDefinition<'_, K, &'static [u8]>,
+        to: TableDefinition<'_, K, &'static [u8]>,
+    ) -> Result<(), Stopped> {
+        let table = snapshot.open_table(from).map_err(StoreError::during(COPYING))?;
         let mut rows = table.iter().map_err(StoreError::during(COPYING))?;
         loop {
             let transaction = self.database.begin_write().map_err(StoreError::during(COPYING))?;
-            let is_end = self.part(&transaction, definition, &mut rows)?;
+            let is_end = self.part(&transaction, to, &mut rows)?;
             transaction.commit().map_err(StoreError::during(COPYING))?;
-            (self.progress)(self.done, self.all);
+            self.tell()?;
             if is_end {
                 return Ok(());
             }
         }
     }
 
+    /// Calls `progress`. Its panic does not unwind through the engine, which would take it for
+    /// damage.
+    fn tell(&mut self) -> Result<(), Stopped> {
+        let tell = AssertUnwindSafe(|| (self.progress)(self.done, self.all));
+        catch_unwind(tell).map_err(Stopped::Panicked)
+    }
+
     /// Copies rows up to the size of a commit. Returns whether they were the last.
     fn part<K: Key + 'static>(
         &mut self,
         transaction: &WriteTransaction,
-        definition: TableDefinition<'_, K, &'static [u8]>,
+        to: TableDefinition<'_, K, &'static [u8]>,
         rows: &mut redb::Range<'_, K, &'static [u8]>,
     ) -> Result<bool, StoreError> {
-        let mut copy = transaction.open_table(definition).map_err(StoreError::during(COPYING))?;
+        let mut copy = transaction.open_table(to).map_err(StoreError::during(COPYING))?;
         let mut bytes = 0;
         while bytes < COMMIT_BYTES {
             let Some(row) = rows.next() else { return Ok(true) };

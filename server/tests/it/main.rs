@@ -2,6 +2,8 @@
 
 // `cfg(test)` makes clippy treat helpers in these files as tests too.
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod damaged;
 #[cfg(test)]
 mod devices;
