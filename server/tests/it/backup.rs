@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fieldbook::sync::Stopped;
-use fieldbook::{
-    Book, BookOptions, Fields, HttpOptions, HttpRemote, NoCredentials, RecordKey, RunOptions,
-};
+use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote, RecordKey, RunOptions};
 use fieldbook_server::{ServeError, ServeOptions, Server, declare_restored, serve};
 use serde_json::json;
 
@@ -38,7 +36,7 @@ fn with_number(name: &str, number: u64) -> Fields {
 }
 
 fn remote(url: &str) -> HttpRemote {
-    HttpRemote::new(url, Arc::new(NoCredentials), HttpOptions::default()).unwrap()
+    HttpRemote::new(url, HttpOptions::default()).unwrap()
 }
 
 fn new_book(folder: &Path, name: &str) -> Book {
