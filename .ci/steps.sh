@@ -145,7 +145,9 @@ step-package() {
     [[ -z $found ]] || fail "there is no such address yet:"$'\n'"$found"
     rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/fieldbook*
     mapfile -t packages < <(published | sed 's/^/--package=/')
-    cargo package --locked --allow-dirty --quiet "${packages[@]}" --target-dir "$target_folder/package"
+    # Packages are built outside of the workspace's profiles, so with all debug information.
+    CARGO_PROFILE_DEV_DEBUG=0 \
+        cargo package --locked --allow-dirty --quiet "${packages[@]}" --target-dir "$target_folder/package"
     figures+=("package      ${#packages[@]} built from their own files")
 }
 
