@@ -104,8 +104,8 @@ pub enum Error {
     /// app's reaction: open the book once to write.
     #[error("the file lacks {0}: open it once to write, with the rules of its app")]
     NotBuilt(&'static str),
-    /// The place is of another list, or the index of the list has another shape now. The app's
-    /// reaction: read the list from its first page.
+    /// The place is of another index, or the index has another shape now. The app's reaction: read
+    /// the list from its first page.
     #[error("this place is not of the list as it is now: begin at the first page")]
     NotOfThisList,
     /// The log has no entry of this number.

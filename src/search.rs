@@ -118,7 +118,8 @@ impl Book {
     /// changed record. Call it when the app has nothing else to do.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`] in a book that was opened read-only; [`Error::Store`] if the disk fails.
+    /// [`Error::NotBuilt`] if words lag behind in a book that was opened read-only; [`Error::Store`]
+    /// if the disk fails.
     pub fn fold_search(&self) -> Result<(), Error> {
         let entities: Vec<_> = self.shared.searches.keys().cloned().collect();
         for entity in entities {

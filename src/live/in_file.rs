@@ -22,7 +22,8 @@ const WRITTEN_EVERY: Duration = Duration::from_secs(2);
 
 impl LiveList<FieldsJson> {
     /// Writes the list to a file after each change of it, at most every two seconds, until the book
-    /// is closed or the call is dropped. A reader of the file finds a whole list, never half of one:
+    /// is closed or the call is dropped. A change in the last two seconds before that is not
+    /// written. A reader of the file finds a whole list, never half of one:
     ///
     /// ```json
     /// {"rows": [{"id": "42", "version": 7, "pending": 0, "status": "synced", "fields": {"name": "Ann"}}], "more": false}
@@ -33,8 +34,8 @@ impl LiveList<FieldsJson> {
     /// runtime.
     ///
     /// # Errors
-    /// [`Error::Store`] if a row cannot be read, or the file cannot be written. The file has its
-    /// earlier content then.
+    /// [`Error::Store`] if a row cannot be read, or the file cannot be written: the book goes on, and
+    /// the app begins again later.
     pub async fn keep_in_file(mut self, path: impl Into<PathBuf>) -> Result<(), Error> {
         let path = path.into();
         while let Some(change) = self.changed().await? {

@@ -23,7 +23,8 @@ pub trait Credentials: Send + Sync {
     /// ([`Secret::expires_at`]). Returns whether there is a new token.
     ///
     /// A remote calls it at most once for a request and never twice at the same time. It waits for
-    /// the result for a limited time only.
+    /// the result for a limited time only, and drops the future if the run ends meanwhile: renew in
+    /// a task of your own if an interrupted renewal loses the token.
     fn refresh<'a>(&'a self, actor: &'a Actor) -> BoxFuture<'a, bool>;
 }
 
@@ -40,8 +41,8 @@ impl Secret {
         Self { token: token.into().into_boxed_str(), expires_at: None }
     }
 
-    /// Says when the token expires, as its issuer told. A remote then has it renewed before it
-    /// sends, and no request is spent on a token that the server would refuse.
+    /// Says when the token expires, as its issuer told. A remote then has it renewed before a run
+    /// instead of after a request that the server refused.
     #[must_use]
     pub fn expires_at(mut self, at: WallTime) -> Self {
         self.expires_at = Some(at);

@@ -23,7 +23,8 @@ use crate::show::{count, count_of, name, some};
   fieldbook sync ann.book --actor ben --server \"$FIELDBOOK_SERVER\"
 
 The ops keep their ids, their times and their fields. Only the credentials that send them are others. The other ops of
-the same user on these records and in these transactions go with them. The log keeps who decided.")]
+the same user on these records and in these transactions go with them. The log keeps who decided: --actor, or else the user
+who takes over.")]
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
@@ -56,6 +57,10 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     };
     looked_at.close()?;
     let book = args.writer.open(&args.book)?;
+    if args.writer.actor.is_none() {
+        // The user who is gone decides nothing: the one who takes over does.
+        book.act_as(args.to.clone());
+    }
     book.failed().hand_over(named, &args.to)?;
     let ops = handed_over(&book)?;
     book.close()?;

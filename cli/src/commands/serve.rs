@@ -148,13 +148,13 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
             match signals.next().await {
                 // The server logs the result. A file with a fault changes nothing.
                 Asked::Reload => drop(server.reload_tokens()),
-                Asked::BackUp => back_up(&server, args.backups.as_deref(), output).await?,
+                Asked::BackUp => back_up(&server, args.backups.as_deref(), output).await,
                 Asked::Stop => break,
             }
         }
-        writeln!(output, "stopping")?;
-        output.finish()?;
-        server.shutdown().await.map_err(Failure::caused_by)
+        let told = say(output, "stopping");
+        server.shutdown().await.map_err(Failure::caused_by)?;
+        told
     })
 }
 
@@ -173,28 +173,30 @@ fn write_start(server: &Server, output: &mut Output) -> Result<(), Failure> {
     output.finish()
 }
 
-/// Writes a backup whose name has the present time in UTC. A backup that fails does not end the
-/// server.
-async fn back_up(
-    server: &Server,
-    folder: Option<&Path>,
-    output: &mut Output,
-) -> Result<(), Failure> {
+/// Writes a line at once.
+fn say(output: &mut Output, line: &str) -> Result<(), Failure> {
+    writeln!(output, "{line}")?;
+    output.finish()
+}
+
+/// Writes a backup whose name has the present time in UTC. Neither a backup that fails nor a reader
+/// who is gone ends the server.
+async fn back_up(server: &Server, folder: Option<&Path>, output: &mut Output) {
     let Some(folder) = folder else {
-        tracing::warn!("no backup was written: start the server with --backups FOLDER");
-        return Ok(());
+        return tracing::warn!("no backup was written: start the server with --backups FOLDER");
     };
     let now = SystemClock::new().now().wall.to_utc().unwrap_or_default();
     let path = folder.join(now.format("%Y%m%dT%H%M%S%3fZ.store").to_string());
     match server.backup(&path).await {
         Ok(rows) => {
-            writeln!(output, "backup {}: {}", files::shown(&path), count(rows, "row"))?;
-            output.finish()
+            let line = format!("backup {}: {}", files::shown(&path), count(rows, "row"));
+            if say(output, &line).is_err() {
+                tracing::warn!("a backup was written, and nobody reads the output");
+            }
         }
         Err(error) => {
             let cause: &dyn Error = &error;
             tracing::error!(error = cause, "no backup was written");
-            Ok(())
         }
     }
 }

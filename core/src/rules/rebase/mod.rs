@@ -134,7 +134,11 @@ pub(super) fn meet_anew(
         random,
     };
     subject.meet(&[number], &since);
-    subject.end_empty_ops();
+    // The other fields of an op whose unit was abandoned have not met what is new since: they meet
+    // it when the op is answered, and the op has to be there then.
+    if subject.op(number).tail.pending.abandoned.is_none() {
+        subject.end_empty_ops();
+    }
     subject.decisions
 }
 
