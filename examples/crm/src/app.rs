@@ -64,7 +64,7 @@ impl App {
     pub(crate) async fn end(self, how: SignOut) -> Result<(), Box<dyn Error>> {
         let Self { book, worker, list, totals, .. } = self;
         worker.shutdown().await?;
-        drop((list, totals)); // the last handles beside `book`
+        drop((list, totals)); // the totals hold a handle, and `sign_out` wants the last one
         Ok(book.sign_out(how)?)
     }
 
@@ -194,10 +194,12 @@ impl App {
     }
 
     fn undo(&mut self) -> Answer {
-        let Some((what, place)) = self.changes.pop() else {
+        let Some((what, place)) = self.changes.last().cloned() else {
             return Err("there is no change of yours since the start to undo".into());
         };
-        Ok(match self.book.queue().undo(place)? {
+        let undone = self.book.queue().undo(place)?;
+        self.changes.pop();
+        Ok(match undone {
             Undone::Cancelled => format!("undone before it was sent: {what}"),
             Undone::Compensated(_) => format!("undone by another change: {what}"),
             Undone::Nothing => format!("somebody changed the same since, so it stays: {what}"),
@@ -235,6 +237,9 @@ impl App {
         let unsent = self.book.queue().unsent()?;
         if export_to.is_none() && !unsent.is_empty() {
             return Err(format!("{unsent}: `sync`, or `leave FILE` to keep them in a file").into());
+        }
+        if export_to.as_ref().is_some_and(|path| path.exists()) {
+            return Err("this file exists: name a new one".into());
         }
         Ok(Next::End(SignOut::Wipe { export_to }))
     }

@@ -54,8 +54,10 @@ async fn start() -> Result<(), Box<dyn Error>> {
     };
     let mut app = App::open(book, user, server)?;
     println!("`help` lists the commands");
-    let how = talk(&mut app, typed_lines()).await?;
-    app.end(how).await
+    let how = talk(&mut app, typed_lines()).await;
+    // An error ends the app too, and leaves its book closed.
+    let ended = app.end(how.as_ref().ok().cloned().unwrap_or(SignOut::Keep)).await;
+    how.and(ended)
 }
 
 /// Answers lines, and prints news as they come, until the user leaves.

@@ -16,7 +16,11 @@ const ITEMS: usize = 50;
 
 impl App {
     pub(crate) fn failed(&mut self) -> Answer {
-        let page = self.book.failed().page(None, ITEMS)?;
+        let mut page = self.book.failed().page(None, ITEMS)?;
+        // A page looks at a part of the queue, so it may be empty and still have a next one.
+        while page.items.is_empty() && page.next.is_some() {
+            page = self.book.failed().page(page.next, ITEMS)?;
+        }
         self.failed = page.items;
         let items =
             self.failed.iter().zip(1..).map(|(item, number)| self.failed_item(item, number));
@@ -35,23 +39,26 @@ impl App {
             _ => None,
         });
         let actions: Vec<_> = actions.collect();
+        let can = match actions.is_empty() {
+            true => "It waits for an upgrade of the app or the server.".to_owned(),
+            false => format!("Type {}.", actions.join(", ")),
+        };
         format!(
-            "{number:<3} {}: {kind} by {actor} {content}\n    It {}.\n    You can {}.",
+            "{number:<3} {}: {kind} by {actor} {content}\n    It {}.\n    {can}",
             self.name_of(&item.key),
             item.op.in_words(),
-            actions.join(", ")
         )
     }
 
     pub(crate) fn retry(&mut self, number: &str) -> Answer {
         self.book.dead_letters().retry(vec![self.failed_op(number)?])?;
-        Ok("it is sent again".to_owned())
+        Ok("it waits to be sent again".to_owned())
     }
 
     pub(crate) fn correct(&mut self, number: &str, field: &str, value: &str) -> Answer {
         let op = self.failed_op(number)?;
         self.book.dead_letters().correct(op, patch(field, value)?)?;
-        Ok(format!("it is sent with {field} {value}"))
+        Ok(format!("it waits to be sent with {field} {value}"))
     }
 
     pub(crate) fn discard(&mut self, number: &str) -> Answer {
@@ -86,7 +93,7 @@ impl App {
         let by = conflict.remote_by.as_ref().map_or("somebody", |actor| actor.as_str());
         format!(
             "{number:<3} {}\n    before  {}\n    mine    {}\n    theirs  {theirs}, by {by}\n    \
-             You can `mine {number}`, `theirs {number}`.",
+             Type `mine {number}`, `theirs {number}`.",
             self.name_of(&conflict.key),
             conflict.base.as_str(),
             conflict.local.as_str(),
@@ -95,12 +102,12 @@ impl App {
 
     pub(crate) fn mine(&mut self, number: &str) -> Answer {
         self.resolve(number, Choice::Local)?;
-        Ok("yours is sent".to_owned())
+        Ok("your value stays, and waits to be sent".to_owned())
     }
 
     pub(crate) fn theirs(&mut self, number: &str) -> Answer {
         self.resolve(number, Choice::Remote)?;
-        Ok("theirs stays".to_owned())
+        Ok("the other value stays".to_owned())
     }
 
     fn resolve(&self, number: &str, choice: Choice) -> Result<(), Box<dyn Error>> {

@@ -43,7 +43,7 @@ pub(crate) fn badge(status: &RecordStatus) -> String {
 pub(crate) fn state(status: &SyncStatus) -> String {
     match &status.state {
         SyncState::Idle | SyncState::Syncing { .. } if status.pending == 0 => {
-            "everything is saved".to_owned()
+            "everything is at the server".to_owned()
         }
         SyncState::NeedsAttention { conflicts, .. } if *conflicts > 0 => {
             format!("`conflicts` has {} to choose in", counted(*conflicts, "conflict"))

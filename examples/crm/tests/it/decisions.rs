@@ -40,16 +40,13 @@ fn a_refused_change_is_listed_with_its_content_and_is_corrected_or_given_up() {
     let first = "1   Budi: create by ann {\"amount\":5000000,\"name\":\"Budi\",\"phone\":\"\",";
     assert!(failed.contains(first) && failed.contains("2   Citra: create by ann"), "{failed}");
     assert!(failed.contains("check_failed"), "{failed}");
-    assert!(
-        failed.contains("You can `retry 1`, `correct 1 FIELD VALUE`, `discard 1`."),
-        "{failed}"
-    );
+    assert!(failed.contains("Type `retry 1`, `correct 1 FIELD VALUE`, `discard 1`."), "{failed}");
 
     ann.ok("correct 1 amount 500000");
     ann.ok("discard 2");
     ann.ok("sync");
     assert!(ann.ok("failed").contains("nothing failed"));
-    assert!(ann.ok("status").contains("everything is saved"));
+    assert!(ann.ok("status").contains("everything is at the server"));
     let mut ben = office.device("ben.book", "ben");
     ben.ok("sync");
     let list = ben.ok("list");
@@ -86,7 +83,7 @@ fn in_conflict(office: &Office) -> (Device, Device) {
     before  {"stage":"new"}
     mine    {"stage":"hot"}
     theirs  {"stage":"lost"}, by ben
-    You can `mine 1`, `theirs 1`.
+    Type `mine 1`, `theirs 1`.
 "#;
     assert!(shown.contains(sides), "{shown}");
     (ann, ben)

@@ -24,7 +24,9 @@ fn edits_made_without_a_server_survive_a_kill_and_arrive_after_its_restart() {
     office.start_server();
     let mut ann = office.device("ann.book", "ann");
     ann.ok("sync");
-    assert!(ann.ok("status").contains("everything is saved\n0 changes on this device only"));
+    assert!(
+        ann.ok("status").contains("everything is at the server\n0 changes on this device only")
+    );
     let mut ben = office.device("ben.book", "ben");
     ben.ok("sync");
     let list = ben.ok("list");
@@ -109,7 +111,7 @@ fn a_server_that_restarts_amid_the_work_loses_nothing_and_takes_nothing_twice() 
     }
     ann.ok("sync");
     for device in [&mut ben, &mut ann] {
-        assert!(device.ok("sync").contains("everything is saved"));
+        assert!(device.ok("sync").contains("everything is at the server"));
     }
     for device in [&mut ann, &mut ben] {
         let totals = device.ok("totals");

@@ -23,7 +23,7 @@ fn the_next_user_of_a_device_neither_sends_nor_owns_what_the_one_before_left() {
     assert!(list.contains("Citra                           300\n"), "{list}");
     let failed = device.ok("failed");
     assert!(failed.contains("1   Budi: create by ann {\"amount\":1200"), "{failed}");
-    assert!(failed.contains("You can `take 1`, `discard 1`."), "{failed}");
+    assert!(failed.contains("Type `take 1`, `discard 1`."), "{failed}");
     let mut other = office.device("other.book", "cid");
     other.ok("sync");
     let list = other.ok("list");
