@@ -37,8 +37,9 @@ const REST_AFTER: Duration = Duration::from_millis(500);
 
 impl Book {
     /// Keeps the book synced in the background, on the tokio runtime of the caller, until the
-    /// handle is shut down or dropped. It syncs at once, after each local write, when a hold ends,
-    /// at intervals to fetch changes of others, and again after failures, with backoff.
+    /// handle is shut down or dropped. It syncs at once, after each local write (or a while later:
+    /// [`WorkerOptions::gather_for`]), when a hold ends, at intervals to fetch changes of others, and
+    /// again after failures, with backoff.
     /// [`Book::watch_status`] shows its state.
     ///
     /// The book cannot be closed before the handle is gone. After [`Book::act_as`], call

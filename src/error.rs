@@ -115,7 +115,7 @@ pub enum Error {
         last: Seq,
     },
     /// The log has no entry at all, so there is nothing to sign or to read.
-    #[error("the log has no entry yet: write a record first")]
+    #[error("the log has no entry, so there is nothing to sign or to read")]
     EmptyLog,
     /// The signer of a checkpoint did not sign. Nothing was written.
     #[error("the head of the log was not signed")]

@@ -269,9 +269,9 @@ fn hold(session: &mut Session<'_>, key: &RecordKey, place: OpPlace) -> Result<Op
 
 impl Failed<'_> {
     /// Hands ops over to another user, whose credentials send them from now on, and returns how
-    /// many ops that are: the other ops of the same user on these records, and in these
-    /// transactions, go with them. The ops keep their ids, their stamps and their fields. The log
-    /// has who decided it.
+    /// many ops that are: the other ops of the same user on these records and in these transactions
+    /// go with them, and what goes with those, so that no transaction is divided. The ops keep their
+    /// ids, their stamps and their fields. The log has who decided it.
     ///
     /// A unit with such an op may have left already, and nobody knows whether it arrived. It is
     /// abandoned, and its ops are sent again; they take effect once.

@@ -10,8 +10,9 @@
 //!
 //! Invariants:
 //! 1. The next run is always at a finite time, whatever the clocks do: at most
-//!    [`WorkerOptions::look_every`] after an idle run, at most [`limits::BACKOFF_MOST`] after a
-//!    failed run. After an idle run the worker waits at least one second, unless it is woken.
+//!    [`WorkerOptions::look_every`] after an idle run or [`limits::BACKOFF_MOST`] after any run, and
+//!    [`WorkerOptions::gather_for`] more after a wake. After an idle run the worker waits at least
+//!    one second, unless it is woken.
 //! 2. `wake` never shortens a backoff: many local writes must not flood a server that is down.
 //!    `retry_now` ends a backoff.
 //! 3. After [`Handle::shutdown`] no call into the book is running. Dropping the handle ends the

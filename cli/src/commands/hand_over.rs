@@ -9,7 +9,7 @@ use fieldbook::{Actor, Book};
 use serde_json::json;
 
 use super::explain::{sync, write_advice};
-use super::{OpName, Writer, look};
+use super::{AppRules, OpName, look};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
@@ -23,8 +23,8 @@ use crate::show::{count, count_of, name, some};
   fieldbook sync ann.book --actor ben --server \"$FIELDBOOK_SERVER\"
 
 The ops keep their ids, their times and their fields. Only the credentials that send them are others. The other ops of
-the same user on these records and in these transactions go with them. The log keeps who decided: --actor, or else the user
-who takes over.")]
+the same user on these records and in these transactions go with them, and what goes with those, so that no transaction
+is divided. The log keeps who decided.")]
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
@@ -40,8 +40,11 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Who decides it [default: the user of --to; the user who is gone decides nothing]
+    #[arg(long, value_name = "ACTOR", env = "FIELDBOOK_ACTOR", hide_env_values = true)]
+    actor: Option<Actor>,
     #[command(flatten)]
-    writer: Writer,
+    rules: AppRules,
 }
 
 /// Runs the command.
@@ -56,11 +59,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         None => named(&looked_at, args)?,
     };
     looked_at.close()?;
-    let book = args.writer.open(&args.book)?;
-    if args.writer.actor.is_none() {
-        // The user who is gone decides nothing: the one who takes over does.
-        book.act_as(args.to.clone());
-    }
+    let book = args.rules.open(&args.book)?;
+    book.act_as(args.actor.as_ref().unwrap_or(&args.to).clone());
     book.failed().hand_over(named, &args.to)?;
     let ops = handed_over(&book)?;
     book.close()?;

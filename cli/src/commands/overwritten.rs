@@ -1,12 +1,13 @@
 //! `overwritten`: the values of this device that somebody else replaced at the server.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 
 use fieldbook::audit::Seq;
 use fieldbook::audit::entry::Meta;
 use fieldbook::conflict::Overwritten;
-use fieldbook::{Actor, Book};
+use fieldbook::{Actor, Book, RecordKey};
 use serde_json::{Value, json};
 
 use super::look;
@@ -54,16 +55,21 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         "by",
         "new value",
     ]);
-    let mut seen = Seq::new(args.after);
+    let (mut seen, mut authors) = (Seq::new(args.after), None);
     loop {
         let part = book.conflicts().overwritten(seen, PAGE)?;
         for notice in &part.items {
-            let by = author(&book, notice)?;
+            let of_entry = match authors.take() {
+                Some(known @ Authors { entry, .. }) if entry == notice.entry => known,
+                _ => Authors::of(&book, notice.entry)?,
+            };
+            let by = of_entry.by_record.get(&notice.key);
             if args.json {
-                output.json(&as_json(notice, by.as_ref()))?;
+                output.json(&as_json(notice, by))?;
             } else {
-                add(&mut listing, notice, by.as_ref(), args.full);
+                add(&mut listing, notice, by, args.full);
             }
+            authors = Some(of_entry);
         }
         seen = part.upto;
         if !part.more {
@@ -113,13 +119,23 @@ fn as_json(notice: &Overwritten, by: Option<&Actor>) -> Value {
     })
 }
 
-/// Returns who replaced a value, if the server said so.
-fn author(book: &Book, notice: &Overwritten) -> Result<Option<Actor>, Failure> {
-    let Some(entry) = book.audit().entries(notice.entry, 1)?.pop() else { return Ok(None) };
-    let Meta::Upstream(upstream) = &entry.meta else { return Ok(None) };
-    let authors = book.audit().authors_of(&entry)?;
-    let is_it = |(number, _): &(usize, Option<Actor>)| {
-        upstream.changes.get(*number).is_some_and(|change| change.key == notice.key)
-    };
-    Ok(authors.into_iter().enumerate().find(is_it).and_then(|(_, author)| author))
+/// The authors of the changes of one entry, as far as the server said them. An entry is read once for
+/// all of its notices.
+struct Authors {
+    entry: Seq,
+    by_record: HashMap<RecordKey, Actor>,
+}
+
+impl Authors {
+    fn of(book: &Book, entry: Seq) -> Result<Self, Failure> {
+        let mut by_record = HashMap::new();
+        if let Some(found) = book.audit().entries(entry, 1)?.pop()
+            && let Meta::Upstream(upstream) = &found.meta
+        {
+            let authors = book.audit().authors_of(&found)?;
+            let changes = upstream.changes.iter().zip(authors);
+            by_record.extend(changes.filter_map(|(change, by)| Some((change.key.clone(), by?))));
+        }
+        Ok(Self { entry, by_record })
+    }
 }

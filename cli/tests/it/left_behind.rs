@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use crate::looks::server;
-use crate::support::{Folder, StillClock, book, fields, key, sync};
+use crate::support::{Folder, StillClock, ann_and_ben, book, fields, key, sync};
 
 /// A book with ops of ann, who is gone: a create and an update of `lead/1` (3 and 4), a
 /// transaction of two creates (5 and 5+1), and a create of `lead/4` (6). Ben uses it now (7).
@@ -100,10 +100,7 @@ fn with_replaced_values() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
     let server = server(&clock);
-    let (ann, ben) = (
-        book(&folder.path("ann.book"), "ann", &clock),
-        book(&folder.path("ben.book"), "ben", &clock),
-    );
+    let (ann, ben) = ann_and_ben(&folder, &clock);
     let first = fields(r#"{"name":"Mueller","stage":"new","town":"Ulm"}"#);
     ann.records().create(key("lead/1"), first).unwrap();
     ann.records().create(key("lead/2"), fields(r#"{"name":"Bo"}"#)).unwrap();

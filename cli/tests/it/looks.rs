@@ -11,7 +11,7 @@ use fieldbook_core::authority::{Caller, MemoryAuthority, Quota, exchange};
 use insta::assert_snapshot;
 
 use crate::settle::with_a_dead_letter;
-use crate::support::{Folder, StillClock, book, fields, key, sync};
+use crate::support::{Folder, StillClock, ann_and_ben, fields, key, sync};
 
 /// A folder with the books of two users who changed the same field, and ann's record of the
 /// conflict.
@@ -19,10 +19,7 @@ pub(crate) fn with_a_conflict() -> Folder {
     let folder = Folder::new();
     let clock = StillClock::new();
     let server = server(&clock);
-    let (ann, ben) = (
-        book(&folder.path("ann.book"), "ann", &clock),
-        book(&folder.path("ben.book"), "ben", &clock),
-    );
+    let (ann, ben) = ann_and_ben(&folder, &clock);
     ann.records().create(key("lead/42"), fields(r#"{"name":"Ann","stage":"new"}"#)).unwrap();
     sync(&ann, &server);
     sync(&ben, &server);

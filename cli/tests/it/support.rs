@@ -215,6 +215,12 @@ impl Clock for StillClock {
     }
 }
 
+/// Makes the books of two users in a folder: `ann.book` and `ben.book`.
+pub(crate) fn ann_and_ben(folder: &Folder, clock: &Arc<StillClock>) -> (Book, Book) {
+    let of = |user: &str| book(&folder.path(&format!("{user}.book")), user, clock);
+    (of("ann"), of("ben"))
+}
+
 /// A new book whose entries are the same each time.
 pub(crate) fn book(path: &Path, actor: &str, clock: &Arc<StillClock>) -> Book {
     let rules = EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() };
