@@ -21,7 +21,7 @@ use fieldbook_core::rules::plan::{Hold, Plan};
 use fieldbook_core::rules::status::{Attention, ParkReason, RecordStatus, SyncState, overall};
 pub use fieldbook_core::when::{InvalidWhen, Moment, Offsets, When, Zone, offset_shown, shown};
 use fieldbook_core::{Actor, ConflictId, EntityType, RecordId, RecordKey, Schema, Seq, WallTime};
-use fieldbook_projections::{Past, PastRows, Snapshot};
+use fieldbook_projections::{Erasures, Past, PastRows, Snapshot};
 
 use crate::authors::Met;
 use crate::book::Book;
@@ -156,6 +156,13 @@ impl<'b> At<'b> {
         Ok(self.whole.get_or_init(|| past))
     }
 
+    /// Refuses to read values of this moment that were erased: those of a record, or of any.
+    fn check_values(&self, key: Option<&RecordKey>) -> Result<(), Error> {
+        let (erasures, at) = (Erasures::of(&self.snapshot)?, self.found.seq);
+        let by = key.map_or_else(|| erasures.of_any(at), |key| erasures.of_record(key, at));
+        by.map_or(Ok(()), |by| Err(Error::Erased { by }))
+    }
+
     /// Passes the moment of a question about one record to the rules.
     fn about<T>(
         &self,
@@ -188,8 +195,10 @@ impl<'b> At<'b> {
     /// Returns a record as the app read it.
     ///
     /// # Errors
-    /// [`Error::Store`] if it cannot be read.
+    /// [`Error::Erased`] if its values of that moment were erased; [`Error::Store`] if it cannot be
+    /// read.
     pub fn get_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
+        self.check_values(Some(key))?;
         let row = match self.whole.get() {
             Some(past) => past.record(&self.snapshot, key)?,
             None => {
@@ -205,13 +214,15 @@ impl<'b> At<'b> {
     /// id if it is given.
     ///
     /// # Errors
-    /// [`Error::Store`] if a record cannot be read.
+    /// [`Error::Erased`] if values of that moment were erased; [`Error::Store`] if a record cannot
+    /// be read.
     pub fn list(
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
         limit: usize,
     ) -> Result<RecordList, Error> {
+        self.check_values(None)?;
         let past = self.past()?;
         let mut records = RecordList::with_room(entity.clone(), limit);
         let mut after = after.cloned();
@@ -334,8 +345,10 @@ impl<'b> At<'b> {
     /// Returns all conflicts, oldest first, as they stood.
     ///
     /// # Errors
-    /// [`Error::Store`] if the log cannot be read.
+    /// [`Error::Erased`] if values of that moment were erased; [`Error::Store`] if the log cannot
+    /// be read.
     pub fn conflicts(&self) -> Result<Vec<Conflict>, Error> {
+        self.check_values(None)?;
         let (log, rows) = (self.snapshot.log()?, self.past()?.conflicts(&self.snapshot)?);
         let mut met = Met::new(&log);
         Ok(rows.into_iter().map(|(id, row)| met.conflict(id, row)).collect())
@@ -344,11 +357,14 @@ impl<'b> At<'b> {
     /// Returns a conflict as it stood; `None` if there was none with this id.
     ///
     /// # Errors
-    /// [`Error::Store`] if the log cannot be read.
+    /// [`Error::Erased`] if its values were erased; [`Error::Store`] if the log cannot be read.
     pub fn conflict(&self, id: ConflictId) -> Result<Option<Conflict>, Error> {
         let (log, rows) = (self.snapshot.log()?, self.past()?.conflicts(&self.snapshot)?);
-        let found = rows.into_iter().find(|(found, _)| *found == id);
-        Ok(found.map(|(id, row)| Met::new(&log).conflict(id, row)))
+        let Some((id, row)) = rows.into_iter().find(|(found, _)| *found == id) else {
+            return Ok(None);
+        };
+        self.check_values(Some(&row.key))?;
+        Ok(Some(Met::new(&log).conflict(id, row)))
     }
 
     /// Returns the number of conflicts.

@@ -117,6 +117,16 @@ pub enum Error {
     /// The log has no entry at all, so there is nothing to sign or to read.
     #[error("the log has no entry, so there is nothing to sign or to read")]
     EmptyLog,
+    /// The values that the call reads were erased. The entry that says so, and those before it,
+    /// are in the log with their keys and times.
+    #[error(
+        "values of this moment were erased by entry {by}: ask for a moment from that entry on, or \
+         read the history, which tells what is left"
+    )]
+    Erased {
+        /// The entry that says so.
+        by: Seq,
+    },
     /// The signer of a checkpoint did not sign. Nothing was written.
     #[error("the head of the log was not signed")]
     NotSigned(#[source] Arc<dyn std::error::Error + Send + Sync>),

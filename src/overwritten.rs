@@ -16,7 +16,7 @@ use fieldbook_core::entry::{Meta, Upstream};
 use fieldbook_core::record::Registers;
 use fieldbook_core::rules::overwritten::{Replaced, overwritten};
 use fieldbook_core::{Actor, OpId, RecordKey, Schema, Seq, Version, WallTime, limits};
-use fieldbook_projections::{LogView, Past, Snapshot, history_of};
+use fieldbook_projections::{Erasures, LogView, Past, Snapshot, history_of};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -104,7 +104,9 @@ impl Conflicts<'_> {
         let last = snapshot.last_seq()?;
         let log = snapshot.log()?;
         let schema = &book.shared.schema;
-        let mut looking = Looking { snapshot: &snapshot, log: &log, schema, own: BTreeMap::new() };
+        let erasures = Erasures::of(&snapshot)?;
+        let mut looking =
+            Looking { snapshot: &snapshot, log: &log, schema, erasures, own: BTreeMap::new() };
         let mut found = Overwrites { items: Vec::new(), upto: after.min(last), more: false };
         let end = last.number().min(after.number().saturating_add(limits::OVERWRITTEN_LOOKED_AT));
         for seq in (after.number().saturating_add(1)..=end).map(Seq::new) {
@@ -128,6 +130,8 @@ struct Looking<'s, L> {
     snapshot: &'s Snapshot,
     log: &'s L,
     schema: &'s Schema,
+    /// What was erased is not a value that somebody replaced.
+    erasures: Erasures,
     /// The ops of this device, by record, each with its user.
     own: BTreeMap<RecordKey, BTreeMap<OpId, Actor>>,
 }
@@ -142,8 +146,9 @@ impl<L: LogView> Looking<'_, L> {
         let changes = || upstream.changes.iter().filter(|change| !change.undeclared);
         self.find_own(changes().map(|change| &change.key))?;
         let is_own = |key: &&RecordKey| self.own.get(*key).is_some_and(|own| !own.is_empty());
+        let is_there = |key: &&RecordKey| self.erasures.of_record(key, seq).is_none();
         let keys: BTreeSet<_> =
-            changes().map(|change| &change.key).filter(is_own).cloned().collect();
+            changes().map(|change| &change.key).filter(is_own).filter(is_there).cloned().collect();
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -152,7 +157,7 @@ impl<L: LogView> Looking<'_, L> {
         let (nothing, mut found) = (Registers::default(), Vec::new());
         for change in changes() {
             let key = &change.key;
-            let Some(own) = self.own.get(key).filter(|own| !own.is_empty()) else { continue };
+            let Some(own) = self.own.get(key).filter(|_| keys.contains(key)) else { continue };
             let (before, after) = (before.get(key), after.get(key));
             let (before, after) = (before.unwrap_or(&nothing), after.unwrap_or(&nothing));
             for replaced in overwritten(before, after, |op| own.contains_key(op)) {

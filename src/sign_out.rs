@@ -1,33 +1,39 @@
-//! Signing out: the book stays, or its file is removed.
+//! Signing out: the book stays, keeps only what is unsent, or its file is removed.
 //!
 //! ```text
+//!   keep unsent: no other handle? ─► a new file without the other values ─► put in place ─► sync the folder
 //!   wipe: no other handle? ─► anything unsent? ─► export, synced and verified ─► remove the file ─► sync the folder
 //! ```
 //!
 //! Invariants:
-//! 1. At every moment there is the whole book, or an export with the whole log, or nothing was
-//!    unsent.
+//! 1. At every moment there is the whole book, or a book with everything unsent, or an export with
+//!    the whole log, or nothing was unsent.
 //! 2. From the count to the removal nobody writes: there is no other handle, and the file is locked
 //!    until its name is gone.
 //! 3. A sign-out that is refused changes no byte of the book.
 //!
-//! What it is not: an erasure. A file system may keep the bytes of a removed file until it writes
-//! over them. And it keeps no part of a book: see decision 0041.
+//! What it does not do: write over the blocks of the former file. A file system may keep them until
+//! it needs them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fieldbook_core::entry::{Control, Draft, Erased, ErasedRecords};
 use fieldbook_core::log::{
-    Store, StoreError, entries, export_in_parts, not_made, read_head, verify_export,
+    Appender, Stamp, Store, StoreError, StoreOptions, commit, copy_without, entries,
+    export_in_parts, not_made, read_head, verify_export,
 };
-use fieldbook_core::new_file::new_file;
+use fieldbook_core::new_file::{new_file, replace_file_by_path};
+use fieldbook_core::rules::clock::entry_stamp;
 use fieldbook_core::rules::unsent::{Unsent, unsent};
-use fieldbook_projections::sound;
+use fieldbook_projections::{DiskTables, sound};
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
+use crate::maintain::refold;
 use crate::status::Queue;
 
 /// What becomes of a book when its user signs out ([`Book::sign_out`]).
@@ -37,6 +43,15 @@ pub enum SignOut {
     /// The book is closed, and stays as it is. What was not sent leaves when its user signs in
     /// again.
     Keep,
+    /// The values of all records are erased, from the tables and from the log, except those of
+    /// records with an op that the server does not have, or may not have, and of records that such
+    /// an op refers to. The op leaves when its user signs in again. The next sync reads the other
+    /// records from the server anew.
+    ///
+    /// It is the same book, with the same log: the keys of records, their users and the times of
+    /// their changes stay in it. Records of entity types that never leave the device stay too,
+    /// since no server has them.
+    KeepUnsent,
     /// The book's file is removed, with the records of entity types that never leave the device.
     Wipe {
         /// A new file for the whole log, which keeps what was not sent. Without it a book is
@@ -53,6 +68,8 @@ enum Step {
     Exporting,
     /// The export has its name, and the book is still there.
     Exported,
+    /// The book without the erased values is written under its temporary name.
+    Erased,
 }
 
 impl Book {
@@ -92,6 +109,7 @@ impl Book {
     pub fn sign_out(self, how: SignOut) -> Result<(), Error> {
         match how {
             SignOut::Keep => self.close(),
+            SignOut::KeepUnsent => keep_unsent(self, &mut |_| ()),
             SignOut::Wipe { export_to } => wipe(self, export_to.as_deref(), &mut |_| ()),
         }
     }
@@ -118,14 +136,76 @@ impl Shared {
     }
 }
 
-/// Removes the file of a book, after its log was exported if there is a path.
-fn wipe(book: Book, export_to: Option<&Path>, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
-    // Nobody else may write from here on.
+/// Puts a book in place of a book: with the same log, without the values of records that the server
+/// has.
+fn keep_unsent(book: Book, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
+    let shared = alone(book)?;
+    let path = shared.store.path()?.to_owned();
+    let mut kept = BTreeSet::new();
+    {
+        let tail = shared.tail();
+        for (_, row) in tail.ops() {
+            kept.insert(row.key.clone());
+            // Whether a record that an op refers to is there decides whether the op is sent.
+            kept.extend(row.references.iter().filter_map(|reference| reference.target.clone()));
+        }
+        sound(&tail)?;
+    }
+    // What the opening records comes first, as before every entry.
+    shared.write_in_turn(|session| session.introduce())?;
+    let records = ErasedRecords::except(kept);
+    replace_file_by_path(&path, |new| {
+        write_without(&shared, records, new)?;
+        at(Step::Erased);
+        Ok::<_, Error>(())
+    })
+    .map_err(|error| not_made(error, &path, ERASING))?;
+    // The former file has no name any more, and nothing is written to it.
+    Book { shared: Arc::new(shared) }.into_store()?.abandon();
+    Ok(())
+}
+
+/// Writes a new file with the log of a book, without the values of records, and with the entry that
+/// says so. The tables are folded from what is left.
+fn write_without(shared: &Shared, records: ErasedRecords, path: &Path) -> Result<(), Error> {
+    let log = entries(&shared.store.begin_read()?)?;
+    let Some(head) = read_head(&log)? else { return Err(Error::EmptyLog) };
+    let new = Store::create(path, &StoreOptions::default())?;
+    let transaction = new.begin_write()?;
+    let items = copy_without(&log, &transaction, &records)?;
+    let now = shared.clock.now();
+    let stamp = Stamp {
+        epoch: head.epoch,
+        hlc: entry_stamp(head.hlc, now, shared.server_time()),
+        wall: now.wall,
+        actor: read(&shared.actor).clone(),
+    };
+    let mut appender = Appender::open(&transaction, Some(head))?;
+    appender.append(Draft::control(Control::Erased(Erased { records, items })), stamp)?;
+    let head = appender.head();
+    drop(appender);
+    if let Some(key) = &shared.device_key {
+        DiskTables::new(&transaction).set_device_key(key)?;
+    }
+    commit(transaction)?;
+    refold(&new, &shared.schema, head, |_| {})?;
+    Ok(new.close()?)
+}
+
+/// Returns what a book shares, if there is no other handle and it can be changed. Nobody else
+/// writes from here on.
+fn alone(book: Book) -> Result<Shared, Error> {
     let shared = Arc::try_unwrap(book.shared).map_err(|_| Error::InUse)?;
     if shared.store.is_read_only() {
         return Err(Error::ReadOnly);
     }
     shared.check_alive()?;
+    Ok(shared)
+}
+
+/// Removes the file of a book, after its log was exported if there is a path.
+fn wipe(book: Book, export_to: Option<&Path>, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
+    let shared = alone(book)?;
     let unsent = shared.unsent()?;
     match export_to {
         Some(path) => export(&shared.store, path, at)?,
@@ -157,9 +237,13 @@ fn export(store: &Store, path: &Path, at: &mut dyn FnMut(Step)) -> Result<(), Er
     new_file(path, fill).map_err(|error| not_made(error, path, "exporting the log"))
 }
 
+const ERASING: &str = "writing the book without the erased values";
+
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use fieldbook_core::entry::Meta;
 
     use super::*;
     use crate::audit::read_export;
@@ -173,6 +257,10 @@ mod tests {
         let copy = tempfile::tempdir().unwrap();
         for entry in fs::read_dir(from).unwrap() {
             let entry = entry.unwrap();
+            // What is not finished yet has a folder of its own.
+            if entry.path().is_dir() {
+                continue;
+            }
             fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
         }
         copy
@@ -209,5 +297,38 @@ mod tests {
             (None, false, true),
         ];
         assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_kill_while_values_are_erased_leaves_the_former_book_or_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.book");
+        let book = Book::create_new(&path, options()).unwrap();
+        let key: RecordKey = "lead/1".parse().unwrap();
+        book.records().create(key.clone(), Fields::parse(r#"{"n":1}"#).unwrap()).unwrap();
+        let mut left = Vec::new();
+        keep_unsent(book, &mut |step| left.push((Some(step), copied(folder.path())))).unwrap();
+        left.push((None, copied(folder.path())));
+        let steps: Vec<_> = left.iter().map(|(step, _)| *step).collect();
+        assert_eq!(steps, [Some(Step::Erased), None]);
+        for (step, folder) in left {
+            let book = Book::open(folder.path().join("a.book"), options()).unwrap();
+            let last = book.audit().head().unwrap().unwrap().seq;
+            let entry = book.audit().entries(last, 1).unwrap().remove(0);
+            let is_erased = matches!(entry.meta, Meta::Control(Control::Erased(_)));
+            assert_eq!(is_erased, step.is_none());
+            assert_eq!(book.queue().unsent().unwrap().ops(), 1);
+            assert_eq!(book.records().get(&key).unwrap().unwrap().json.as_str(), r#"{"n":1}"#);
+        }
+    }
+
+    /// The file at the path stays what it is, if the folder takes no second one.
+    #[test]
+    fn a_book_that_cannot_be_written_anew_stays_as_it_is() {
+        let store =
+            Store::with_backend(redb::backends::InMemoryBackend::new(), &StoreOptions::default());
+        let book = Book::start(store.unwrap(), options()).unwrap();
+        let refused = book.sign_out(SignOut::KeepUnsent);
+        assert!(matches!(refused, Err(Error::Store(_))), "it is not a file: {refused:?}");
     }
 }

@@ -3,8 +3,8 @@
 //! Invariants:
 //! 1. A path has either the whole new file or its earlier content: the file is filled under another
 //!    name in the same folder, synced, and then moved to its path.
-//! 2. Only [`replace_file`] replaces an existing file. A reader finds the earlier content or the new
-//!    one, whole.
+//! 2. Only [`replace_file`] and [`replace_file_by_path`] replace an existing file. A reader finds
+//!    the earlier content or the new one, whole.
 //! 3. A file that was made survives a loss of power. A failure leaves no file, unless only the sync
 //!    of the folder fails.
 //! 4. A file that was removed stays removed after a loss of power.
@@ -12,6 +12,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use tempfile::{PathPersistError, TempPath};
 
 /// The reason why a file was not made.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,26 @@ pub fn new_file_by_path<T, E>(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<T, E>,
 ) -> Result<T, NewFileError<E>> {
+    by_path(path, fill, |new, path| new.persist_noclobber(path))
+}
+
+/// Makes a file like [`new_file_by_path`], in place of the file that is there.
+///
+/// # Errors
+/// [`NewFileError`], never [`NewFileError::Exists`]. The path has its earlier file, unless only the
+/// sync of the folder fails.
+pub fn replace_file_by_path<T, E>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, NewFileError<E>> {
+    by_path(path, fill, |new, path| new.persist(path))
+}
+
+fn by_path<T, E>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<T, E>,
+    put: impl FnOnce(TempPath, &Path) -> Result<(), PathPersistError>,
+) -> Result<T, NewFileError<E>> {
     let folder = folder_of(path);
     let disk = |during| move |source| NewFileError::Disk { during, source };
     let temporary = tempfile::Builder::new()
@@ -87,8 +109,8 @@ pub fn new_file_by_path<T, E>(
         .map_err(|source| NewFileError::Folder { folder: folder.to_owned(), source })?;
     let inside = temporary.path().join("new");
     let filled = fill(&inside).map_err(NewFileError::Filling)?;
-    let inside = tempfile::TempPath::try_from_path(inside).map_err(disk("filling the new file"))?;
-    inside.persist_noclobber(path).map_err(|failure| match failure.error.kind() {
+    let inside = TempPath::try_from_path(inside).map_err(disk("filling the new file"))?;
+    put(inside, path).map_err(|failure| match failure.error.kind() {
         io::ErrorKind::AlreadyExists => NewFileError::Exists,
         _ => disk("moving the new file into place")(failure.error),
     })?;

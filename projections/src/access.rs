@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use fieldbook_core::codec::{self, Stored};
-use fieldbook_core::entry::Winner;
+use fieldbook_core::entry::{ErasedRecords, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
     ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow, UnitRow,
@@ -67,6 +67,9 @@ pub trait Tables {
     /// Removes all cursors and all undeclared records. Gives every confirmed record the
     /// version 0, below any version of a server.
     fn await_confirmation(&mut self) -> Result<(), StoreError>;
+    /// Removes records without an op in the tail, with their conflicts and what is undeclared of
+    /// them. If these are all records except some, it removes all cursors too.
+    fn erase(&mut self, records: &ErasedRecords) -> Result<(), StoreError>;
     /// Returns the live records whose confirmed version is still 0.
     fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError>;
     fn state(&mut self) -> Result<StateRow, StoreError>;
@@ -498,6 +501,53 @@ impl Tables for DiskTables<'_> {
         }
         let held = self.records.iter_mut().filter_map(|held| held.row.as_mut());
         held.for_each(RecordRow::await_confirmation);
+        Ok(())
+    }
+
+    // Every erased record is in memory. That is fine: an erasing makes a new file, and folds it in
+    // memory. So nobody folds this entry into tables that are on disk already.
+    fn erase(&mut self, erased: &ErasedRecords) -> Result<(), StoreError> {
+        let during = StoreError::during::<redb::StorageError>;
+        let mut keys: Vec<_> = self.records.iter().map(|held| held.key.clone()).collect();
+        let mut after = Vec::new();
+        loop {
+            let rows = self.stored_after(&after)?;
+            let Some((last, _)) = rows.last() else { break };
+            after.clone_from(last);
+            keys.extend(rows.iter().filter_map(|(key, _)| RecordKey::from_bytes(key)));
+        }
+        keys.retain(|key| erased.has(key));
+        for key in keys {
+            let held = self.held(&key)?;
+            if held.row.as_ref().is_some_and(|row| row.tail.is_empty()) {
+                held.row = None;
+                held.changed = true;
+            }
+        }
+        let mut gone = Vec::new();
+        let table = self.which(Which::ConflictsOf)?;
+        for row in table.iter().map_err(during("reading conflicts"))? {
+            let (at, _) = row.map_err(during("reading conflicts"))?;
+            gone.extend(tables::of_record_from_key(at.value()));
+        }
+        gone.retain(|(key, ..)| erased.has(key));
+        for (key, seq, number) in gone {
+            if self.record(&key)?.is_none() {
+                self.forget(Which::ConflictsOf, &tables::of_record_key(&key, seq, number))?;
+                self.forget(Which::Conflicts, &tables::conflict_key(seq, number))?;
+                self.forget(Which::OpenConflicts, &tables::conflict_key(seq, number))?;
+            }
+        }
+        let is_erased =
+            |at: &[u8]| tables::of_record_from_key(at).is_some_and(|(key, ..)| erased.has(&key));
+        self.which(Which::Undeclared)?
+            .retain(|at, _| !is_erased(at))
+            .map_err(during("forgetting what is undeclared"))?;
+        if matches!(erased, ErasedRecords::Except(_)) {
+            self.which(Which::Cursors)?
+                .retain(|_, _| false)
+                .map_err(during("forgetting cursors"))?;
+        }
         Ok(())
     }
 

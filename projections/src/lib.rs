@@ -46,7 +46,7 @@ pub use index::{Indexes, IndexesOnFile};
 pub use lazy::{fold_history, fold_tail, tail_is_due};
 pub use log_view::{Appended, CachedLog, EntryTable, LogView};
 pub use memory::MemoryTables;
-pub use past::{Past, Step, follow_range, follow_record, history_of, last_of_book, walk};
+pub use past::{Erasures, Past, Step, follow_range, follow_record, history_of, last_of_book, walk};
 pub use read::{Snapshot, TableDump};
 pub use rebuild::{Rebuilt, fold, rebuild};
 pub use snapshot_view::{PastRows, Rows, SnapshotView};

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fieldbook_core::entry::Winner;
+use fieldbook_core::entry::{ErasedRecords, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{
     ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, StateRow, UnitRow,
@@ -140,6 +140,25 @@ impl Tables for MemoryTables {
         self.cursors.clear();
         self.undeclared.clear();
         self.records.values_mut().for_each(RecordRow::await_confirmation);
+        Ok(())
+    }
+
+    fn erase(&mut self, erased: &ErasedRecords) -> Result<(), StoreError> {
+        let records = &mut self.records;
+        records.retain(|key, row| !erased.has(key) || !row.tail.is_empty());
+        let stays = |key: &RecordKey| !erased.has(key) || records.contains_key(key);
+        let conflicts = &mut self.conflicts;
+        self.conflicts_of.retain(|key, places| {
+            let stays = stays(key);
+            if !stays {
+                places.iter().for_each(|place| drop(conflicts.remove(place)));
+            }
+            stays
+        });
+        self.undeclared.retain(|(key, ..)| !erased.has(key));
+        if matches!(erased, ErasedRecords::Except(_)) {
+            self.cursors.clear();
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use fieldbook_core::entry::{About, Control, Decision, Entry, Meta, Upstream};
+use fieldbook_core::entry::{About, Control, Decision, Entry, ErasedRecords, Meta, Upstream};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::{RecordKey, Seq, UnitId};
 
@@ -23,9 +23,11 @@ pub struct Touched {
     /// The records, each once, in the order of their keys.
     pub keys: Vec<RecordKey>,
     /// Whether the entry concerns the book as a whole: it begins the log or an epoch, it parks or
-    /// resumes, it is about the server, or about a row that has no record here.
+    /// resumes, it is about the server, or about a row that has no record here, or it says that
+    /// values were erased.
     pub book: bool,
-    /// Whether the entry can change every record: another server was accepted, or read to its end.
+    /// Whether the entry can change every record: another server was accepted, or read to its end,
+    /// or values were erased.
     pub all: bool,
 }
 
@@ -69,6 +71,13 @@ pub fn touched(entry: &Entry, log: &impl LogView) -> Result<Touched, StoreError>
             | Control::Authors(_)
             | Control::Note(_),
         ) => found.book = true,
+        Meta::Control(Control::Erased(erased)) => {
+            found.book = true;
+            match &erased.records {
+                ErasedRecords::Only(records) => keys.extend(records.iter().cloned()),
+                ErasedRecords::Except(_) => found.all = true,
+            }
+        }
     }
     found.keys = keys.into_iter().collect();
     Ok(found)

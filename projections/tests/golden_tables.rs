@@ -143,7 +143,7 @@ fn in_conflict(row: &ConflictRow) -> Vec<&FieldsJson> {
 
 #[test]
 fn the_golden_logs_fold_to_their_golden_tables() {
-    for name in ["example", "every-fold", "another-server"] {
+    for name in ["example", "every-fold", "another-server", "erased"] {
         let log = std::fs::read(golden(name).with_extension("log")).unwrap();
         let (rebuilt, history) = folded(&log);
         let tables = Text::of(&rebuilt, &history);
@@ -171,7 +171,7 @@ fn said_by(tail: &Tail) -> String {
 #[test]
 fn the_tail_of_a_fold_is_the_one_that_is_read_back_from_its_tables() {
     let mut dead = 0;
-    for name in ["example", "every-fold", "another-server"] {
+    for name in ["example", "every-fold", "another-server", "erased"] {
         let database = stored(&std::fs::read(golden(name).with_extension("log")).unwrap());
         let entries = database.begin_read().unwrap().open_table(ENTRIES).unwrap();
         let head = read_head(&entries).unwrap();

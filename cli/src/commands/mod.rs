@@ -181,7 +181,12 @@ fn as_last_user(book: Book) -> Result<Book, Failure> {
         };
         let is_use = !matches!(
             entry.meta,
-            Meta::Control(Control::PersonActed(..) | Control::Session(_) | Control::Silence(_))
+            Meta::Control(
+                Control::PersonActed(..)
+                    | Control::Session(_)
+                    | Control::Silence(_)
+                    | Control::Erased(_)
+            )
         );
         if is_use || last.is_none() {
             last = Some(entry.header.actor);

@@ -3,9 +3,9 @@
 
 use fieldbook::RecordKey;
 use fieldbook::audit::entry::{
-    Authored, ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Intent, ItemIndex,
-    LastStop, Meta, OpMeta, OutcomeClass, OutcomeMeta, PersonAction, PlannedOp, PlannedUnit,
-    ResolvedBy, Restamp, Session, SignedNote, Silence, Upstream, Winner,
+    Authored, ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords, Extent,
+    Intent, ItemIndex, LastStop, Meta, OpMeta, OutcomeClass, OutcomeMeta, PersonAction, PlannedOp,
+    PlannedUnit, ResolvedBy, Restamp, Session, SignedNote, Silence, Upstream, Winner,
 };
 use fieldbook::audit::note::{Note, NoteKind};
 use fieldbook::audit::{Hlc, offset_shown};
@@ -349,6 +349,22 @@ fn control_summary(entry: &Entry, control: &Control) -> String {
             format!("authors of changes in entry {before}: {}", some(authors.iter().map(authored)))
         }
         Control::Note(signed) => note(signed),
+        Control::Erased(what) => erased(what),
+    }
+}
+
+/// Returns which values were erased.
+fn erased(what: &Erased) -> String {
+    let items = count(what.items, "value");
+    match &what.records {
+        ErasedRecords::Only(keys) => {
+            format!("{items} of {} erased", some(keys.iter().map(ToString::to_string)))
+        }
+        ErasedRecords::Except(keys) if keys.is_empty() => format!("{items} of all records erased"),
+        ErasedRecords::Except(keys) => format!(
+            "{items} of all records erased, except {}",
+            some(keys.iter().map(ToString::to_string))
+        ),
     }
 }
 

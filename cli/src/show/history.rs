@@ -57,6 +57,10 @@ impl<'k> Follower<'k> {
                 | Control::Authors(_)
                 | Control::Note(_),
             ) => Vec::new(),
+            Meta::Control(Control::Erased(erased)) => {
+                let of_this = erased.records.has(self.key);
+                of_this.then(|| event("erased".to_owned(), String::new())).into_iter().collect()
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 
 use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{
-    ChangeMeta, Conflicted, Control, Decision, Entry, Extent, Item, ItemIndex, LastStop, Meta,
-    OpMeta, OutcomeMeta, ParkScope, PersonAction, PlannedOp, PlannedUnit, Receipt, ResolvedBy,
-    Restamp, Session, Silence, Upstream,
+    ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords, Extent, Item,
+    ItemIndex, LastStop, Meta, OpMeta, OutcomeMeta, ParkScope, PersonAction, PlannedOp,
+    PlannedUnit, Receipt, ResolvedBy, Restamp, Session, Silence, Upstream,
 };
 use fieldbook::conflict::{Conflict, DeadLetter};
 use fieldbook::host::WallTime;
@@ -258,6 +258,13 @@ fn control(entry: &Entry, decided: &Control) -> Value {
         Control::Note(signed) => json!({
             "control": "note", "note": signed.note, "keys": signed.keys,
         }),
+        Control::Erased(Erased { records, items }) => {
+            let (which, keys) = match records {
+                ErasedRecords::Only(keys) => ("only", keys),
+                ErasedRecords::Except(keys) => ("except", keys),
+            };
+            json!({ "control": "erased", "items": items, "records": { which: keys } })
+        }
         Control::Authors(authors) => json!({
             "control": "authors",
             "authors": authors

@@ -15,7 +15,9 @@
 //! Numbers are little-endian. Reading never panics, and allocates no more memory than the bytes
 //! justify.
 
-use super::{EntryError, EntryKind, FORMAT, Header, Item, ItemValue, Sealed, chain};
+use std::collections::BTreeSet;
+
+use super::{EntryError, EntryKind, FORMAT, Header, Item, ItemIndex, ItemValue, Sealed, chain};
 use crate::codec::CodecError;
 use crate::ids::Epoch;
 use crate::limits;
@@ -122,6 +124,34 @@ impl<'a> Frame<'a> {
                 }
             })
             .collect()
+    }
+
+    /// Returns the entry as it is stored once some items are erased: each is replaced by its
+    /// commitment, so every hash stays. `items` are the indices, and those that do not exist, or
+    /// were erased before, change nothing.
+    pub fn without(&self, items: &BTreeSet<ItemIndex>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in [self.header_bytes, self.meta] {
+            write_number(&mut bytes, part.len());
+            bytes.extend_from_slice(part);
+        }
+        write_number(&mut bytes, self.items.len());
+        for (index, item) in (0..).zip(&self.items) {
+            match item {
+                StoredItem::Present { salt, bytes: value } if !items.contains(&index) => {
+                    bytes.push(1);
+                    bytes.extend_from_slice(*salt);
+                    write_number(&mut bytes, value.len());
+                    bytes.extend_from_slice(value);
+                }
+                _ => {
+                    bytes.push(0);
+                    bytes.extend_from_slice(item.commitment().as_bytes());
+                }
+            }
+        }
+        bytes.extend_from_slice(self.hash.as_bytes());
+        bytes
     }
 
     /// Returns how many items were erased.

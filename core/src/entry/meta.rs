@@ -192,6 +192,8 @@ pub enum Control {
     /// Somebody signed that this log had an entry: the server, in the commit of its answer, or the
     /// owner of the device.
     Note(SignedNote),
+    /// The values of records were erased.
+    Erased(Erased),
 }
 
 /// The beginning of a log.
@@ -261,6 +263,26 @@ pub struct SignedNote {
     /// The keys, each written as `name+id+key`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
+}
+
+/// The values of records were erased, from the log and from the tables. The entries themselves
+/// stay, with the hashes that they had. The entry is in the same commit as the erasing.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Erased {
+    /// The records.
+    pub records: ErasedRecords,
+    /// The number of items that were erased for it.
+    pub items: u64,
+}
+
+/// The records whose values are erased.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ErasedRecords {
+    /// These records. The keys are in ascending order.
+    Only(Vec<RecordKey>),
+    /// All records except these. The keys are in ascending order. The cursors go too, so that the
+    /// server's records come again.
+    Except(Vec<RecordKey>),
 }
 
 /// Exchanges that failed in a row.

@@ -18,6 +18,7 @@
 mod about;
 pub mod chain;
 mod decision;
+mod erasure;
 pub mod frame;
 mod meta;
 
@@ -35,10 +36,11 @@ pub use decision::{
     Cancelled, CancelledReason, Conflicted, ConflictedField, Decision, ParkScope, PersonAction,
     ResolvedBy, Restamp, Winner,
 };
+pub use erasure::Erasure;
 pub use meta::{
-    AppVersion, Authored, ChangeMeta, Control, Extent, FieldsSource, Intent, ItemIndex, LastStop,
-    Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, Planned, PlannedChange, PlannedOp,
-    PlannedUnit, Receipt, Session, SignedNote, Silence, Upstream,
+    AppVersion, Authored, ChangeMeta, Control, Erased, ErasedRecords, Extent, FieldsSource, Intent,
+    ItemIndex, LastStop, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, Planned, PlannedChange,
+    PlannedOp, PlannedUnit, Receipt, Session, SignedNote, Silence, Upstream,
 };
 
 impl Authored {

@@ -6,6 +6,7 @@
 //!   commit    natural group commit: callers that arrive during a commit share the next one
 //!   verify    computes every hash again from the stored bytes; parts: on two threads
 //!   copy      a whole database, as one commit left it, in a new file
+//!   erase     a log in a new file, without the values of some records
 //!   carve     the entries in a file whose pages cannot be read any more
 //!   notes     the signed notes in it
 //!   export    the log as a stream of bytes that another program can verify; stream: what is around it
@@ -26,6 +27,7 @@ mod carve;
 mod commit;
 mod copy;
 mod entries;
+mod erase;
 mod error;
 mod export;
 mod looking;
@@ -43,6 +45,7 @@ pub use copy::{CopyProgress, copy_database};
 pub use entries::{
     Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_entry_after, read_head,
 };
+pub use erase::copy_without;
 pub use error::{StoreError, catch_storage_panic};
 pub use export::{export, export_in_parts, import, survey_export, verify_export};
 #[cfg(feature = "sign")]

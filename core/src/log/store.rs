@@ -208,6 +208,15 @@ impl Store {
         self.stopped_before
     }
 
+    /// Returns the path of the file.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the storage is not a file.
+    pub fn path(&self) -> Result<&Path, StoreError> {
+        let not_a_file = || StoreError::NotFound { path: PathBuf::from(GIVEN_STORAGE) };
+        self.path.as_deref().ok_or_else(not_a_file)
+    }
+
     /// Returns whether the store is read-only.
     pub const fn is_read_only(&self) -> bool {
         self.read_only
@@ -253,8 +262,7 @@ impl Store {
     /// [`StoreError::Disk`] or [`StoreError::Denied`] if the file cannot be removed;
     /// [`StoreError::NotFound`] if it was moved, or the storage is not a file.
     pub fn remove(mut self) -> Result<(), StoreError> {
-        let not_a_file = || StoreError::NotFound { path: PathBuf::from(GIVEN_STORAGE) };
-        let path = self.path.take().ok_or_else(not_a_file)?;
+        let path = self.path()?.to_owned();
         // redb holds the lock of the file until the store is given up.
         remove_file(&path).map_err(|error| not_found_or(error, &path, "removing the book"))?;
         self.let_go();

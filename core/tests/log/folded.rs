@@ -6,9 +6,9 @@
 
 use fieldbook_core::entry::{
     Cancelled, CancelledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft,
-    Extent, FieldsSource, Intent, Items, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta,
-    ParkScope, PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp,
-    Upstream, Winner,
+    ErasedRecords, Extent, FieldsSource, Intent, Items, Meta, OpMeta, Opened, OutcomeClass,
+    OutcomeMeta, ParkScope, PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt,
+    Restamp, Upstream, Winner,
 };
 use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{
@@ -315,9 +315,13 @@ fn of_units(story: &mut Story) {
     story.decided(decisions, items);
 }
 
-fn conflicted(id: &str, winner: Winner, [base, local, remote]: [u32; 3]) -> Decision {
+fn conflicted(id: &str, winner: Winner, values: [u32; 3]) -> Decision {
+    Decision::Conflicted(conflict(id, winner, values))
+}
+
+fn conflict(id: &str, winner: Winner, [base, local, remote]: [u32; 3]) -> Conflicted {
     let field = ConflictedField { name: "name".to_owned(), rule: Policy::Manual, winner };
-    Decision::Conflicted(Conflicted {
+    Conflicted {
         key: lead(id),
         op: update(id),
         kind: OpKind::Update,
@@ -333,7 +337,7 @@ fn conflicted(id: &str, winner: Winner, [base, local, remote]: [u32; 3]) -> Deci
         remote,
         merged: None,
         functions: Vec::new(),
-    })
+    }
 }
 
 /// The decisions about ops because of conflicts, upcasters and clocks.
@@ -501,5 +505,33 @@ pub(crate) fn another_server() -> Vec<Draft> {
     let read = story.item(&mut items, r#"{"name":"mine","phone":"1","stage":"new"}"#);
     let brought_back = Decision::BroughtBack { key: lead("dead"), op: op_of(UPDATES, 2), read };
     story.decided(vec![brought_back, Decision::ServerRead], items);
+    story.drafts
+}
+
+/// A log of which the values of some records were erased, and then those of all records without an
+/// op. Afterwards one of them comes again.
+pub(crate) fn erased() -> Vec<Draft> {
+    let mut story = Story::new(5);
+    confirmed(&mut story);
+    story.write(&[
+        (OpKind::Update, "tried", r#"{"name":"mine"}"#),
+        (OpKind::Update, "open", r#"{"name":"mine"}"#),
+    ]);
+    let mut items = Items::default();
+    let [base, local, remote] = ["1", "mine", "theirs"]
+        .map(|name| story.item(&mut items, &format!(r#"{{"name":"{name}"}}"#)));
+    let conflict = Conflicted {
+        op: op_of(UPDATES, 1),
+        ..conflict("open", Winner::Undecided, [base, local, remote])
+    };
+    story.decided(vec![Decision::Conflicted(conflict)], items);
+    let some = ["acked", "tried", "replaced"].map(lead);
+    story.drafts.push(samples::erased(ErasedRecords::only(some), 3));
+    story
+        .drafts
+        .push(samples::erased(ErasedRecords::except(["open", "tried", "dead"].map(lead)), 18));
+    let mut items = Items::default();
+    let fields = story.item(&mut items, r#"{"name":"theirs"}"#);
+    story.told(vec![row("acked", 5, at(1), Some(fields))], Vec::new(), items);
     story.drafts
 }

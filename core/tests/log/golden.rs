@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use fieldbook_core::entry::{
-    CancelledReason, Control, Decision, Draft, Entry, Extent, FieldsSource, Items, LastStop, Meta,
-    OutcomeClass, ParkScope, PersonAction, Winner, seal,
+    CancelledReason, Control, Decision, Draft, Entry, ErasedRecords, Extent, FieldsSource, Items,
+    LastStop, Meta, OutcomeClass, ParkScope, PersonAction, Winner, seal,
 };
 use fieldbook_core::log::{Verified, entries, entries_from, export, verify, verify_export};
 use fieldbook_core::{Hash, OpKind, Policy, Seq};
@@ -19,7 +19,7 @@ use redb::ReadableTable;
 use super::{folded, samples};
 
 /// The golden logs.
-const NAMES: [&str; 4] = ["example", "every-variant", "every-fold", "another-server"];
+const NAMES: [&str; 5] = ["example", "every-variant", "every-fold", "another-server", "erased"];
 
 const STREAM_1: &[u8] = b"fieldbook-log 1\n";
 
@@ -87,6 +87,7 @@ fn the_samples_seal_to_the_golden_logs() {
         samples::every_variant(),
         folded::every_fold(),
         folded::another_server(),
+        folded::erased(),
     ];
     for (name, drafts) in NAMES.into_iter().zip(drafts) {
         let (bytes, read, verified) = exported(drafts);
@@ -145,7 +146,8 @@ macro_rules! variants {
 }
 
 variants!(of_meta, METAS, Meta: Intent, Upstream, Control);
-variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, PersonActed, EpochStarted, Session, Silence, Authors, Note);
+variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, PersonActed, EpochStarted, Session, Silence, Authors, Note, Erased);
+variants!(of_erased, ERASURES, ErasedRecords: Only, Except);
 variants!(of_stop, STOPS, LastStop: None, Clean, Unclean);
 variants!(of_kind, KINDS, OpKind: Create, Update, Delete, Replace);
 variants!(of_class, CLASSES, OutcomeClass: Applied, Duplicate, Stale, Transient, Rejected, Unsupported, Unauthorized, Ahead);
@@ -185,6 +187,7 @@ fn seen_in(meta: &Meta, seen: &mut BTreeSet<&'static str>) {
                 Control::Decided(decisions) => {
                     decisions.iter().for_each(|decision| seen_by(decision, seen))
                 }
+                Control::Erased(erased) => drop(seen.insert(of_erased(&erased.records))),
                 Control::Session(session) => drop(seen.insert(of_stop(&session.last_stop))),
                 Control::Opened(_)
                 | Control::EpochStarted { .. }
@@ -217,7 +220,7 @@ fn the_golden_log_has_every_variant_of_the_meta_part() {
     }
     let all = [
         METAS, CONTROLS, KINDS, CLASSES, EXTENTS, SOURCES, REASONS, DECISIONS, SCOPES, POLICIES,
-        WINNERS, ACTIONS, STOPS,
+        WINNERS, ACTIONS, STOPS, ERASURES,
     ];
     assert_eq!(seen, all.concat().into_iter().collect());
 }
@@ -225,14 +228,14 @@ fn the_golden_log_has_every_variant_of_the_meta_part() {
 #[test]
 fn the_logs_that_are_there_to_be_folded_have_every_entry_and_every_decision() {
     let mut seen = BTreeSet::new();
-    for name in ["every-fold", "another-server"] {
+    for name in ["every-fold", "another-server", "erased"] {
         let bytes =
             std::fs::read(repository(&format!("tests/golden/format-2/{name}.log"))).unwrap();
         for stored in stored_entries(&bytes) {
             seen_in(&Entry::decode(stored).unwrap().meta, &mut seen);
         }
     }
-    for all in [METAS, CONTROLS, KINDS, EXTENTS, DECISIONS, SCOPES, ACTIONS, STOPS] {
+    for all in [METAS, CONTROLS, KINDS, EXTENTS, DECISIONS, SCOPES, ACTIONS, STOPS, ERASURES] {
         let missing: Vec<_> = all.iter().filter(|name| !seen.contains(*name)).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }

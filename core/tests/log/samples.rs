@@ -6,9 +6,10 @@
 
 use fieldbook_core::entry::{
     AppVersion, Authored, Cancelled, CancelledReason, ChangeMeta, Conflicted, ConflictedField,
-    Control, Decision, Draft, Extent, FieldsSource, Intent, Item, Items, LastStop, Meta, OpMeta,
-    Opened, OutcomeClass, OutcomeMeta, ParkScope, PersonAction, Planned, PlannedChange, PlannedOp,
-    PlannedUnit, Receipt, ResolvedBy, Restamp, Session, SignedNote, Silence, Upstream, Winner,
+    Control, Decision, Draft, Erased, ErasedRecords, Extent, FieldsSource, Intent, Item, Items,
+    LastStop, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, PersonAction, Planned,
+    PlannedChange, PlannedOp, PlannedUnit, Receipt, ResolvedBy, Restamp, Session, SignedNote,
+    Silence, Upstream, Winner,
 };
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
 use fieldbook_core::note::{NoteKind, SignError, Signer, Statement, sign};
@@ -99,7 +100,13 @@ pub(crate) fn every_variant() -> Vec<Draft> {
     drafts.push(silences());
     drafts.push(authors());
     drafts.extend(notes());
+    drafts.push(erased(ErasedRecords::only([lead("43"), lead("42")]), 7));
+    drafts.push(erased(ErasedRecords::except([]), 300));
     drafts
+}
+
+pub(crate) fn erased(records: ErasedRecords, items: u64) -> Draft {
+    Draft::control(Control::Erased(Erased { records, items }))
 }
 
 /// Every way in which a program stopped, with and without the declarations.

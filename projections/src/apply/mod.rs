@@ -23,6 +23,7 @@
 //!   units       the steps of a unit: planned, tried, suspected, acked, requeued, dead-lettered
 //!   conflicts   changes of ops: conflicts, choices, upcasts, other stamps
 //!   ends        how ops leave the tail
+//!   erased      records whose values were erased
 //!   tail_rows   the rows that the ops of an intent have in the tail
 //! ```
 //!
@@ -31,6 +32,7 @@
 
 mod conflicts;
 mod ends;
+mod erased;
 mod tail_rows;
 mod units;
 mod upstream;
@@ -170,6 +172,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             Control::Session(_) | Control::Silence(_) | Control::Authors(_) | Control::Note(_) => {
                 Ok(())
             }
+            Control::Erased(erased) => self.erased(&erased.records),
             Control::Planned(planned) => {
                 (0..)
                     .zip(&planned.units)

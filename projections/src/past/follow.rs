@@ -1,7 +1,8 @@
 //! Follows records through their entries: what each entry made of them.
 //!
 //! Invariants:
-//! 1. An image before an entry is what a fold of the log before it has.
+//! 1. An image before an entry is what a fold of the log before it has; none if its values were
+//!    erased since.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,7 @@ use fieldbook_core::record::{Change, Effect};
 use fieldbook_core::rows::RecordRow;
 use fieldbook_core::{RecordKey, Schema, Seq};
 
+use super::erasures::Erasures;
 use super::seqs::{history_of, seqs_of};
 use crate::effects::Effects;
 use crate::log_view::LogView;
@@ -69,7 +71,7 @@ fn follow(
     is_told: impl Fn(Seq) -> bool,
     mut tell: impl FnMut(&Entry, &[Effect]),
 ) -> Result<(), StoreError> {
-    let log = snapshot.log()?;
+    let (log, erasures) = (snapshot.log()?, Erasures::of(snapshot)?);
     let (mut rebuilt, mut effects) = (Rebuilt::only(keys.clone()), Effects::default());
     for seq in seqs {
         let entry = log.existing(*seq)?;
@@ -81,6 +83,7 @@ fn follow(
         let mut changed: Vec<_> = concerned.map(|key| before(rebuilt.tables(), key)).collect();
         rebuilt.take(&log, schema, &entry, &mut effects)?;
         changed.iter_mut().for_each(|effect| add_after(rebuilt.tables(), effect));
+        changed.iter_mut().for_each(|effect| leave_out_erased(effect, &erasures, *seq));
         tell(&entry, &changed);
     }
     Ok(())
@@ -99,6 +102,15 @@ pub(super) fn before(tables: &MemoryTables, key: RecordKey) -> Effect {
 /// Adds the images of the record after the entry.
 pub(super) fn add_after(tables: &MemoryTables, effect: &mut Effect) {
     (effect.seen.after, effect.confirmed.after) = images(tables.records.get(&effect.key));
+}
+
+/// Leaves out images whose values were erased: there is nothing to show.
+pub(super) fn leave_out_erased(effect: &mut Effect, erasures: &Erasures, seq: Seq) {
+    let nothing = || Change { before: None, after: None };
+    let before = Seq::new(seq.number().saturating_sub(1));
+    if erasures.of_record(&effect.key, before).is_some() {
+        (effect.seen, effect.confirmed) = (nothing(), nothing());
+    }
 }
 
 type Image = Option<fieldbook_core::FieldsJson>;

@@ -16,11 +16,15 @@
 //! 3. If another server was accepted after the moment, every record was touched, and all are
 //!    folded.
 //!
+//! A fold of entries whose values were erased makes images of nothing. `erasures` tells for which
+//! records and moments that is so; `follow` and `walk` leave these images out.
+//!
 //! `follow` tells what each entry made of a record, `seqs` finds the entries of records, `state`
 //! the entries that make the state row. `walk` passes through the whole log with all tables.
 //!
 //! What it is not: a snapshot that can be written to.
 
+mod erasures;
 mod follow;
 mod seqs;
 mod state;
@@ -35,6 +39,7 @@ use fieldbook_core::rows::{ConflictRow, CursorRow, DeadLetterRow, RecordRow, Sta
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{ConflictId, EntityType, OpId, RecordId, RecordKey, Schema, Seq, UnitId};
 
+pub use self::erasures::Erasures;
 pub use self::follow::{follow_range, follow_record};
 use self::seqs::seqs_of;
 pub use self::seqs::{history_of, last_of_book};

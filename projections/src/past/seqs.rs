@@ -15,6 +15,7 @@ use fieldbook_core::log::StoreError;
 use fieldbook_core::{RecordKey, Seq};
 use memchr::memmem::Finder;
 
+use super::erasures::Erasures;
 use crate::log_view::LogView;
 use crate::read::Snapshot;
 use crate::touched::touched;
@@ -41,14 +42,17 @@ pub(super) fn seqs_of(
     Ok(seqs)
 }
 
-/// Returns the entries that touch a record, oldest first. Nothing is written, and an entry that the
-/// history has not folded yet is found by a search.
+/// Returns the entries that touch a record, or that say that its values were erased, oldest first.
+/// Nothing is written, and an entry that the history has not folded yet is found by a search.
 ///
 /// # Errors
 /// [`StoreError`] if the history or an entry cannot be read.
 pub fn history_of(snapshot: &Snapshot, key: &RecordKey) -> Result<Vec<Seq>, StoreError> {
     let mut seqs = snapshot.history(key)?;
     seqs.extend(search(snapshot, &BTreeSet::from([key.clone()]), false, snapshot.last_seq()?)?);
+    seqs.extend(Erasures::of(snapshot)?.seqs_of(key));
+    seqs.sort_unstable();
+    seqs.dedup();
     Ok(seqs)
 }
 

@@ -14,7 +14,8 @@ use fieldbook_core::tail::Tail;
 use fieldbook_core::{Schema, Seq};
 
 use super::Past;
-use super::follow::{add_after, before};
+use super::erasures::Erasures;
+use super::follow::{add_after, before, leave_out_erased};
 use crate::apply::apply;
 use crate::effects::Effects;
 use crate::log_view::LogView;
@@ -48,7 +49,7 @@ pub fn walk<E: From<StoreError>>(
     upto: Seq,
     mut tell: impl FnMut(Step<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let log = snapshot.log()?;
+    let (log, erasures) = (snapshot.log()?, Erasures::of(snapshot)?);
     let upto = upto.min(snapshot.last_seq()?);
     let mut past = Past {
         upto: Seq::ZERO,
@@ -69,7 +70,10 @@ pub fn walk<E: From<StoreError>>(
         past.tail.set_followed(seq);
         past.upto = seq;
         let all = effects.iter_mut().chain(&mut others);
-        all.for_each(|effect| add_after(&past.tables, effect));
+        all.for_each(|effect| {
+            add_after(&past.tables, effect);
+            leave_out_erased(effect, &erasures, seq);
+        });
         let step = Step {
             entry: &entry,
             touched: &touched,

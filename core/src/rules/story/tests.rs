@@ -97,7 +97,9 @@ fn every_variant_of_an_entry_has_its_approved_sentence() {
 
 #[test]
 fn no_sentence_shows_the_program_instead_of_words() {
-    for name in ["every-variant.log", "every-fold.log", "another-server.log", "example.log"] {
+    for name in
+        ["every-variant.log", "every-fold.log", "another-server.log", "erased.log", "example.log"]
+    {
         let entries = golden(name);
         let keys: BTreeSet<RecordKey> = entries
             .iter()

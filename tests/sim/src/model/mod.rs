@@ -26,7 +26,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook::audit::entry::{
-    Control, Decision, Entry, Extent, Intent, Meta, ParkScope, Receipt, Upstream, chain,
+    Control, Decision, Entry, ErasedRecords, Extent, Intent, Meta, ParkScope, Receipt, Upstream,
+    chain,
 };
 use fieldbook::audit::{Hash, Seq};
 use fieldbook::record::{OpId, OpKind, OpPlace, UnitId, Version};
@@ -201,7 +202,20 @@ impl Model {
                 | Control::Authors(_)
                 | Control::Note(_),
             ) => Ok(()),
+            Meta::Control(Control::Erased(erased)) => {
+                self.erased(&erased.records);
+                Ok(())
+            }
             Meta::Control(Control::EpochStarted { anchored, .. }) => self.epoch_started(*anchored),
+        }
+    }
+
+    /// Forgets the records whose values were erased. None of them may have an op of ours.
+    fn erased(&mut self, records: &ErasedRecords) {
+        self.records.retain(|key, held| !records.has(key) || !held.tail.is_empty());
+        self.undeclared.retain(|_, kept| !records.has(&kept.key));
+        if matches!(records, ErasedRecords::Except(_)) {
+            self.cursors.clear();
         }
     }
 

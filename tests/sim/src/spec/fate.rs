@@ -38,6 +38,7 @@ impl Fates {
                         | Control::Silence(_)
                         | Control::Authors(_)
                         | Control::Note(_)
+                        | Control::Erased(_)
                 )
             );
             fates.entries += u64::from(!of_the_device);

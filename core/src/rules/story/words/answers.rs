@@ -65,12 +65,13 @@ impl Words<'_> {
                 ),
             ));
         }
-        if self.teller.ops.contains_key(&change.op) {
-            // This device's own change, back from the server.
-            return None;
-        }
         let key = self.name(&change.key);
         let effect = self.effect(&change.key)?;
+        if self.teller.ops.contains_key(&change.op) && effect.confirmed.before.is_some() {
+            // This device's own change, back from the server. A record whose values were erased
+            // was not there, so that it came again is told.
+            return None;
+        }
         let found = changes(effect.confirmed.before.as_ref(), effect.confirmed.after.as_ref());
         let (made, who) = (change.edited_at.wall(), self.maker(by));
         let text = match (change.extent, &effect.confirmed.before) {

@@ -1,7 +1,7 @@
 //! What was decided, by the engine or by a person.
 
 use super::conflicts::won;
-use super::device::{checkpoint, opening, silence};
+use super::device::{checkpoint, erased, opening, silence};
 use super::{MOST_SENTENCES, Words, coded, fine, weighs};
 use crate::entry::{
     Cancelled, CancelledReason, Control, Decision, ParkScope, PersonAction, PlannedOp, Restamp,
@@ -37,6 +37,7 @@ impl Words<'_> {
                 checkpoint(signed).into_iter().collect()
             }
             Control::Note(_) => Vec::new(),
+            Control::Erased(what) => erased(what, self.teller.about.as_ref()).into_iter().collect(),
         }
     }
 

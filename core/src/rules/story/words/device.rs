@@ -1,7 +1,8 @@
 //! What the log says of the device: its openings, and how long no server answered.
 
 use super::{fine, weighs};
-use crate::entry::{LastStop, Session, SignedNote, Silence};
+use crate::entry::{Erased, ErasedRecords, LastStop, Session, SignedNote, Silence};
+use crate::names::RecordKey;
 use crate::note::{Note, NoteKind};
 use crate::rules::status::words::{counted, listed};
 use crate::rules::story::{Sentence, Weight};
@@ -55,4 +56,28 @@ pub(super) fn checkpoint(signed: &SignedNote) -> Option<Sentence> {
     let names: Vec<_> = note.signatures.iter().map(|one| one.name.to_owned()).collect();
     let (seq, names) = (stated.seq, listed(&names));
     Some(fine(format!("The log up to entry {seq} was signed by {names}; nobody checked it here.")))
+}
+
+/// Tells that values were erased: of one record, in its own story, or of all.
+pub(super) fn erased(erased: &Erased, about: Option<&RecordKey>) -> Option<Sentence> {
+    const REST: &str = "Keys, users and times stay in the log, and its hashes are as before.";
+    let text = match (about, &erased.records) {
+        (Some(key), records) if !records.has(key) => return None,
+        (Some(_), ErasedRecords::Only(_)) => format!("Its values were erased. {REST}"),
+        (Some(_), ErasedRecords::Except(_)) => {
+            format!("Its values were erased on this device, with those of other records. {REST}")
+        }
+        (None, ErasedRecords::Only(keys)) => {
+            let records = counted(keys.len(), "record");
+            format!("The values of {records} were erased. {REST}")
+        }
+        (None, ErasedRecords::Except(keys)) if keys.is_empty() => {
+            format!("The values of all records were erased. {REST}")
+        }
+        (None, ErasedRecords::Except(keys)) => {
+            let records = counted(keys.len(), "record");
+            format!("The values of all records but {records} were erased. {REST}")
+        }
+    };
+    Some(weighs(Weight::Waits, text))
 }
