@@ -21,6 +21,7 @@ use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Control, Draft, Erased, ErasedRecords};
 use fieldbook_core::log::{
     Appender, Stamp, Store, StoreError, StoreOptions, commit, copy_without, entries,
@@ -118,7 +119,8 @@ impl Book {
 impl Queue<'_> {
     /// Returns the number of ops that the server does not have, or may not have, for each user:
     /// they wait, have no answer, are parked, or are dead letters. Ops of entity types that never
-    /// leave the device are not counted.
+    /// leave the device are not counted. After another server was accepted it also returns the
+    /// number of records that this server may lack, until it is read to its end.
     ///
     /// # Errors
     /// [`Error::Store`] if the book cannot be read.
@@ -130,8 +132,11 @@ impl Queue<'_> {
 impl Shared {
     fn unsent(&self) -> Result<Unsent, Error> {
         let tail = self.tail();
-        let found = unsent(&tail, &read(&self.actor), |entity| self.schema.leaves(entity));
+        let mut found = unsent(&tail, &read(&self.actor), |entity| self.schema.leaves(entity));
         sound(&tail)?;
+        if self.state().rereading {
+            found.unconfirmed = self.snapshot()?.unconfirmed()?.len() as u64;
+        }
         Ok(found)
     }
 }
@@ -141,21 +146,8 @@ impl Shared {
 fn keep_unsent(book: Book, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
     let shared = alone(book)?;
     let path = shared.store.path()?.to_owned();
-    let mut kept = BTreeSet::new();
-    {
-        let tail = shared.tail();
-        for (_, row) in tail.ops() {
-            kept.insert(row.key.clone());
-            // Whether a record that an op refers to is there decides whether the op is sent.
-            kept.extend(row.references.iter().filter_map(|reference| reference.target.clone()));
-        }
-        sound(&tail)?;
-    }
-    // What the opening records comes first, as before every entry.
-    shared.write_in_turn(|session| session.introduce())?;
-    let records = ErasedRecords::except(kept);
     replace_file_by_path(&path, |new| {
-        write_without(&shared, records, new)?;
+        shared.write_unsent(|| Ok(Store::create(new, &StoreOptions::default())?))?;
         at(Step::Erased);
         Ok::<_, Error>(())
     })
@@ -165,31 +157,57 @@ fn keep_unsent(book: Book, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a new file with the log of a book, without the values of records, and with the entry that
-/// says so. The tables are folded from what is left.
-fn write_without(shared: &Shared, records: ErasedRecords, path: &Path) -> Result<(), Error> {
-    let log = entries(&shared.store.begin_read()?)?;
-    let Some(head) = read_head(&log)? else { return Err(Error::EmptyLog) };
-    let new = Store::create(path, &StoreOptions::default())?;
-    let transaction = new.begin_write()?;
-    let items = copy_without(&log, &transaction, &records)?;
-    let now = shared.clock.now();
-    let stamp = Stamp {
-        epoch: head.epoch,
-        hlc: entry_stamp(head.hlc, now, shared.server_time()),
-        wall: now.wall,
-        actor: read(&shared.actor).clone(),
-    };
-    let mut appender = Appender::open(&transaction, Some(head))?;
-    appender.append(Draft::control(Control::Erased(Erased { records, items })), stamp)?;
-    let head = appender.head();
-    drop(appender);
-    if let Some(key) = &shared.device_key {
-        DiskTables::new(&transaction).set_device_key(key)?;
+impl Shared {
+    /// Writes a new store with the log of this book, without the values of records that the server
+    /// has, and with the entry that says so. The tables are folded from what is left.
+    pub(crate) fn write_unsent(
+        &self,
+        new: impl FnOnce() -> Result<Store, Error>,
+    ) -> Result<(), Error> {
+        let records = ErasedRecords::except(self.not_at_the_server()?);
+        // What the opening records comes first, as before every entry.
+        self.write_in_turn(|session| session.introduce())?;
+        let log = entries(&self.store.begin_read()?)?;
+        let Some(head) = read_head(&log)? else { return Err(Error::EmptyLog) };
+        let new = new()?;
+        let transaction = new.begin_write()?;
+        let items = copy_without(&log, &transaction, &records)?;
+        let now = self.clock.now();
+        let stamp = Stamp {
+            epoch: head.epoch,
+            hlc: entry_stamp(head.hlc, now, self.server_time()),
+            wall: now.wall,
+            actor: read(&self.actor).clone(),
+        };
+        let mut appender = Appender::open(&transaction, Some(head))?;
+        appender.append(Draft::control(Control::Erased(Erased { records, items })), stamp)?;
+        let head = appender.head();
+        drop(appender);
+        if let Some(key) = &self.device_key {
+            DiskTables::new(&transaction).set_device_key(key)?;
+        }
+        commit(transaction)?;
+        refold(&new, &self.schema, head, |_| {})?;
+        Ok(new.close()?)
     }
-    commit(transaction)?;
-    refold(&new, &shared.schema, head, |_| {})?;
-    Ok(new.close()?)
+
+    /// Returns the records that have to stay for what the server does not have: those of the ops in
+    /// the tail, those that these ops refer to, and those that an accepted server has not confirmed
+    /// yet, because it may lack them.
+    fn not_at_the_server(&self) -> Result<BTreeSet<RecordKey>, Error> {
+        let mut kept = BTreeSet::new();
+        if self.state().rereading {
+            kept.extend(self.snapshot()?.unconfirmed()?);
+        }
+        let tail = self.tail();
+        for (_, row) in tail.ops() {
+            kept.insert(row.key.clone());
+            // Whether a record that an op refers to is there decides whether the op is sent.
+            kept.extend(row.references.iter().filter_map(|reference| reference.target.clone()));
+        }
+        sound(&tail)?;
+        Ok(kept)
+    }
 }
 
 /// Returns what a book shares, if there is no other handle and it can be changed. Nobody else

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fieldbook_core::log::Store;
+use fieldbook_core::log::{Store, StoreOptions};
 use fieldbook_core::{RecordKey, Schema, Seq};
 pub use fieldbook_projections::Snapshot;
 
@@ -28,6 +28,17 @@ impl Book {
         Self::start(store, options)
     }
 
+    /// Writes a book onto an empty backend as
+    /// [`SignOut::KeepUnsent`](crate::SignOut::KeepUnsent) writes it: with the values of what the
+    /// server does not have.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails.
+    pub fn write_unsent(&self, backend: impl redb::StorageBackend) -> Result<(), Error> {
+        let make = || Ok(Store::with_backend(backend, &StoreOptions::default())?);
+        self.shared.write_unsent(make)
+    }
+
     /// Takes a snapshot of the whole book, to read several things at the same instant. Hold it
     /// briefly: while it exists, overwritten pages keep their space in the file.
     ///
@@ -44,6 +55,10 @@ impl Book {
     /// [`Error::Store`] if the log cannot be read.
     pub fn past_differs(&self, seq: Seq) -> Result<Option<String>, Error> {
         let (at, folded) = (self.at(Moment::Entry(seq))?, self.audit().replay_at(seq)?);
+        if matches!(at.conflicts(), Err(Error::Erased { .. })) {
+            // Values of the moment were erased.
+            return Ok(None);
+        }
         let mut keys: BTreeSet<RecordKey> = BTreeSet::new();
         for entity in self.audit().entity_types()?.into_iter().chain(folded.entity_types()?) {
             for records in [

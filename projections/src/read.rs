@@ -14,7 +14,7 @@ use fieldbook_core::{
 };
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
 
-use crate::access::{decode, view};
+use crate::access::{awaits_confirmation, decode, view};
 use crate::index::IndexesOnFile;
 use crate::log_view::CachedLog;
 use crate::tables;
@@ -209,6 +209,23 @@ impl Snapshot {
             .range(from.as_slice()..to.as_slice())
             .map(Some)
             .map_err(StoreError::during(READING_ROWS))
+    }
+
+    /// Returns the live records that an accepted server has not confirmed yet. It reads all records.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a row cannot be read.
+    pub fn unconfirmed(&self) -> Result<Vec<RecordKey>, StoreError> {
+        let mut keys = Vec::new();
+        for entity in self.entity_types()? {
+            for row in self.records(&entity, None)? {
+                let (id, row) = row?;
+                if awaits_confirmation(&row) {
+                    keys.push(RecordKey::new(entity.clone(), id));
+                }
+            }
+        }
+        Ok(keys)
     }
 
     /// Returns every entity type with at least one row.

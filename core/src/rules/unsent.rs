@@ -20,6 +20,9 @@ use crate::tail::Tail;
 pub struct Unsent {
     /// The number of ops for each actor whose credentials send them.
     pub of: BTreeMap<Actor, u64>,
+    /// The number of records that an accepted server has not confirmed yet. If it lacks one, the
+    /// device offers it again.
+    pub unconfirmed: u64,
 }
 
 impl Unsent {
@@ -30,7 +33,7 @@ impl Unsent {
 
     /// Returns whether the server has everything.
     pub fn is_empty(&self) -> bool {
-        self.ops() == 0
+        self.ops() == 0 && self.unconfirmed == 0
     }
 }
 
@@ -43,7 +46,11 @@ impl fmt::Display for Unsent {
         for (number, (actor, ops)) in self.of.iter().enumerate() {
             write!(f, "{}{ops} of {actor}", if number == 0 { ": " } else { ", " })?;
         }
-        Ok(())
+        match self.unconfirmed {
+            0 => Ok(()),
+            1 => f.write_str("; the accepted server may lack 1 record"),
+            records => write!(f, "; the accepted server may lack {records} records"),
+        }
     }
 }
 
@@ -54,7 +61,7 @@ pub fn unsent(tail: &Tail, actor: &Actor, leaves: impl Fn(&EntityType) -> bool) 
     let others: u64 = of.values().sum();
     of.insert(actor.clone(), tail.pending(&leaves).saturating_sub(others));
     of.retain(|_, ops| *ops > 0);
-    Unsent { of }
+    Unsent { of, unconfirmed: 0 }
 }
 
 #[cfg(test)]

@@ -302,6 +302,11 @@ pub enum Action {
         /// The device.
         device: usize,
     },
+    /// The user signs out and in again, and the device keeps the values of unsent changes only.
+    KeepUnsent {
+        /// The device.
+        device: usize,
+    },
 }
 
 /// A run that can be played: its setup and its actions.

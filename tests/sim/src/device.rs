@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fieldbook::audit::Seq;
+use fieldbook::audit::entry::{Entry, Item};
 use fieldbook::host::SeededRandomness;
 use fieldbook::record::{OpId, OpPlace, UnitId};
 use fieldbook::sync::RequestId;
@@ -68,6 +69,9 @@ pub struct Device {
     /// Whether a call failed because of the disk.
     failed: bool,
     acknowledged: BTreeSet<OpId>,
+    /// The entries as they were before values were erased. The harness's knowledge of the log is
+    /// read from them.
+    whole: Vec<Entry>,
 }
 
 impl Device {
@@ -98,6 +102,7 @@ impl Device {
             model: other.model.clone(),
             floor: other.floor,
             acknowledged: other.acknowledged.clone(),
+            whole: other.whole.clone(),
             disk: SimDisk::holding(other.disk.platter().image(Loss::Nothing)),
             ..Self::off(other.actor.clone(), clock, other.schema.clone(), seed)
         };
@@ -133,6 +138,7 @@ impl Device {
             unsure: false,
             failed: false,
             acknowledged: BTreeSet::new(),
+            whole: Vec::new(),
         }
     }
 
@@ -230,11 +236,44 @@ impl Device {
         let entries = entries
             .map_err(|error| Broken::new("S3", format!("the log does not read: {error:?}")))?;
         for entry in &entries {
-            self.model.take(entry, ledger)?;
+            self.model.take(as_written(&self.whole, entry)?, ledger)?;
         }
         self.floor = self.model.entries;
         self.unsure = false;
         Ok(())
+    }
+
+    /// Signs out with the unsent changes kept, and opens the book again.
+    ///
+    /// # Errors
+    /// [`Broken`] if something unsent is missing then, or something else is left.
+    pub fn keep_unsent(&mut self, ledger: &Ledger) -> Result<(), Broken> {
+        let from = Seq::new(self.whole.len() as u64 + 1);
+        let new = SimDisk::empty();
+        let written = self.book()?.write_unsent(new.clone());
+        let written = written.and_then(|()| {
+            self.book.as_ref().ok_or(Error::InUse)?.audit().entries(from, usize::MAX)
+        });
+        let Some(mut whole) = self.called(written)? else {
+            return self.crash(Loss::Nothing, true, None, ledger);
+        };
+        let (plan, before) = (self.book()?.queue().plan(), self.model.pending());
+        self.close_roughly();
+        self.disk = new.clone();
+        self.whole.append(&mut whole);
+        let opened = self.start(new);
+        let opened = self.called(opened)?;
+        let book = opened.ok_or_else(|| Broken::new("S1", "a disk without a fault failed"))?;
+        let same = book.queue().plan() == plan;
+        self.put(book)?;
+        self.reopened(ledger)?;
+        ensure(same && self.model.pending() == before, "erased", || {
+            format!("{before} ops waited, and something else is planned after the sign-out")
+        })?;
+        let left = self.model.records.len();
+        ensure(before > 0 || self.model.rereading || left == 0, "erased", || {
+            format!("{left} records are left though nothing was unsent")
+        })
     }
 
     /// Arranges that the disk fails.
@@ -452,4 +491,16 @@ impl std::fmt::Debug for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Device({}, {} entries)", self.actor, self.model.entries)
     }
+}
+
+/// Returns an entry with the values that it had before any of them was erased.
+fn as_written<'e>(whole: &'e [Entry], entry: &'e Entry) -> Result<&'e Entry, Broken> {
+    let at = usize::try_from(entry.header.seq.number()).unwrap_or_default();
+    let Some(whole) = at.checked_sub(1).and_then(|at| whole.get(at)) else {
+        return Ok(entry);
+    };
+    let commitments = |entry: &Entry| entry.items.iter().map(Item::commitment).collect::<Vec<_>>();
+    let same = commitments(whole) == commitments(entry) && whole.hash == entry.hash;
+    ensure(same, "S2", || format!("entry {at} is another one after an erasure"))?;
+    Ok(whole)
 }

@@ -23,7 +23,7 @@ pub struct Swarm {
     counter: u64,
 }
 
-const ACTIONS: usize = 33;
+const ACTIONS: usize = 34;
 
 impl Swarm {
     /// Draws the rates and the setup of the world.
@@ -82,6 +82,7 @@ impl Swarm {
             sometimes(6, 250),         // take the server's state
             sometimes(15, 250),        // another user signs in
             sometimes(15, 250),        // hand over
+            sometimes(6, 250),         // sign out with the unsent changes kept
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -179,7 +180,8 @@ impl Swarm {
             29 => Action::Way(self.way()),
             30 => Action::TakeState { device },
             31 => Action::SignIn { device },
-            _ => Action::HandOver { device, back: letter },
+            32 => Action::HandOver { device, back: letter },
+            _ => Action::KeepUnsent { device },
         }
     }
 

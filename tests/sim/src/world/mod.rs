@@ -249,6 +249,11 @@ impl World {
             Action::SignIn { device } => self.sign_in(number(device)),
             Action::HandOver { device, back } => self.hand_over(number(device), *back),
             Action::TakeState { device } => self.take_state(number(device)),
+            Action::KeepUnsent { device } => {
+                let number = number(device);
+                get(&mut self.devices, number)?.keep_unsent(&self.server.ledger)?;
+                Ok(Some(number))
+            }
         }
     }
 
