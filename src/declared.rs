@@ -22,7 +22,8 @@ use fieldbook_core::entry::{
 use fieldbook_core::log::{Store, StoreOptions, catch_storage_panic, entries_from, read_entry};
 use fieldbook_core::rows::FOLD_VERSION;
 use fieldbook_core::{
-    Clock, Declared, EntityRules, Hash, Hook, HookKind, Randomness, Schema, Seq, declared_digest,
+    Clock, Declared, EntityRules, Hash, Hook, HookKind, Now, Randomness, Schema, Seq,
+    declared_digest,
 };
 use fieldbook_projections::Snapshot;
 use redb::ReadableTable;
@@ -162,21 +163,22 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Makes the entry. `before` is the digest of the declarations that the book has.
+    /// Makes the entry. `declared` is the last entry with declarations. If it is damaged, they are
+    /// recorded again.
     pub(crate) fn draft(
         &self,
-        before: Option<Hash>,
-        utc_offset: Option<i32>,
+        declared: Option<&Entry>,
+        now: Now,
         randomness: &mut dyn Randomness,
     ) -> Draft {
         let (mut items, schema_digest) = (Items::default(), declared_digest(&self.record));
-        let is_new = before != Some(schema_digest);
+        let is_new = declared.and_then(digest_of) != Some(schema_digest);
         let schema = is_new.then(|| items.add(self.record.clone(), randomness));
         let session = SessionMeta {
             program: PROGRAM.to_owned(),
             app: self.app.clone(),
             system: self.system.clone(),
-            utc_offset,
+            utc_offset: self.clock.utc_offset(now.wall),
             last_stop: self.last_stop,
             schema_digest,
             schema,
@@ -186,7 +188,7 @@ impl Opening {
 }
 
 /// Returns the digest of the declarations that an entry has.
-pub(crate) fn digest_of(entry: &Entry) -> Option<Hash> {
+fn digest_of(entry: &Entry) -> Option<Hash> {
     match &entry.meta {
         Meta::Control(Control::Session(session)) => Some(session.schema_digest),
         _ => None,

@@ -24,13 +24,14 @@ use std::sync::Arc;
 use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Control, Draft, Erased, ErasedRecords};
 use fieldbook_core::log::{
-    Appender, Stamp, Store, StoreError, StoreOptions, commit, copy_without, entries,
+    Appender, Head, Stamp, Store, StoreError, StoreOptions, commit, copy_without, entries,
     export_in_parts, not_made, read_head, verify_export,
 };
 use fieldbook_core::new_file::{new_file, replace_file_by_path};
 use fieldbook_core::rules::clock::entry_stamp;
 use fieldbook_core::rules::unsent::{Unsent, unsent};
 use fieldbook_projections::{DiskTables, sound};
+use redb::WriteTransaction;
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
@@ -165,30 +166,42 @@ impl Shared {
         new: impl FnOnce() -> Result<Store, Error>,
     ) -> Result<(), Error> {
         let records = ErasedRecords::except(self.not_at_the_server()?);
-        // What the opening records comes first, as before every entry.
-        self.write_in_turn(|session| session.introduce())?;
         let log = entries(&self.store.begin_read()?)?;
-        let Some(head) = read_head(&log)? else { return Err(Error::EmptyLog) };
+        let head = read_head(&log)?;
         let new = new()?;
         let transaction = new.begin_write()?;
         let items = copy_without(&log, &transaction, &records)?;
-        let now = self.clock.now();
-        let stamp = Stamp {
-            epoch: head.epoch,
-            hlc: entry_stamp(head.hlc, now, self.server_time()),
-            wall: now.wall,
-            actor: read(&self.actor).clone(),
-        };
-        let mut appender = Appender::open(&transaction, Some(head))?;
-        appender.append(Draft::control(Control::Erased(Erased { records, items })), stamp)?;
-        let head = appender.head();
-        drop(appender);
+        // As every entry, it comes after what the opening records and after the silences.
+        let mut drafts = self.introduction(&log)?;
+        drafts.push(Draft::control(Control::Erased(Erased { records, items })));
+        let head = self.append_to(&transaction, head, drafts)?;
         if let Some(key) = &self.device_key {
             DiskTables::new(&transaction).set_device_key(key)?;
         }
         commit(transaction)?;
         refold(&new, &self.schema, head, |_| {})?;
         Ok(new.close()?)
+    }
+
+    fn append_to(
+        &self,
+        transaction: &WriteTransaction,
+        head: Option<Head>,
+        drafts: Vec<Draft>,
+    ) -> Result<Option<Head>, Error> {
+        let (now, actor) = (self.clock.now(), read(&self.actor).clone());
+        let mut appender = Appender::open(transaction, head)?;
+        for draft in drafts {
+            let Some(before) = appender.head() else { return Err(Error::EmptyLog) };
+            let stamp = Stamp {
+                epoch: before.epoch,
+                hlc: entry_stamp(before.hlc, now, self.server_time()),
+                wall: now.wall,
+                actor: actor.clone(),
+            };
+            appender.append(draft, stamp)?;
+        }
+        Ok(appender.head())
     }
 
     /// Returns the records that have to stay for what the server does not have: those of the ops in

@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError};
 use fieldbook_core::entry::{Checked, Control, Draft, Entry, FieldsSource, Meta, Silence};
 use fieldbook_core::index::Turn;
 use fieldbook_core::locks::{Mutex, MutexGuard};
-use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError};
+use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError, read_entry};
 use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::silence::Silences;
@@ -39,9 +39,10 @@ use fieldbook_projections::{
     Wanted, apply, fold_history, fold_tail, sound, tail_is_due,
 };
 use foldhash::HashMap;
+use redb::ReadableTable;
 
 use crate::book::{Shared, WriterState, read, write};
-use crate::declared::{Opening, digest_of};
+use crate::declared::Opening;
 use crate::error::Error;
 
 /// The work of a caller within a round.
@@ -124,11 +125,8 @@ impl<'t> Session<'t> {
     pub(crate) fn introduce(&mut self) -> Result<(), Error> {
         if let Some(opening) = self.opening.take() {
             let declared = self.tables.state()?.declared;
-            // If the entry is damaged, the declarations are recorded again.
             let known = declared.and_then(|seq| self.appender.read(seq, None).ok().flatten());
-            let known = known.as_ref().and_then(digest_of);
-            let offset = opening.clock.utc_offset(self.now.wall);
-            let draft = opening.draft(known, offset, self.randomness);
+            let draft = opening.draft(known.as_ref(), self.now, self.randomness);
             self.append_one(draft.into(), Hlc::ZERO)?;
         }
         let silences = std::mem::take(self.due_silences());
@@ -349,6 +347,28 @@ impl Shared {
             Error::Interrupted
         })??;
         slot.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(Error::Interrupted)
+    }
+
+    /// Returns what precedes the next entry: what the opening records, and the silences. A writer
+    /// that is not of this book, such as one of a new file, appends them.
+    pub(crate) fn introduction(
+        &self,
+        log: &impl ReadableTable<u64, &'static [u8]>,
+    ) -> Result<Vec<Draft>, Error> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = &mut *writer;
+        let mut drafts = Vec::new();
+        if let Some(opening) = &writer.opening {
+            let declared = self.state().declared;
+            let known = declared.and_then(|seq| read_entry(log, seq).ok().flatten());
+            let randomness = &mut *writer.randomness;
+            drafts.push(opening.draft(known.as_ref(), self.clock.now(), randomness));
+        }
+        let silences = self.silences().record();
+        if !silences.is_empty() {
+            drafts.push(Draft::control(Control::Silence(silences)));
+        }
+        Ok(drafts)
     }
 
     pub(crate) fn silences(&self) -> MutexGuard<'_, Silences> {
