@@ -12,8 +12,9 @@
 //!    converted ones, and the frozen unit has the sent ones.
 //! 2. Folding needs no upcaster: the decision has the result.
 //! 3. Fields that conflicts took from the op, or gave to it, are converted with it.
-//! 4. A field of an update that the upcasters took away is taken away from the record too, if it is
-//!    there. The record would else still be read by what it has there.
+//! 4. A field of an edit that the upcasters took away is taken away from the record too, if it is
+//!    there. The record would else still be read by what it has there. A creation that met a record
+//!    of somebody else is an edit too.
 //! 5. An op of a unit that was abandoned is converted as a whole: it has not been compared with the
 //!    changes since.
 
@@ -73,7 +74,8 @@ pub fn upcast<V: View>(
     let Some(mut fields) = rules.upcast(from, op.kind, left.clone()) else {
         return Ok(Vec::new());
     };
-    if op.kind == OpKind::Update {
+    // A creation that met a record of somebody else edits it.
+    if op.kind == OpKind::Update || (op.kind == OpKind::Create && confirmed.is_live()) {
         let former: Vec<_> = left.names().filter(|name| !fields.has(name)).collect();
         let stored = stored_before(view, &confirmed, tail.get(..at).unwrap_or_default())?;
         let stays = former.into_iter().filter(|name| stored.has(name));
@@ -174,20 +176,54 @@ mod tests {
     /// Upcasts op 10, which sets `n` to 0 and renames it to `m`, while the server has this. Returns
     /// the decisions.
     fn renamed(theirs: serde_json::Value, is_lost: bool) -> Vec<Decision> {
+        let mut view = waiting_beside(theirs);
+        if is_lost {
+            view.row("a").tail[0].named = Some(Fields::new().to_json());
+        }
+        turned_with(&mut view).0
+    }
+
+    /// Makes an op that sets `n` to 0, while the server has this.
+    fn waiting_beside(theirs: serde_json::Value) -> TestView {
+        let mut view = TestView::default().with("a", 1, 0, 1);
+        let confirmed = view.row("a").confirmed.as_mut().unwrap();
+        (confirmed.edited_at, confirmed.fields) =
+            (Hlc::from_bits(5), crate::rules::test_view::fields(theirs).to_json());
+        view
+    }
+
+    /// Upcasts the first op by a rename of all fields to `m`.
+    fn turned_with(view: &mut TestView) -> (Vec<Decision>, serde_json::Value) {
         let rules = EntityRules { schema_version: 2, ..EntityRules::default() };
         let rules = rules.upcast_from(1, |_, fields| {
             fields.into_map().into_iter().map(|(_, value)| ("m".to_owned(), value)).collect()
         });
         let schema = Schema::closed().declare(key("a").entity, rules);
-        let mut view = TestView::default().with("a", 1, 0, 1);
-        let confirmed = view.row("a").confirmed.as_mut().unwrap();
-        (confirmed.edited_at, confirmed.fields) =
-            (Hlc::from_bits(5), crate::rules::test_view::fields(theirs).to_json());
-        if is_lost {
-            view.row("a").tail[0].named = Some(Fields::new().to_json());
-        }
         let (place, mut random) = (view.row("a").tail[0].place, SeededRandomness::from_number(1));
-        upcast(&mut view, &schema, &key("a"), place, &mut Items::default(), &mut random).unwrap()
+        let mut items = Items::default();
+        let decisions = upcast(view, &schema, &key("a"), place, &mut items, &mut random).unwrap();
+        let items: Vec<crate::entry::Item> = items.into();
+        let fields = serde_json::from_slice(items[0].bytes().unwrap()).unwrap();
+        (decisions, fields)
+    }
+
+    /// Their value under the former name would else be what the app reads under the new one.
+    #[test]
+    fn an_edit_takes_the_former_name_away_and_so_does_a_creation_that_met_a_record() {
+        for kind in [OpKind::Update, OpKind::Create] {
+            for (theirs, expected) in [
+                (serde_json::json!({"n": "theirs"}), serde_json::json!({"m": 0, "n": null})),
+                (serde_json::json!({"x": "theirs"}), serde_json::json!({"m": 0})),
+            ] {
+                let mut view = waiting_beside(theirs);
+                view.row("a").tail[0].kind = kind;
+                assert_eq!(turned_with(&mut view).1, expected, "{kind}");
+            }
+        }
+        let mut view = waiting_beside(serde_json::json!({"n": "theirs"}));
+        let row = view.row("a");
+        (row.confirmed, row.tail[0].kind) = (None, OpKind::Create);
+        assert_eq!(turned_with(&mut view).1, serde_json::json!({"m": 0}), "nobody has the record");
     }
 
     #[test]

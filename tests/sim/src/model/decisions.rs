@@ -314,7 +314,10 @@ impl Model {
         let is_gone = confirmed.as_ref().is_some_and(|known| !known.is_there);
         let left =
             made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
+        let met = confirmed.as_ref().is_some_and(|known| known.is_there);
         let kind = made.as_ref().map_or(OpKind::Update, |made| made.kind);
+        // A creation that met a record of somebody else edits it.
+        let kind = if kind == OpKind::Create && met { OpKind::Update } else { kind };
         let turn = |said: Image| turned_op(said, kind, (waiting.form, to), &stored);
         let expected = turn(left);
         // An unanswered op has not met all changes since.
