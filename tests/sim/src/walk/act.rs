@@ -88,6 +88,7 @@ impl State {
             }),
             Action::TimeOut { device } => self.lose(device.into(), |_| {}),
             Action::Abandon { device } => self.abandon(ground, device.into()),
+            Action::TakeState { device } => self.take_state(ground, device.into()),
             Action::BackUp | Action::Restore => {
                 let mut state = self.clone();
                 let mut server = state.server.get().clone();
@@ -236,6 +237,15 @@ impl State {
         line.busy = false;
         state.left.faults -= 1;
         Some(quiet(state))
+    }
+
+    fn take_state(&self, ground: &Ground, number: usize) -> Option<Came> {
+        let mut came =
+            self.at_device(ground, number, self.at_rest(ground), None, |device, moment| {
+                device.take_state(moment).map(|()| true)
+            })?;
+        came.state.left.resets -= 1;
+        Some(came)
     }
 
     fn abandon(&self, ground: &Ground, number: usize) -> Option<Came> {

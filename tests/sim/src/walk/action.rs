@@ -103,6 +103,11 @@ pub enum Action {
         /// The device.
         device: u8,
     },
+    /// A person takes the server's state in place of everything unsent.
+    TakeState {
+        /// The device.
+        device: u8,
+    },
     /// The server's store is backed up.
     BackUp,
     /// The server goes back to its backup, in a new epoch.
@@ -197,6 +202,9 @@ impl State {
         }
         if self.left.abandons > 0 && held.tail.units().next().is_some() {
             list.push(Action::Abandon { device });
+        }
+        if self.left.resets > 0 && held.tail.ops().next().is_some() {
+            list.push(Action::TakeState { device });
         }
     }
 

@@ -108,8 +108,8 @@ impl State {
             }
         }
         tokens.extend(self.server.tokens(of_server));
-        let Left { faults, refusals, abandons, restores } = self.left;
-        let left = [faults, refusals, abandons, restores, u8::from(self.backed_up)];
+        let Left { faults, refusals, abandons, restores, resets } = self.left;
+        let left = [faults, refusals, abandons, restores, resets, u8::from(self.backed_up)];
         tokens.extend(left.map(|left| Token::Number(left.into())));
     }
 

@@ -94,6 +94,7 @@ fn step(ground: &Ground, state: &State, action: Action) -> String {
         }
         Action::TimeOut { device } => format!("{} no longer waits for the answer", who(device)),
         Action::Abandon { device } => format!("{} abandons what is unanswered", who(device)),
+        Action::TakeState { device } => format!("{} takes the server's state", who(device)),
         Action::BackUp => "the server is backed up".to_owned(),
         Action::Restore => "the server goes back to the backup".to_owned(),
     }

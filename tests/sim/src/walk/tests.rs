@@ -207,6 +207,10 @@ impl Mirror {
                 let request = self.sent[device].clone().unwrap();
                 self.books[device].exchange().fail(&request, &Failure::TooLarge).unwrap();
             }
+            Action::TakeState { device } => {
+                let servers = self.books[usize::from(device)].servers();
+                servers.take_state("the device starts over").unwrap();
+            }
             Action::BackUp => self.backup = Some(self.server.clone()),
             Action::Restore => {
                 self.server = self.backup.take().unwrap();

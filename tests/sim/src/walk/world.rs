@@ -63,6 +63,8 @@ pub struct Left {
     pub abandons: u8,
     /// The server is set back to a backup.
     pub restores: u8,
+    /// A person takes the server's state in place of everything unsent.
+    pub resets: u8,
 }
 
 /// A small world.

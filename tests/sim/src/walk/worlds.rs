@@ -66,6 +66,11 @@ impl World {
         self
     }
 
+    const fn reset(mut self) -> Self {
+        self.left.resets = 1;
+        self
+    }
+
     /// Adds a restore, with the laws that it breaks. A write that the server accepted in an epoch
     /// before a restore, and that somebody overwrote in the next epoch, can be lost without a
     /// record: nobody can find out whether its author had read it. A value that the server has
@@ -102,6 +107,7 @@ pub fn worlds() -> Vec<World> {
     all.extend(last_write_wins());
     all.extend(with_policies());
     all.extend(deep());
+    all.extend(with_resets());
     all
 }
 
@@ -188,5 +194,16 @@ fn deep() -> Vec<World> {
         world("chains, device wins", &[2, 2], SHORT).policy(DeviceWins).refused(),
         world("chains, server wins", &[2, 2], SHORT).policy(ServerWins).refused(),
         world("chains, manual", &[2, 2], SHORT).policy(Manual).refused(),
+    ]
+}
+
+/// Returns worlds in which a person takes the server's state at any moment, also while an answer is
+/// on its way.
+fn with_resets() -> Vec<World> {
+    vec![
+        world("one each, reset", &[1, 1], NO_UNDO).faults(1).reset(),
+        world("reset", &[2, 2], EDITS).faults(1).reset(),
+        world("reset, refused", &[2, 1], NO_UNDO).faults(1).refused().reset(),
+        world("reset, manual", &[2, 1], NO_UNDO).policy(Manual).faults(1).reset(),
     ]
 }

@@ -13,6 +13,7 @@ use fieldbook_core::rules::belonging::{accept, candidates};
 use fieldbook_core::rules::choose::{Choice, choose};
 use fieldbook_core::rules::discard::{discard, to_discard};
 use fieldbook_core::rules::failure::{Doubted, isolate};
+use fieldbook_core::rules::reset::reset;
 use fieldbook_core::rules::retry::retry;
 use fieldbook_core::rules::status::Stopped;
 use fieldbook_core::rules::undo::{cancel, compensate};
@@ -168,6 +169,20 @@ impl Device {
             let chosen = choose(row, &confirmed, &tail, in_flight, &choice);
             let decisions = chosen.map_err(|error| Broken::unsound(&error))?.decisions(row, None);
             job.decide(PersonAction::Resolve, decisions, Items::default())
+        })
+    }
+
+    /// Takes the server's state in place of everything unsent.
+    pub(in crate::walk) fn take_state(&mut self, moment: Moment<'_>) -> Result<(), Broken> {
+        self.job(moment, |job| {
+            let units: Vec<_> =
+                job.device.tables.units.iter().map(|(id, row)| (*id, row.clone())).collect();
+            let keys: BTreeSet<_> = job.device.tail.ops().map(|(_, row)| row.key.clone()).collect();
+            let rows: Vec<_> = keys.iter().map(|key| (key, job.row(key))).collect();
+            let decisions = reset(&units, rows.iter().map(|(key, row)| (*key, row)));
+            let mut items = Items::default();
+            let reason = items.add("the device starts over", &mut job.view().1);
+            job.decide(PersonAction::Discard { reason }, decisions, items)
         })
     }
 
