@@ -17,10 +17,9 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use fieldbook_core::log::{
-    Store, StoreError, entries, export_in_parts, not_made, read_head, verify_export,
+    StoreError, entries, export_in_parts, not_made, read_head, verify_export,
 };
 use fieldbook_core::new_file::new_file;
 use fieldbook_core::rules::unsent::{Unsent, unsent};
@@ -28,6 +27,7 @@ use fieldbook_projections::sound;
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
+use crate::gate::Gate;
 use crate::status::Queue;
 
 /// What becomes of a book when its user signs out ([`Book::sign_out`]).
@@ -121,7 +121,7 @@ impl Shared {
 /// Removes the file of a book, after its log was exported if there is a path.
 fn wipe(book: Book, export_to: Option<&Path>, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
     // Nobody else may write from here on.
-    let shared = Arc::try_unwrap(book.shared).map_err(|_| Error::InUse)?;
+    let shared = book.into_only()?;
     if shared.store.is_read_only() {
         return Err(Error::ReadOnly);
     }
@@ -133,12 +133,13 @@ fn wipe(book: Book, export_to: Option<&Path>, at: &mut dyn FnMut(Step)) -> Resul
         None => {}
     }
     at(Step::Exported);
-    Ok(Book { shared: Arc::new(shared) }.into_store()?.remove()?)
+    let store = Book::store_of(shared).ok_or(Error::Suspended)?;
+    Ok(store.remove()?)
 }
 
 /// Writes the whole log to a new file and verifies what was written. The file gets its name after
 /// that.
-fn export(store: &Store, path: &Path, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
+fn export(store: &Gate, path: &Path, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
     let disk = StoreError::disk("exporting the log");
     let fill = |mut file: File| -> Result<(), Error> {
         let mut writer = BufWriter::new(&file);

@@ -97,6 +97,9 @@ pub enum StoreError {
     /// An earlier storage error stopped every write.
     #[error("an earlier storage error stopped all writing: close the book and open it again")]
     Poisoned,
+    /// The store was closed, and what was read of it before reads no more.
+    #[error("the store is closed: open the book again")]
+    Closed,
     /// An entry cannot be stored.
     #[error("the entry cannot be stored")]
     Unstorable {
@@ -176,6 +179,7 @@ impl StoreError {
         match error {
             Redb::Io(source) => Self::from_io(source, during),
             Redb::PreviousIo | Redb::LockPoisoned(_) | Redb::TransactionPoisoned => Self::Poisoned,
+            Redb::DatabaseClosed => Self::Closed,
             Redb::TransactionInProgress
             | Redb::WouldBlock
             | Redb::ReadTransactionStillInUse(_)

@@ -213,6 +213,11 @@ impl Store {
         self.read_only
     }
 
+    /// Returns where the file is; `None` if the storage is not a file.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// Returns the size of the file in bytes, including unused space, which [`Self::compact`] gives
     /// back. It only asks the file system, so its cost does not depend on the book or its writers.
     ///
