@@ -45,6 +45,7 @@ use crate::guests::Guests;
 use crate::indexes::Wanted;
 use crate::inspect::Attention;
 use crate::latest::Latest;
+use crate::lend::Seat;
 use crate::live::LiveLists;
 use crate::options::{BookOptions, Connectivity};
 use crate::origin::{Origin, Reopen};
@@ -74,11 +75,12 @@ pub(crate) struct Shared {
     pub(crate) latest: Latest,
     /// The tail, with the snapshot of its moment. It is before the store for the same reason.
     pub(crate) following: Mutex<Following>,
+    /// How the file is opened again, and who is told that it is open. Who suspends or resumes the
+    /// book holds this lock. It is before the store: nobody is told so any more when it is closed.
+    pub(crate) origin: Mutex<Origin>,
     pub(crate) store: Gate,
     pub(crate) suspension: Suspension,
     pub(crate) guests: Arc<Guests>,
-    /// How the file is opened again. Who suspends or resumes the book holds this lock.
-    pub(crate) origin: Mutex<Origin>,
     pub(crate) schema: Schema,
     /// The functions of the app that this program lacks.
     pub(crate) lacking: Vec<Hook>,
@@ -175,7 +177,7 @@ impl Book {
         options: BookOptions,
         reopen: Option<Reopen>,
     ) -> Result<Self, Error> {
-        let declared = options.check()?;
+        let (declared, app) = (options.check()?, options.app_in_words());
         let mut randomness: Box<dyn Randomness> = match options.randomness {
             Some(randomness) => randomness,
             None => Box::new(fieldbook_core::system::randomness().map_err(|source| {
@@ -188,6 +190,7 @@ impl Book {
         let mut seed = [0; 32];
         randomness.fill(&mut seed);
         let mut origin = Origin {
+            seat: Seat::new(options.sharing, store.path(), &options.clock, app),
             reopen,
             schema: options.schema,
             wanted: Wanted { declared, on_build: options.on_index_build },
@@ -254,6 +257,7 @@ impl Book {
                 Shared::begin_log(session)
             })?;
         }
+        book.shared.take_seat()?;
         book.catch_up()?;
         book.shared.review_all();
         book.shared.refresh_status();
@@ -373,7 +377,7 @@ impl Book {
     /// Lets go of everything but the store of a book that was taken apart.
     pub(crate) fn store_of(shared: Shared) -> Option<Store> {
         shared.latest.forget();
-        drop(shared.following);
+        drop((shared.following, shared.origin));
         shared.store.into_store()
     }
 }

@@ -60,6 +60,7 @@ mod guide;
 mod indexes;
 mod inspect;
 mod latest;
+mod lend;
 mod live;
 mod maintain;
 mod options;

@@ -12,6 +12,7 @@ use fieldbook_projections::{Indexes, Projections, Snapshot};
 use crate::declared::{InForce, Opening, Source};
 use crate::error::Error;
 use crate::indexes::Wanted;
+use crate::lend::Seat;
 use crate::maintain::refold;
 use crate::ready::Following;
 
@@ -29,6 +30,7 @@ pub(crate) struct Origin {
     pub(crate) clock: Arc<dyn Clock>,
     /// The declarations in force, as they are recorded.
     pub(crate) record: Vec<u8>,
+    pub(crate) seat: Seat,
 }
 
 /// What was read of the file.

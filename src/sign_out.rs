@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use fieldbook_core::log::turn::{Which, beside};
 use fieldbook_core::log::{
     StoreError, entries, export_in_parts, not_made, read_head, verify_export,
 };
@@ -134,7 +135,12 @@ fn wipe(book: Book, export_to: Option<&Path>, at: &mut dyn FnMut(Step)) -> Resul
     }
     at(Step::Exported);
     let store = Book::store_of(shared).ok_or(Error::Suspended)?;
-    Ok(store.remove()?)
+    let beside =
+        store.path().map(|path| [Which::Holder, Which::Turn].map(|which| beside(path, which)));
+    store.remove()?;
+    // They say who has the book, and nothing of it. There may be none.
+    beside.into_iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
+    Ok(())
 }
 
 /// Writes the whole log to a new file and verifies what was written. The file gets its name after

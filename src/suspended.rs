@@ -30,6 +30,7 @@ use tokio::sync::watch;
 
 use crate::book::{Book, Shared, WriterState, write};
 use crate::error::Error;
+use crate::lend::Away;
 use crate::origin::{Found, Origin};
 
 /// Whether a book is suspended, and who is in a call that must end before.
@@ -112,7 +113,9 @@ impl Book {
     /// over: what it sent without an answer is sent again later, under the same ids. A read that is
     /// under way may fail. Until [`Self::resume`], a call that needs the file fails with
     /// [`Error::Suspended`]; background sync and live lists wait. [`Self::status`] shows what was
-    /// known last. A book that is suspended already stays so; its close does nothing more.
+    /// known last. A book that is suspended already stays so, and one that is lent
+    /// ([`BookOptions::shares_as`](crate::BookOptions::shares_as)) does not resume by itself any
+    /// more.
     ///
     /// The call takes about as long as two small writes. It waits for a write, or an answer of a
     /// server, that is being committed.
@@ -137,10 +140,14 @@ impl Book {
     /// [`Error::Store`] if the disk fails while the file is closed: the book is suspended all the
     /// same, and the next opening repairs the file. [`Error::Misuse`] for a book that is no file.
     pub fn suspend(&self) -> Result<(), Error> {
-        let origin = self.shared.origin();
+        self.suspend_with(&mut self.shared.origin(), Away::Suspended)
+    }
+
+    pub(crate) fn suspend_with(&self, origin: &mut Origin, away: Away) -> Result<(), Error> {
         if origin.reopen.is_none() {
             return Err(Error::Misuse("only a book in a file can be suspended"));
         }
+        origin.seat.leave(away);
         if self.shared.suspension.is_suspended() {
             return Ok(());
         }
@@ -161,16 +168,20 @@ impl Book {
     /// or an older copy, or another program declared other entity types or indexes than this book
     /// was opened by. The book stays suspended, and the call can be made again.
     pub fn resume(&self) -> Result<(), Error> {
-        let mut origin = self.shared.origin();
+        self.resume_with(&mut self.shared.origin())
+    }
+
+    pub(crate) fn resume_with(&self, origin: &mut Origin) -> Result<(), Error> {
         if !self.shared.suspension.is_suspended() {
             return Ok(());
         }
-        let known = self.take_up(&mut origin)?;
+        let known = self.take_up(origin)?;
         if let Err(error) = self.catch_up() {
             // The cause is what the app has to know; the close is that of any failed opening.
             drop(self.shared.let_go());
             return Err(error);
         }
+        origin.seat.take();
         self.shared.review_all();
         self.shared.suspension.end();
         self.shared.refresh_status();

@@ -1,10 +1,6 @@
 //! A book that is suspended has no lock of its file, and goes on where the file is when it is
 //! resumed, whoever wrote to it meanwhile.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on panics"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
 

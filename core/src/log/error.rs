@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use super::turn::Program;
 use crate::entry::EntryError;
 use crate::numbers::Seq;
 
@@ -55,10 +56,12 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Another handle, in this process or another, has the book open.
-    #[error("{} is open already: close it there first", .path.display())]
+    #[error("{} is open already{}: close it there first", .path.display(), in_program(.holder))]
     AlreadyOpen {
         /// The path.
         path: PathBuf,
+        /// The program that has it open, if it shares the book and so says who it is.
+        holder: Option<Box<Program>>,
     },
     /// The file at the path is not a book. It was not changed.
     #[error("{} is not a book: {why}", .path.display())]
@@ -223,6 +226,10 @@ pub fn catch_storage_panic<T, E: From<StoreError>>(
         )
         .into())
     })
+}
+
+fn in_program(holder: &Option<Box<Program>>) -> String {
+    holder.as_ref().map_or_else(String::new, |holder| format!(" in {holder}"))
 }
 
 fn at(seq: Option<&Seq>) -> String {

@@ -8,6 +8,7 @@
 //!   copy      a whole database, as one commit left it, in a new file
 //!   carve     the entries in a file whose pages cannot be read any more
 //!   notes     the signed notes in it
+//!   turn      who has the book, and who asks for it: two files beside it
 //!   export    the log as a stream of bytes that another program can verify; stream: what is around it
 //! ```
 //!
@@ -35,6 +36,7 @@ mod parts;
 mod staged;
 mod store;
 mod stream;
+pub mod turn;
 mod verify;
 
 pub use carve::{Piece, Pieces, carve};
@@ -49,4 +51,5 @@ pub use export::{export, export_in_parts, import, survey_export, verify_export};
 pub use notes::{notes_in, notes_in_export};
 pub use parts::{PART_ENTRIES, verify_in_parts};
 pub use store::{Store, StoreOptions, commit, not_made, open_to_read};
+pub use turn::Program;
 pub use verify::{Damage, DamageKind, Verified, survey, verify};

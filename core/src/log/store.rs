@@ -26,6 +26,7 @@ use super::entries::ENTRIES;
 use super::error::{StoreError, catch_storage_panic};
 use super::looking::Looking;
 use super::staged::{GiveUp, Staged};
+use super::turn::{Which, look};
 use crate::entry::LastStop;
 use crate::new_file::{NewFileError, new_file, remove_file};
 
@@ -407,7 +408,8 @@ fn check_format(store: &Store, path: &Path) -> Result<(), StoreError> {
 fn refused(error: redb::Error, path: &Path) -> StoreError {
     match error {
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
-            StoreError::AlreadyOpen { path: path.to_owned() }
+            let holder = look(path, Which::Holder).map(|(program, _)| Box::new(program));
+            StoreError::AlreadyOpen { path: path.to_owned(), holder }
         }
         redb::Error::UpgradeRequired(_) => {
             StoreError::NotABook { path: path.to_owned(), why: "it is a database of an older kind" }
