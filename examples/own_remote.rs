@@ -14,9 +14,10 @@ mod server;
 use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use fieldbook::host::WallTime;
 use fieldbook::sync::protocol::{ExchangeRequest, Failure};
 use fieldbook::sync::{BoxFuture, Received, Remote, RemoteError};
-use fieldbook::{Book, BookOptions, Fields, RunOptions};
+use fieldbook::{Actor, Book, BookOptions, Fields, RunOptions};
 use serde_json::json;
 use server::LocalServer;
 
@@ -27,6 +28,11 @@ struct Flaky {
 }
 
 impl Remote for Flaky {
+    // A remote that wraps another one passes this on: the inner one may have a token to renew.
+    fn prepare<'a>(&'a self, actor: &'a Actor, now: WallTime) -> BoxFuture<'a, ()> {
+        self.server.prepare(actor, now)
+    }
+
     fn exchange<'a>(
         &'a self,
         request: &'a ExchangeRequest,

@@ -163,7 +163,7 @@ impl<'b> Audit<'b> {
     /// # Errors
     /// [`Error::Store`] if the disk fails.
     pub fn used_bytes(&self) -> Result<u64, Error> {
-        Ok(self.book.shared.store.file_bytes()?)
+        Ok(self.book.shared.store.with(fieldbook_core::log::Store::file_bytes)?)
     }
 
     /// Returns the entity types that have records in the book.

@@ -42,7 +42,8 @@ impl Book {
     /// again after failures, with backoff.
     /// [`Book::watch_status`] shows its state.
     ///
-    /// The book cannot be closed before the handle is gone. After [`Book::act_as`], call
+    /// While the book is suspended ([`Book::suspend`]) the sync waits, and goes on by itself when it
+    /// is resumed. The book cannot be closed before the handle is gone. After [`Book::act_as`], call
     /// [`SyncHandle::wake`].
     ///
     /// # Errors
@@ -104,10 +105,16 @@ impl SyncHandle {
 
     /// Stops syncing until [`Self::resume`]. A wait for the server is cut short, a commit is not.
     ///
-    /// A run that has begun may still send what is written after this call. It has ended once
-    /// [`Book::watch_status`] does not show [`SyncState::Syncing`](crate::SyncState::Syncing).
+    /// A run that has begun may still commit an answer that has arrived: [`Self::rests`] waits for
+    /// its end.
     pub fn pause(&self) {
         self.handle.pause();
+    }
+
+    /// Waits until no run of the book is under way, those of [`Book::sync`] included. After
+    /// [`Self::pause`], nothing is sent or applied from then on until [`Self::resume`].
+    pub async fn rests(&self) {
+        self.handle.rests().await;
     }
 
     /// Continues at once after [`Self::pause`].

@@ -21,8 +21,8 @@ use fieldbook_core::entry::{Control, Draft, Opened};
 use fieldbook_core::locks::{
     AtomicBool, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
-use fieldbook_core::log::{GroupCommit, Head, Store, StoreError, catch_storage_panic, read_head};
-use fieldbook_core::rows::{FOLD_VERSION, StateRow};
+use fieldbook_core::log::{GroupCommit, Head, Store, StoreError};
+use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::rules::plan::ReadyQueue;
 use fieldbook_core::rules::silence::Silences;
@@ -40,14 +40,18 @@ use crate::decisions::{Conflicts, DeadLetters, Servers};
 use crate::declared::{Opening, PROGRAM};
 use crate::error::Error;
 use crate::exchange::{Exchange, Others};
+use crate::gate::Gate;
+use crate::guests::Guests;
 use crate::indexes::Wanted;
 use crate::inspect::Attention;
 use crate::latest::Latest;
+use crate::lend::Seat;
 use crate::live::LiveLists;
-use crate::maintain::refold;
 use crate::options::{BookOptions, Connectivity};
+use crate::origin::{Origin, Reopen};
 use crate::ready::Following;
 use crate::status::{Engine, Queue, SyncStatus};
+use crate::suspended::Suspension;
 use crate::writer::{Job, Session};
 
 /// The most commits that a slow watcher may lag behind. After more, its receiver reports that it
@@ -71,7 +75,12 @@ pub(crate) struct Shared {
     pub(crate) latest: Latest,
     /// The tail, with the snapshot of its moment. It is before the store for the same reason.
     pub(crate) following: Mutex<Following>,
-    pub(crate) store: Store,
+    /// How the file is opened again, and who is told that it is open. Who suspends or resumes the
+    /// book holds this lock. It is before the store: nobody is told so any more when it is closed.
+    pub(crate) origin: Mutex<Origin>,
+    pub(crate) store: Gate,
+    pub(crate) suspension: Suspension,
+    pub(crate) guests: Arc<Guests>,
     pub(crate) schema: Schema,
     /// The functions of the app that this program lacks.
     pub(crate) lacking: Vec<Hook>,
@@ -156,9 +165,19 @@ impl Book {
         }
     }
 
-    pub(crate) fn start(mut store: Store, options: BookOptions) -> Result<Self, Error> {
-        let declared = options.check()?;
-        let wanted = Wanted { declared, on_build: options.on_index_build };
+    pub(crate) fn start(store: Store, options: BookOptions) -> Result<Self, Error> {
+        let (path, of_store) = (store.path().ok().map(Path::to_owned), options.store);
+        let reopen = path.map(|path| -> Reopen { Box::new(move || Store::open(&path, &of_store)) });
+        Self::start_from(store, options, reopen)
+    }
+
+    /// Starts a book that is suspended by closing its store, and resumed by opening it anew.
+    pub(crate) fn start_from(
+        store: Store,
+        options: BookOptions,
+        reopen: Option<Reopen>,
+    ) -> Result<Self, Error> {
+        let (declared, app) = (options.check()?, options.app_in_words());
         let mut randomness: Box<dyn Randomness> = match options.randomness {
             Some(randomness) => randomness,
             None => Box::new(fieldbook_core::system::randomness().map_err(|source| {
@@ -170,41 +189,33 @@ impl Book {
         };
         let mut seed = [0; 32];
         randomness.fill(&mut seed);
-        let mut projections = options.projections;
-        // The storage engine may panic on a damaged page. The error then blames the file, not the
-        // app.
-        let read = catch_storage_panic(|| {
-            let in_force = options.schema.reconcile(&store)?;
-            projections.read_by(&in_force.schema);
-            let tables = read_tables(&mut store, &in_force.schema, &mut projections)?;
-            let indexes = wanted.reconcile(&store, &in_force.schema)?;
-            // Read last: what follows the book has the snapshot in which its indexes are built.
-            let snapshot = Arc::new(Snapshot::new(store.begin_read()?));
-            Ok((tables, Following::of(snapshot, &in_force.schema)?, in_force, indexes))
-        });
-        let ((head, state, known_key), following, in_force, indexes) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                // The store is damaged, so its file must not change any more, not even by a close.
-                store.abandon();
-                return Err(error);
-            }
-        };
-        // The key is made with the book, so every copy of the book has the same key.
-        let device_key = if head.is_none() { Some(DeviceKey::from_seed(&seed)) } else { known_key };
-        let server_time =
-            state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
-        let opening = Opening {
+        let mut origin = Origin {
+            seat: Seat::new(options.sharing, store.path().ok(), &options.clock, app),
+            reopen,
+            schema: options.schema,
+            wanted: Wanted { declared, on_build: options.on_index_build },
             app: options.app,
             system: options.system,
-            last_stop: store.stopped_before(),
-            record: in_force.record,
             clock: Arc::clone(&options.clock),
+            record: Vec::new(),
         };
+        let mut projections = options.projections;
+        let (store, found) = origin.read(store, &mut projections)?;
+        let (head, state, in_force) = (found.head, found.state, found.in_force);
+        // The key is made with the book, so every copy of the book has the same key.
+        let device_key =
+            if head.is_none() { Some(DeviceKey::from_seed(&seed)) } else { found.device_key };
+        let server_time =
+            state.server_time.map(|(server, wall)| ServerTime::remembered(server, wall));
+        origin.record = in_force.record;
+        let opening = origin.opening(store.stopped_before());
         let shared = Shared {
             latest: Latest::default(),
-            following: Mutex::new(following),
-            store,
+            following: Mutex::new(found.following),
+            store: Gate::new(store),
+            suspension: Suspension::default(),
+            guests: Arc::default(),
+            origin: Mutex::new(origin),
             clock: options.clock,
             connectivity: options.connectivity,
             group: GroupCommit::new(ROUND_JOBS),
@@ -235,7 +246,7 @@ impl Book {
             schema: in_force.schema,
             lacking: in_force.lacking,
             silences: Mutex::default(),
-            indexes,
+            indexes: found.indexes,
         };
         let book = Self { shared: Arc::new(shared) };
         if head.is_none() {
@@ -246,14 +257,21 @@ impl Book {
                 Shared::begin_log(session)
             })?;
         }
-        if !book.shared.store.is_read_only() {
-            book.adopt_what_is_declared_now()?;
-            book.upcast_what_waits()?;
-            book.shared.fold_new_projections()?;
-        }
+        book.shared.take_seat()?;
+        book.catch_up()?;
         book.shared.review_all();
         book.shared.refresh_status();
         Ok(book)
+    }
+
+    /// Adapts what the file has to the declarations of the app.
+    pub(crate) fn catch_up(&self) -> Result<(), Error> {
+        if self.shared.store.is_read_only() {
+            return Ok(());
+        }
+        self.adopt_what_is_declared_now()?;
+        self.upcast_what_waits()?;
+        self.shared.fold_new_projections()
     }
 
     /// Returns the actor who uses the book.
@@ -325,15 +343,42 @@ impl Book {
     /// # Errors
     /// [`Error::InUse`] if there is another handle; [`Error::Store`] if the disk fails.
     pub fn close(self) -> Result<(), Error> {
-        Ok(self.into_store()?.close()?)
+        // A suspended book was closed when it was suspended.
+        self.into_store()?.map_or(Ok(()), |store| Ok(store.close()?))
     }
 
-    /// Lets go of everything but the store.
-    pub(crate) fn into_store(self) -> Result<Store, Error> {
-        let shared = Arc::try_unwrap(self.shared).map_err(|_| Error::InUse)?;
+    /// Takes the book apart if this is its only handle. Reads of live lists are waited for, and
+    /// lists in files are written a last time.
+    ///
+    /// # Errors
+    /// [`Error::InUse`].
+    pub(crate) fn into_only(self) -> Result<Shared, Error> {
+        let guests = Arc::clone(&self.shared.guests);
+        guests.shut();
+        let alone = if Arc::strong_count(&self.shared) == 1 {
+            self.shared.live.write_files(&self);
+            Arc::try_unwrap(self.shared).map_err(|_| Error::InUse)
+        } else {
+            drop(self);
+            Err(Error::InUse)
+        };
+        if alone.is_ok() {
+            guests.end();
+        }
+        guests.open();
+        alone
+    }
+
+    /// Lets go of everything but the store, if the book has it.
+    pub(crate) fn into_store(self) -> Result<Option<Store>, Error> {
+        Ok(Self::store_of(self.into_only()?))
+    }
+
+    /// Lets go of everything but the store of a book that was taken apart.
+    pub(crate) fn store_of(shared: Shared) -> Option<Store> {
         shared.latest.forget();
-        drop(shared.following);
-        Ok(shared.store)
+        drop((shared.following, shared.origin));
+        shared.store.into_store()
     }
 }
 
@@ -348,31 +393,6 @@ fn read_as_the_app(searches: Searches, schema: &Schema) -> Searches {
         (entity, rule)
     };
     searches.into_iter().map(read).collect()
-}
-
-/// Reads the tables into memory. Rows of another [`FOLD_VERSION`] are folded anew first.
-fn read_tables(
-    store: &mut Store,
-    schema: &Schema,
-    projections: &mut Projections,
-) -> Result<(Option<Head>, StateRow, Option<DeviceKey>), Error> {
-    let mut snapshot = Snapshot::new(store.begin_read()?);
-    let head = read_head(&snapshot.entries()?)?;
-    // Rows of another version need not be readable: the tables are folded anew from the log.
-    if head.is_some() && !snapshot.state().is_ok_and(|state| state.format == FOLD_VERSION) {
-        drop(snapshot);
-        if store.is_read_only() {
-            // On damaged pages a commit can end the process. A read-only app must not risk that;
-            // `rebuild` is for such files.
-            store.check_pages()?;
-        }
-        refold(store, schema, head, |_| {})?;
-        snapshot = Snapshot::new(store.begin_read()?);
-    }
-    let state = snapshot.state()?;
-    projections.read_states(&snapshot)?;
-    let device_key = snapshot.device_key()?;
-    Ok((head, state, device_key))
 }
 
 impl std::fmt::Debug for Book {
@@ -408,12 +428,24 @@ impl Shared {
         *self.server_time.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
     }
 
+    /// Remembers the server's clock as the file has it, unless a later time is known.
+    pub(crate) fn remember_server_time(&self, stored: Option<ServerTime>) {
+        let mut known = self.server_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = |time: &Option<ServerTime>| time.as_ref().map(ServerTime::heard_at);
+        if heard(&stored) > heard(&known) {
+            *known = stored;
+        }
+    }
+
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
         self.refresh_status();
     }
 
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
+        if !self.store.is_open() {
+            return Err(Error::Suspended);
+        }
         if self.failed.load(Ordering::SeqCst) { Err(StoreError::Poisoned.into()) } else { Ok(()) }
     }
 

@@ -84,6 +84,15 @@ pub enum Error {
         "there is another handle to this book: shut down its background sync and drop the others"
     )]
     InUse,
+    /// The book is suspended, so it neither reads nor writes; nothing was written. The app's
+    /// reaction: call [`Book::resume`](crate::Book::resume). A book that was lent resumes by
+    /// itself.
+    #[error("the book is suspended: resume it")]
+    Suspended,
+    /// The book cannot be resumed, because its file is not what it was when it was suspended. The
+    /// text says in what. The app's reaction: close this book, and open the file anew.
+    #[error("{0}: close the book and open it anew")]
+    NotTheSame(&'static str),
     /// The book was not removed, because the server does not have everything in it. The book is
     /// closed and unchanged. The app's reaction: open it again, and sync, let a person decide about
     /// the failed ops, or sign out with an export.
@@ -144,7 +153,11 @@ fn listed(hooks: &[Hook]) -> String {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        Self::Store(Arc::new(error))
+        match error {
+            // The store of an open book is closed only while the book is suspended.
+            StoreError::Closed => Self::Suspended,
+            error => Self::Store(Arc::new(error)),
+        }
     }
 }
 

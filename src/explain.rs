@@ -77,7 +77,7 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if the book cannot be read.
     pub fn explain(&self, key: &RecordKey) -> Result<Explanation, Error> {
-        let (tail, snapshot) = self.shared.tail_and_snapshot();
+        let (tail, snapshot) = self.shared.tail_and_snapshot()?;
         let cursor = snapshot.cursors()?.into_iter().find(|(entity, _)| *entity == key.entity);
         let moment = Moment {
             rows: &*snapshot,

@@ -115,7 +115,7 @@ impl<'b> Failed<'b> {
         after: Option<OpPlace>,
         limit: usize,
     ) -> Result<Page<FailedOp, OpPlace>, Error> {
-        let (tail, snapshot) = self.book.shared.tail_and_snapshot();
+        let (tail, snapshot) = self.book.shared.tail_and_snapshot()?;
         let user = self.book.actor();
         let mut looking = Looking::new(&self.book.shared, &tail, &snapshot);
         let mut page = Page { items: Vec::new(), next: None };

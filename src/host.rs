@@ -1,4 +1,5 @@
-//! The book's environment: the time, randomness, and whether the network is metered.
+//! The book's environment: the time, randomness, whether the network is metered, and the programs
+//! that use the same book.
 //!
 //! An app replaces it with [`BookOptions`](crate::BookOptions). On a phone it reports the kind of
 //! network, its own version and the system's. In its tests it stops the clock and makes the
@@ -37,6 +38,8 @@
 //!
 //! What it is not: the disk. A book's storage is a file.
 
+pub use fieldbook_core::log::Program;
+pub use fieldbook_core::rules::lend::{Lend, Role};
 pub use fieldbook_core::system::{SystemClock, randomness as system_randomness};
 pub use fieldbook_core::{Clock, MonotonicTime, Now, Randomness, SeededRandomness, WallTime};
 

@@ -23,15 +23,15 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Builds and drops indexes of a store as far as they differ, and returns those that it has
     /// then.
-    pub(crate) fn reconcile(self, store: &Store, schema: &Schema) -> Result<Indexes, Error> {
+    pub(crate) fn reconcile(&mut self, store: &Store, schema: &Schema) -> Result<Indexes, Error> {
         let on_file = Snapshot::new(store.begin_read()?).index_shapes()?;
         if store.is_read_only() {
             return Ok(on_file.present(schema));
         }
-        let wanted = self.declared.unwrap_or_else(|| on_file.wanted(schema));
+        let wanted = self.declared.clone().unwrap_or_else(|| on_file.wanted(schema));
         if !on_file.are(&wanted) {
             let transaction = store.begin_write()?;
-            wanted.build(&transaction, &on_file, schema, self.on_build)?;
+            wanted.build(&transaction, &on_file, schema, &mut self.on_build)?;
             commit(transaction)?;
         }
         Ok(wanted)

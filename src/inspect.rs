@@ -146,6 +146,11 @@ impl Shared {
         self.attention.lock().unwrap_or_else(PoisonError::into_inner).too_large.extend(keys);
     }
 
+    /// Forgets what was found of the records. [`Self::review_all`] looks at them anew.
+    pub(crate) fn forget_attention(&self) {
+        *self.attention.lock().unwrap_or_else(PoisonError::into_inner) = Attention::default();
+    }
+
     /// Lends the inspector of ops.
     pub(crate) fn inspecting<T>(&self, tail: &Tail, use_it: impl FnOnce(&dyn Inspect) -> T) -> T {
         let suspects = self.too_large();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 #[cfg(feature = "search")]
 use fieldbook_core::EntityType;
 use fieldbook_core::entry::AppVersion;
-use fieldbook_core::log::StoreOptions;
+use fieldbook_core::log::{Program, StoreOptions};
+use fieldbook_core::rules::lend::{Lend, Role};
 #[cfg(feature = "search")]
 use fieldbook_core::search::SearchRule;
 use fieldbook_core::system::{self, SystemClock};
@@ -16,6 +17,7 @@ use fieldbook_projections::{Indexes, InvalidProjection, Projection, Projections}
 
 use crate::declared::Source;
 use crate::error::Error;
+use crate::lend::Sharing;
 
 /// What hears the progress of building indexes.
 pub(crate) type OnIndexBuild = Box<dyn FnMut(u64, u64) + Send>;
@@ -34,6 +36,7 @@ pub struct BookOptions {
     pub(crate) randomness: Option<Box<dyn Randomness>>,
     pub(crate) connectivity: Arc<dyn Connectivity>,
     pub(crate) projections: Projections,
+    pub(crate) sharing: Option<Sharing>,
     #[cfg(feature = "search")]
     pub(crate) searches: Searches,
 }
@@ -59,6 +62,7 @@ impl BookOptions {
             randomness: None,
             connectivity: Arc::new(Unmetered),
             projections: Projections::default(),
+            sharing: None,
             #[cfg(feature = "search")]
             searches: Searches::new(),
         })
@@ -180,6 +184,53 @@ impl BookOptions {
     pub const fn read_only(mut self) -> Self {
         self.store.read_only = true;
         self
+    }
+
+    /// Shares the book with other programs on this device: says what this program is, and lends the
+    /// book to a program that asks for it ([`Book::open_within`]).
+    ///
+    /// A background run lends at once to a program of a person. A program of a person lends to
+    /// another one of a person when no sync run is under way, and keeps the book from a background
+    /// run. [`Self::lends`] sets another rule. A lent book is suspended: calls fail with
+    /// [`Error::Suspended`](crate::Error::Suspended), and it resumes by itself when the other
+    /// program has closed it. A thread looks once a second whether somebody asks. Two files beside
+    /// the book, `.holder` and `.turn`, have who has it and who asks. A book that is opened
+    /// read-only does not take part.
+    ///
+    /// [`Book::open_within`]: crate::Book::open_within
+    #[must_use]
+    pub fn shares_as(mut self, role: Role) -> Self {
+        self.sharing = Some(Sharing::by_role(role));
+        self
+    }
+
+    /// Sets the rule by which a book that is shared ([`Self::shares_as`], which comes first) is
+    /// lent. The function is called by the thread that looks. It must not wait for the book.
+    ///
+    /// ```
+    /// use fieldbook::BookOptions;
+    /// use fieldbook::host::{Lend, Role};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let options = BookOptions::new("ann")?
+    ///     .shares_as(Role::Interface)
+    ///     .lends(|asker| match asker.role {
+    ///         Role::Interface => Lend::AtOnce,
+    ///         Role::Background => Lend::No,
+    ///     });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn lends(mut self, rule: impl Fn(&Program) -> Lend + Send + Sync + 'static) -> Self {
+        let role = self.sharing.map_or(Role::Interface, |sharing| sharing.role);
+        self.sharing = Some(Sharing { role, lends: Some(Arc::new(rule)) });
+        self
+    }
+
+    /// Returns the name and the version of the app.
+    pub(crate) fn app_in_words(&self) -> Option<String> {
+        self.app.as_ref().map(|app| format!("{} {}", app.name, app.version))
     }
 
     /// Sets the clock. The default is that of the operating system.

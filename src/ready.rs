@@ -15,8 +15,8 @@ use fieldbook_core::locks::MutexGuard;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{StateRow, TailRow};
 use fieldbook_core::rules::plan::{Plan, PlanInput, ReadyQueue, plan_next};
-use fieldbook_core::tail::Tail;
-use fieldbook_core::{RecordKey, Schema, Seq};
+use fieldbook_core::tail::{StoredTail, Tail, TailFault};
+use fieldbook_core::{OpId, OpPlace, RecordKey, Schema, Seq};
 use fieldbook_projections::{Effects, Snapshot, TailEffect, TailOnDisk, sound};
 use fieldbook_transport::ExchangeParams;
 
@@ -26,7 +26,8 @@ use crate::error::Error;
 /// The tail, with the snapshot of its moment.
 pub(crate) struct Following {
     tail: Tail,
-    snapshot: Arc<Snapshot>,
+    /// `None` while the book is suspended.
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Following {
@@ -35,7 +36,7 @@ impl Following {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub(crate) fn of(snapshot: Arc<Snapshot>, schema: &Schema) -> Result<Self, StoreError> {
-        Ok(Self { tail: snapshot.tail(schema)?, snapshot })
+        Ok(Self { tail: snapshot.tail(schema)?, snapshot: Some(snapshot) })
     }
 }
 
@@ -83,7 +84,7 @@ impl Shared {
             }
             let stored = Arc::new(TailOnDisk::new(Arc::clone(&snapshot)));
             tail.follow(stored, state.tail_folded, &state.tail, head);
-            following.snapshot = snapshot;
+            following.snapshot = Some(snapshot);
             following.tail.clone()
         };
         for (key, Touched { written, appended, changed }) in touched {
@@ -107,9 +108,13 @@ impl Shared {
 
     /// Returns the tail and a snapshot of the same instant. A commit is in the file a moment before
     /// it is in both.
-    pub(crate) fn tail_and_snapshot(&self) -> (Tail, Arc<Snapshot>) {
+    ///
+    /// # Errors
+    /// [`Error::Suspended`].
+    pub(crate) fn tail_and_snapshot(&self) -> Result<(Tail, Arc<Snapshot>), Error> {
         let following = self.following();
-        (following.tail.clone(), Arc::clone(&following.snapshot))
+        let snapshot = following.snapshot.as_ref().ok_or(Error::Suspended)?;
+        Ok((following.tail.clone(), Arc::clone(snapshot)))
     }
 
     /// Plans the next exchange.
@@ -132,11 +137,24 @@ impl Shared {
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
     pub(crate) fn put_tail(&self) -> Result<(), Error> {
-        let following = Following::of(Arc::new(self.snapshot()?), &self.schema)?;
+        self.follow(Following::of(Arc::new(self.snapshot()?), &self.schema)?);
+        Ok(())
+    }
+
+    /// Replaces the tail, and forgets the queue.
+    pub(crate) fn follow(&self, following: Following) {
         let mut ready = self.ready();
         *ready = ReadyQueue::default();
         *self.following() = following;
-        Ok(())
+    }
+
+    /// Lets go of the snapshot, so that nothing keeps a closed file. What the tail has in memory
+    /// stays, for the status.
+    pub(crate) fn let_go_of_snapshots(&self) {
+        self.latest.forget();
+        let mut following = self.following();
+        following.tail.set_stored(Arc::new(Closed));
+        following.snapshot = None;
     }
 
     fn following(&self) -> MutexGuard<'_, Following> {
@@ -145,6 +163,50 @@ impl Shared {
 
     fn ready(&self) -> MutexGuard<'_, ReadyQueue> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The stored part of the tail of a suspended book.
+#[derive(Debug)]
+struct Closed;
+
+impl Closed {
+    fn fault<T>() -> Result<T, TailFault> {
+        Err(StoreError::Closed.into())
+    }
+}
+
+impl StoredTail for Closed {
+    fn op(&self, _: OpPlace) -> Result<Option<TailRow>, TailFault> {
+        Self::fault()
+    }
+
+    fn ops_from(&self, _: OpPlace, _: usize) -> Result<Vec<(OpPlace, TailRow)>, TailFault> {
+        Self::fault()
+    }
+
+    fn ops_of_entry(&self, _: Seq) -> Result<Vec<(OpPlace, TailRow)>, TailFault> {
+        Self::fault()
+    }
+
+    fn ops_of(&self, _: &RecordKey) -> Result<Vec<(OpPlace, bool)>, TailFault> {
+        Self::fault()
+    }
+
+    fn referring(&self, _: &RecordKey) -> Result<Vec<(OpPlace, bool)>, TailFault> {
+        Self::fault()
+    }
+
+    fn has_references(&self) -> Result<bool, TailFault> {
+        Self::fault()
+    }
+
+    fn place_of(&self, _: &OpId) -> Result<Option<OpPlace>, TailFault> {
+        Self::fault()
+    }
+
+    fn dead_letters(&self) -> Result<u64, TailFault> {
+        Self::fault()
     }
 }
 

@@ -135,7 +135,7 @@ impl Book {
             "this entity type is not searched: declare its fields with `BookOptions::search`",
         ))?;
         loop {
-            let (tail, snapshot) = self.shared.tail_and_snapshot();
+            let (tail, snapshot) = self.shared.tail_and_snapshot()?;
             match snapshot.search_lag(entity, rule)? {
                 Lag::Near(touched) if touched.len() <= most => {
                     return Ok(Near { tail, snapshot, touched });

@@ -19,10 +19,10 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Control, Draft, Erased, ErasedRecords};
+use fieldbook_core::log::turn::{Which, beside};
 use fieldbook_core::log::{
     Appender, Head, Stamp, Store, StoreError, StoreOptions, commit, copy_without, entries,
     export_in_parts, not_made, read_head, verify_export,
@@ -35,6 +35,7 @@ use redb::WriteTransaction;
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
+use crate::gate::Gate;
 use crate::maintain::refold;
 use crate::status::Queue;
 
@@ -146,7 +147,7 @@ impl Shared {
 /// has.
 fn keep_unsent(book: Book, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
     let shared = alone(book)?;
-    let path = shared.store.path()?.to_owned();
+    let path = shared.store.with(|store| Ok(store.path()?.to_owned()))?;
     replace_file_by_path(&path, |new| {
         shared.write_unsent(|| Ok(Store::create(new, &StoreOptions::default())?))?;
         at(Step::Erased);
@@ -154,7 +155,7 @@ fn keep_unsent(book: Book, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
     })
     .map_err(|error| not_made(error, &path, ERASING))?;
     // The former file has no name any more, and nothing is written to it.
-    Book { shared: Arc::new(shared) }.into_store()?.abandon();
+    Book::store_of(shared).ok_or(Error::Suspended)?.abandon();
     Ok(())
 }
 
@@ -226,7 +227,7 @@ impl Shared {
 /// Returns what a book shares, if there is no other handle and it can be changed. Nobody else
 /// writes from here on.
 fn alone(book: Book) -> Result<Shared, Error> {
-    let shared = Arc::try_unwrap(book.shared).map_err(|_| Error::InUse)?;
+    let shared = book.into_only()?;
     if shared.store.is_read_only() {
         return Err(Error::ReadOnly);
     }
@@ -244,12 +245,18 @@ fn wipe(book: Book, export_to: Option<&Path>, at: &mut dyn FnMut(Step)) -> Resul
         None => {}
     }
     at(Step::Exported);
-    Ok(Book { shared: Arc::new(shared) }.into_store()?.remove()?)
+    let store = Book::store_of(shared).ok_or(Error::Suspended)?;
+    let beside =
+        store.path().ok().map(|path| [Which::Holder, Which::Turn].map(|which| beside(path, which)));
+    store.remove()?;
+    // They say who has the book, and nothing of it. There may be none.
+    beside.into_iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
+    Ok(())
 }
 
 /// Writes the whole log to a new file and verifies what was written. The file gets its name after
 /// that.
-fn export(store: &Store, path: &Path, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
+fn export(store: &Gate, path: &Path, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
     let disk = StoreError::disk("exporting the log");
     let fill = |mut file: File| -> Result<(), Error> {
         let mut writer = BufWriter::new(&file);

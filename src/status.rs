@@ -106,7 +106,7 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
     pub fn record_status(&self, key: &RecordKey) -> Result<RecordStatus, Error> {
-        let (tail, snapshot) = self.shared.tail_and_snapshot();
+        let (tail, snapshot) = self.shared.tail_and_snapshot()?;
         let status = self.shared.status_of(&tail, &snapshot, key)?;
         sound(&tail)?;
         Ok(status)
@@ -161,8 +161,11 @@ impl Queue<'_> {
     }
 
     /// Returns what the next sync would send without a limit of its batch, and what is held.
-    /// Nothing is sent or written.
+    /// Nothing is sent or written. The plan of a suspended book is empty.
     pub fn plan(&self) -> Plan {
+        if self.book.is_suspended() {
+            return Plan::default();
+        }
         let tail = self.book.shared.tail();
         self.book.shared.plan(&tail, usize::MAX, usize::MAX)
     }
@@ -381,6 +384,10 @@ impl Shared {
     }
 
     fn tell(&self, engine: &mut Engine) {
+        if !self.store.is_open() {
+            // What was known last stays: a part of it is in the file.
+            return;
+        }
         let actor = read(&self.actor).clone();
         let tail = self.tail();
         let leaves = |entity: &EntityType| self.schema.leaves(entity);

@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError};
 use fieldbook_core::entry::{Checked, Control, Draft, Entry, FieldsSource, Meta, Silence};
 use fieldbook_core::index::Turn;
 use fieldbook_core::locks::{Mutex, MutexGuard};
-use fieldbook_core::log::{Appender, Head, Reply, Stamp, StoreError, read_entry};
+use fieldbook_core::log::{Appender, Head, Reply, Stamp, Store, StoreError, read_entry};
 use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::silence::Silences;
@@ -410,11 +410,12 @@ impl Shared {
     /// [`Error::Unknown`] if the disk fails. The book takes no more writes then.
     pub(crate) fn rest(&self) -> Result<(), Error> {
         let mut writer = self.writer.lock().map_err(|_| StoreError::Poisoned)?;
-        self.check_alive()?;
-        if self.store.is_read_only() || writer.at_rest {
+        // A suspended book is closed, which is more than rest.
+        if self.store.is_read_only() || !self.store.is_open() || writer.at_rest {
             return Ok(());
         }
-        if let Err(error) = self.store.rest() {
+        self.check_alive()?;
+        if let Err(error) = self.store.with(Store::rest) {
             let failure = Failed::During(Arc::new(error));
             self.note_failure(&failure);
             return Err(failure.told(Vec::new()));
@@ -449,6 +450,9 @@ impl Shared {
     /// After a failure of the store the book takes no more writes. If a job met damaged bytes, its
     /// caller receives the error, its writes are undone, and other writes continue.
     fn note_failure(&self, failure: &Failed) {
+        if matches!(failure, Failed::Before(Error::Suspended)) {
+            return;
+        }
         if let Failed::Before(Error::Store(error)) = failure
             && matches!(**error, StoreError::Corrupt { .. })
         {

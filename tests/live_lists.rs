@@ -490,7 +490,7 @@ async fn a_list_in_a_file_is_whole_and_follows_the_list() {
     let path = folder.path().join("today.json");
     create(&book, "lead/1", json!({"n": 1, "name": "Ann \u{0} \"B\""}));
     let list = book.records().query(&lead(), "n").limit(2).live().unwrap();
-    let kept = tokio::spawn(list.keep_in_file(path.clone()));
+    let kept = tokio::spawn(list.keep_in_file(path.clone(), |written| written.unwrap()));
     let read = || serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).unwrap();
     let until = async |rows: usize| {
         while !path.exists() || read()["rows"].as_array().unwrap().len() < rows {
@@ -516,14 +516,76 @@ async fn a_list_in_a_file_is_whole_and_follows_the_list() {
         (json!("2"), json!(true))
     );
     book.close().unwrap();
-    kept.await.unwrap().expect("the end of the book ends it");
+    kept.await.expect("the end of the book ends it");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no other file is left");
 }
 
-#[tokio::test]
-async fn a_file_that_cannot_be_written_is_an_error() {
-    let (folder, book) = (tempfile::tempdir().unwrap(), alone());
+/// Reads the names in a file of a list.
+fn names(path: &std::path::Path) -> Vec<Value> {
+    let read: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    read["rows"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect()
+}
+
+/// The last two seconds before an app goes away used to be missing in its widget.
+#[tokio::test(start_paused = true)]
+async fn a_file_has_the_last_change_when_the_book_is_suspended_or_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at, path) = (folder.path().join("crm.book"), folder.path().join("today.json"));
+    let options = options("ann", &TestClock::starting()).schema(schema());
+    let book = Book::create_new(at, options).unwrap();
     let list = book.records().query(&lead(), "n").live().unwrap();
-    let kept = list.keep_in_file(folder.path().join("no such folder/today.json")).await;
-    assert!(matches!(kept, Err(Error::Store(_))), "{kept:?}");
+    let kept = tokio::spawn(list.keep_in_file(path.clone(), |written| written.unwrap()));
+    while !path.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The task sleeps now, until two seconds have passed.
+    create(&book, "lead/1", json!({"n": 1}));
+    book.suspend().unwrap();
+    assert_eq!(names(&path), [json!("1")]);
+    book.resume().unwrap();
+    create(&book, "lead/2", json!({"n": 2}));
+    book.close().unwrap();
+    assert_eq!(names(&path), [json!("1"), json!("2")]);
+    kept.await.unwrap();
+}
+
+/// It used to end with the first write that failed, and nobody learned of it.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_cannot_be_written_is_tried_again_and_the_app_hears_of_it() {
+    let (folder, book) = (tempfile::tempdir().unwrap(), alone());
+    let path = folder.path().join("widgets/today.json");
+    let list = book.records().query(&lead(), "n").live().unwrap();
+    let (hear, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let kept =
+        tokio::spawn(list.keep_in_file(path.clone(), move |tried| hear.send(tried).unwrap()));
+    create(&book, "lead/1", json!({"n": 1}));
+    for _ in 0..3 {
+        assert!(matches!(heard.recv().await, Some(Err(Error::Store(_)))));
+    }
+    std::fs::create_dir(folder.path().join("widgets")).unwrap();
+    while heard.recv().await.unwrap().is_err() {}
+    assert_eq!(names(&path), [json!("1")], "without a further change of the list");
+    book.close().unwrap();
+    kept.await.unwrap();
+}
+
+/// A list that was being read used to keep the book open, so the close failed.
+#[test]
+fn a_close_waits_for_a_list_that_is_being_read() {
+    for _ in 0..50 {
+        let book = alone();
+        let mut list = book.records().query(&lead(), "n").live().unwrap();
+        let reads = std::thread::spawn(move || {
+            let mut told = 0;
+            while !list.has_ended() {
+                told += usize::from(list.take_change().unwrap().is_some());
+            }
+            told
+        });
+        for number in 0..4 {
+            create(&book, &format!("lead/{number}"), json!({"n": number}));
+        }
+        book.close().unwrap();
+        reads.join().unwrap();
+    }
 }

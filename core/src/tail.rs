@@ -275,6 +275,12 @@ impl Tail {
         }
     }
 
+    /// Replaces the storage, and keeps everything that is in memory.
+    pub fn set_stored(&mut self, stored: Arc<dyn StoredTail>) {
+        self.read = Reading::default();
+        self.known().stored = Some(stored);
+    }
+
     /// Sets the last entry that a tail in memory has followed.
     pub fn set_followed(&mut self, followed: Seq) {
         self.known().followed = followed;

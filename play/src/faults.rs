@@ -20,11 +20,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fieldbook::Remote;
-use fieldbook::host::{Randomness, SeededRandomness};
+use fieldbook::host::{Randomness, SeededRandomness, WallTime};
 use fieldbook::record::UnitId;
 use fieldbook::sync::protocol::{ExchangeRequest, Failure, Outcome, UnitOutcome};
-use fieldbook::sync::{Received, RemoteError};
+use fieldbook::sync::{BoxFuture, Received, RemoteError};
+use fieldbook::{Actor, Remote};
 use serde::Serialize;
 
 /// How often one unit is deferred at most. The fifth time would make it a dead letter.
@@ -209,6 +209,10 @@ impl Faulty {
 }
 
 impl Remote for Faulty {
+    fn prepare<'a>(&'a self, actor: &'a Actor, now: WallTime) -> BoxFuture<'a, ()> {
+        self.remote.prepare(actor, now)
+    }
+
     fn exchange<'a>(
         &'a self,
         request: &'a ExchangeRequest,

@@ -16,9 +16,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fieldbook::host::WallTime;
 use fieldbook::sync::protocol::{ExchangeRequest, Failure as SyncFailure};
-use fieldbook::sync::{Received, RemoteError, Resume, Stopped};
-use fieldbook::{Book, Remote, RunOptions, SyncReport, SyncState};
+use fieldbook::sync::{BoxFuture, Received, RemoteError, Resume, Stopped};
+use fieldbook::{Actor, Book, Remote, RunOptions, SyncReport, SyncState};
 use serde::Serialize;
 
 use crate::clock::VirtualClock;
@@ -87,6 +88,13 @@ impl Link {
 }
 
 impl Remote for Link {
+    fn prepare<'a>(&'a self, actor: &'a Actor, now: WallTime) -> BoxFuture<'a, ()> {
+        match &self.faulty {
+            Some(faulty) => faulty.prepare(actor, now),
+            None => self.remote.prepare(actor, now),
+        }
+    }
+
     fn exchange<'a>(
         &'a self,
         request: &'a ExchangeRequest,
@@ -284,5 +292,42 @@ const fn may_pass(failure: &SyncFailure) -> bool {
         | SyncFailure::TooLarge
         | SyncFailure::UpgradeRequired { .. }
         | SyncFailure::Refused { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Counts the runs that it was prepared for.
+    #[derive(Default)]
+    struct Counting(AtomicU32);
+
+    impl Remote for Counting {
+        fn prepare<'a>(&'a self, _: &'a Actor, _: WallTime) -> BoxFuture<'a, ()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::ready(()))
+        }
+
+        fn exchange<'a>(
+            &'a self,
+            _: &'a ExchangeRequest,
+        ) -> BoxFuture<'a, Result<Received, RemoteError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// The link swallowed the call, so a token was renewed only after the server had refused it.
+    #[test]
+    fn a_remote_with_tokens_is_prepared_through_the_link_and_its_faults() {
+        for faults in [None, Some(7)] {
+            let remote = Arc::new(Counting::default());
+            let link = Link::new(Arc::clone(&remote) as _, faults, Arc::default());
+            let ann = Actor::parse("ann").unwrap();
+            drop(link.prepare(&ann, WallTime::from_milliseconds(0)));
+            assert_eq!(remote.0.load(Ordering::SeqCst), 1);
+        }
     }
 }

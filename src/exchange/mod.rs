@@ -43,6 +43,7 @@ use fieldbook_transport::{
     Activity, ExchangeCounts, ExchangeParams, Left, NextStep, Remote, RunError, RunOptions,
     SyncHost, SyncReport, Unanswered, run,
 };
+use tokio::sync::watch;
 
 use self::answer::apply;
 pub(crate) use self::position::Others;
@@ -183,6 +184,7 @@ impl SyncHost for Shared {
     type Error = Error;
 
     fn prepare(&self, ask: &ExchangeParams) -> Result<NextStep, Error> {
+        let _call = self.suspension.enter()?;
         let next = self.next(ask)?;
         if let NextStep::Exchange(request) = &next {
             self.sends(request);
@@ -195,6 +197,7 @@ impl SyncHost for Shared {
         request: &ExchangeRequest,
         answer: ExchangeAnswer,
     ) -> Result<ExchangeCounts, Error> {
+        let _call = self.suspension.enter()?;
         self.has_sent(request);
         self.check_and_apply(request, answer)
     }
@@ -228,6 +231,7 @@ impl SyncHost for Shared {
     }
 
     fn fail(&self, request: &ExchangeRequest, failure: &Failure) -> Result<ExchangeCounts, Error> {
+        let _call = self.suspension.enter()?;
         self.has_sent(request);
         self.silences().failed(self.clock.now().wall, failure.code());
         self.fail_exchange(request, failure)
@@ -239,6 +243,7 @@ impl SyncHost for Shared {
         failure: &Failure,
         strikes: u32,
     ) -> Result<ExchangeCounts, Error> {
+        let _call = self.suspension.enter()?;
         self.has_sent(request);
         self.isolate_units(request, failure, strikes)
     }
@@ -257,6 +262,14 @@ impl SyncHost for Shared {
             None => Unanswered::Sent,
         });
         known.max().unwrap_or_default()
+    }
+
+    fn turns(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.suspension.turns())
+    }
+
+    fn is_away(error: &Error) -> bool {
+        matches!(error, Error::Suspended)
     }
 
     fn left(&self) -> Left {

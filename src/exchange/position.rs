@@ -56,6 +56,11 @@ impl Shared {
         }
     }
 
+    /// Drops the cursor after somebody else wrote to the book.
+    pub(crate) fn forget_position(&self) {
+        *self.lock_others() = None;
+    }
+
     fn others(&self) -> Option<Cursor> {
         let (server, rereading) = {
             let state = self.state();

@@ -30,7 +30,9 @@
 //!    exception: an undo window or a delay that ends is told with the next commit.
 //! 2. Each change differs from the one before it.
 //! 3. A list that is not asked holds the rows that it told last, and no more.
-//! 4. A list that is dropped leaves nothing behind, and it does not keep the book open.
+//! 4. A list that is dropped leaves nothing behind, and it does not keep the book open: a close
+//!    waits for its read.
+//! 5. While the book is suspended a list waits. After it, the list tells what differs.
 //!
 //! What it is not: a history. Changes between two questions are one change.
 
@@ -46,8 +48,10 @@ use tokio::sync::watch;
 
 use crate::book::{Book, Shared};
 use crate::error::Error;
+use crate::guests::{Guest, Guests};
 use crate::query::{Asked, Following, IndexPlace, Query, Rows, Stored};
 use crate::record::RecordRef;
+use crate::suspended::is_suspended;
 use windows::{Extent, SharedExtent, lock};
 
 pub(crate) use windows::LiveLists;
@@ -77,6 +81,8 @@ pub struct ListChange<V> {
 #[must_use = "a live list tells nothing unless it is asked"]
 pub struct LiveList<V> {
     book: Weak<Shared>,
+    guests: Arc<Guests>,
+    turns: watch::Receiver<u64>,
     asked: Asked<V>,
     extent: SharedExtent,
     told: watch::Receiver<()>,
@@ -99,48 +105,77 @@ impl<V> Query<'_, V> {
         let book = self.latest_book().ok_or(Error::Misuse(
             "a list within `Book::read` never changes: ask the book itself for a live list",
         ))?;
-        let shared = Arc::clone(&book.shared);
         self.check()?;
+        let shared = &book.shared;
         let (extent, told) = shared.live.register();
-        let book = Arc::downgrade(&shared);
-        Ok(LiveList { book, asked: self.into_asked(), extent, told, last: None })
+        let (guests, turns) = (Arc::clone(&shared.guests), shared.suspension.turns());
+        let book = Arc::downgrade(shared);
+        Ok(LiveList { book, guests, turns, asked: self.into_asked(), extent, told, last: None })
     }
 }
 
 impl<V> LiveList<V> {
     /// Waits until the list differs from what it told last, and returns the change; `None` after
-    /// the book was closed. The call may be dropped at any time and loses nothing. It reads the
-    /// rows on the thread that polls it.
+    /// the book was closed. It waits while the book is suspended. The call may be dropped at any
+    /// time and loses nothing. It reads the rows on the thread that polls it.
     ///
     /// # Errors
     /// [`Error::Store`] if a row cannot be read. The next call tries again at once.
     pub async fn changed(&mut self) -> Result<Option<ListChange<V>>, Error> {
         while self.told.changed().await.is_ok() {
-            let Some(shared) = self.book.upgrade() else { break };
-            if let Some(change) = self.read_again(shared)? {
-                return Ok(Some(change));
+            if self.turns.wait_for(|turns| !is_suspended(*turns)).await.is_err() {
+                break;
+            }
+            match self.read_now() {
+                // It was suspended in between, and the change is still to be told.
+                Err(Error::Suspended) | Ok(None) => {}
+                told => return told,
             }
         }
         Ok(None)
     }
 
     /// Returns the change since the last one, without waiting; `None` if there is none, or the book
-    /// was closed.
+    /// is suspended or was closed.
     ///
     /// # Errors
     /// As for [`Self::changed`].
     pub fn take_change(&mut self) -> Result<Option<ListChange<V>>, Error> {
-        if !self.told.has_changed().unwrap_or(false) {
+        if !self.is_told() {
             return Ok(None);
         }
-        self.told.mark_unchanged();
-        self.book.upgrade().map_or(Ok(None), |shared| self.read_again(shared))
+        match self.read_now() {
+            Err(Error::Suspended) => Ok(None),
+            told => told,
+        }
     }
 
-    fn read_again(&mut self, shared: Arc<Shared>) -> Result<Option<ListChange<V>>, Error> {
+    /// Returns whether the book was closed, so that the list tells nothing more.
+    pub fn has_ended(&self) -> bool {
+        self.told.has_changed().is_err()
+    }
+
+    /// Returns the change since the last one, for who has the book.
+    fn take_change_of(&mut self, book: &Book) -> Result<Option<ListChange<V>>, Error> {
+        if self.is_told() { self.read_again(book) } else { Ok(None) }
+    }
+
+    /// Returns whether the list was told since it was read last.
+    fn is_told(&mut self) -> bool {
+        let is_told = self.told.has_changed().unwrap_or(false);
+        self.told.mark_unchanged();
+        is_told
+    }
+
+    fn read_now(&mut self) -> Result<Option<ListChange<V>>, Error> {
+        let guest = self.guests.enter(&self.book);
+        guest.as_ref().and_then(Guest::book).map_or(Ok(None), |book| self.read_again(book))
+    }
+
+    fn read_again(&mut self, book: &Book) -> Result<Option<ListChange<V>>, Error> {
         // From here on every commit touches the list, until its window is known again.
         *lock(&self.extent) = Extent::Unknown;
-        let (shown, extent) = match self.read(&Book { shared }) {
+        let (shown, extent) = match self.read(book) {
             Ok(read) => read,
             Err(error) => {
                 self.told.mark_changed();
@@ -162,7 +197,7 @@ impl<V> LiveList<V> {
 
     /// Reads the rows, of one instant.
     fn read(&self, book: &Book) -> Result<(Rows<FieldsJson>, Extent), Error> {
-        let (tail, snapshot) = book.shared.tail_and_snapshot();
+        let (tail, snapshot) = book.shared.tail_and_snapshot()?;
         let query = self.asked.of(book);
         let (mut shown, following) = query.rows_and_following(&snapshot)?;
         query.fill_in(&mut shown, book, &tail, &snapshot)?;

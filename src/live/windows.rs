@@ -12,15 +12,26 @@
 //!    commits there were.
 //! 3. No lock is held while a list is woken, but that of the registered lists.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use fieldbook_core::index::{Turn, Window};
 use fieldbook_core::locks::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
+use crate::book::Book;
+
 /// The registered lists.
 #[derive(Default)]
-pub(crate) struct LiveLists(Mutex<Vec<Registered>>);
+pub(crate) struct LiveLists {
+    lists: Mutex<Vec<Registered>>,
+    files: Mutex<Vec<Weak<dyn WriteLast>>>,
+}
+
+/// A list that is kept in a file.
+pub(super) trait WriteLast: Send + Sync {
+    /// Writes what the list shows now, if the file has not got it: the book is about to close.
+    fn write_last(&self, book: &Book);
+}
 
 struct Registered {
     extent: SharedExtent,
@@ -53,6 +64,19 @@ impl LiveLists {
         lists.retain(|list| !list.touched.is_closed());
         lists.push(Registered { extent: Arc::clone(&extent), touched });
         (extent, told)
+    }
+
+    /// Registers a list that is kept in a file, as long as somebody holds it.
+    pub(super) fn register_file(&self, file: Weak<dyn WriteLast>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|file| file.strong_count() > 0);
+        files.push(file);
+    }
+
+    /// Writes the lists that are kept in files, before the book is closed or suspended.
+    pub(crate) fn write_files(&self, book: &Book) {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        files.iter().filter_map(Weak::upgrade).for_each(|file| file.write_last(book));
     }
 
     /// Returns whether there are lists.
@@ -92,7 +116,7 @@ impl LiveLists {
     }
 
     fn lists(&self) -> MutexGuard<'_, Vec<Registered>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

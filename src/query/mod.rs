@@ -269,7 +269,7 @@ impl<'q, V> Query<'q, V> {
                     return Ok(page);
                 }
                 // The status comes from the tail, so the rows are read anew of its instant.
-                let (tail, snapshot) = book.shared.tail_and_snapshot();
+                let (tail, snapshot) = book.shared.tail_and_snapshot()?;
                 let mut page = self.rows(&snapshot)?;
                 self.fill_in(&mut page, book, &tail, &snapshot)?;
                 sound(&tail)?;

@@ -10,9 +10,9 @@
 //!
 //! Invariants:
 //! 1. The next run is always at a finite time, whatever the clocks do: at most
-//!    [`WorkerOptions::look_every`] after an idle run or [`limits::BACKOFF_MOST`] after any run, and
-//!    [`WorkerOptions::gather_for`] more after a wake. After an idle run the worker waits at least
-//!    one second, unless it is woken.
+//!    [`WorkerOptions::look_every`] after an idle run or [`limits::BACKOFF_MOST`] after any run.
+//!    A wake never makes it later. After an idle run the worker waits at least one second, unless
+//!    it is woken.
 //! 2. `wake` never shortens a backoff: many local writes must not flood a server that is down.
 //!    `retry_now` ends a backoff.
 //! 3. After [`Handle::shutdown`] no call into the book is running. Dropping the handle ends the
@@ -21,6 +21,8 @@
 //!    sizer.
 //! 5. An error of the book, or a panic, ends the worker. The worker reports [`Activity::Stopped`],
 //!    and `shutdown` returns the reason.
+//! 6. While the book is away ([`SyncHost::turns`]) the worker waits. When the book is back, a run
+//!    begins at once.
 //!
 //! What it does not do: keep state. A worker that is killed starts again from the book.
 
@@ -35,7 +37,7 @@ use tokio::task::JoinHandle;
 
 use crate::remote::Remote;
 use crate::run::{
-    Activity, BatchSizer, RunOptions, Stopped, SyncHost, SyncReport, WaitAfter, run_until,
+    Activity, BatchSizer, RunOptions, Stopped, SyncHost, SyncReport, WaitAfter, is_away, run_until,
 };
 
 /// The configuration of a worker.
@@ -43,12 +45,13 @@ use crate::run::{
 pub struct WorkerOptions {
     /// What each run may do, and how much.
     pub run: RunOptions,
-    /// The most time between two questions for changes when nothing else causes a run. Each wait is
-    /// between nine tenths of it and all of it, so that devices that were started together do not
-    /// ask together.
+    /// The most time between two questions for changes when nothing else causes a run, at most an
+    /// hour ([`limits::BACKOFF_MOST`]). Each wait is between nine tenths of it and all of it, so
+    /// that devices that were started together do not ask together.
     pub look_every: Duration,
     /// How long the worker waits after a write before it sends, so that a burst of writes leaves in
-    /// one request. It waits no longer than `look_every`, and [`Handle::retry_now`] ends the wait.
+    /// one request. It waits no longer than until the next run is due anyway, and
+    /// [`Handle::retry_now`] ends the wait.
     pub gather_for: Duration,
 }
 
@@ -101,8 +104,9 @@ impl<D: SyncHost> Worker<D> {
         let wakes = Arc::new(Wakes::default());
         let (control, orders) = watch::channel(Order::Work);
         let (stop, stopping) = watch::channel(false);
-        let task = Task { worker: self, wakes: Arc::clone(&wakes), orders, stopping };
-        Handle { wakes, control, stop, task: tokio::spawn(task.supervise()) }
+        let (turns, sizer) = (self.host.turns(), Arc::clone(&self.sizer));
+        let task = Task { worker: self, wakes: Arc::clone(&wakes), orders, stopping, turns };
+        Handle { wakes, control, stop, sizer, task: tokio::spawn(task.supervise()) }
     }
 }
 
@@ -120,6 +124,8 @@ pub struct Handle {
     control: watch::Sender<Order>,
     /// True while the current run should end.
     stop: watch::Sender<bool>,
+    /// The lock of the run that is under way.
+    sizer: Arc<Mutex<BatchSizer>>,
     task: JoinHandle<Result<(), WorkerError>>,
 }
 
@@ -136,9 +142,16 @@ impl Handle {
         self.wakes.retry.notify_one();
     }
 
-    /// Stops syncing until [`Self::resume`]. A wait for the server is cut short.
+    /// Stops syncing until [`Self::resume`]. A wait for the server is cut short. The run that is
+    /// under way may still commit an answer: [`Self::rests`] waits for its end.
     pub fn pause(&self) {
         self.order(Order::Pause);
+    }
+
+    /// Waits until no run of the book is under way, whoever started it. After [`Self::pause`], the
+    /// worker sends and writes nothing from then on.
+    pub async fn rests(&self) {
+        drop(self.sizer.lock().await);
     }
 
     /// Resumes syncing at once after [`Self::pause`].
@@ -204,6 +217,17 @@ struct Task<D> {
     wakes: Arc<Wakes>,
     orders: watch::Receiver<Order>,
     stopping: watch::Receiver<bool>,
+    /// The turns of the book.
+    turns: Option<watch::Receiver<u64>>,
+}
+
+/// Waits until the book goes away or comes back; for ever if it never does.
+async fn turn(turns: &mut Option<watch::Receiver<u64>>) {
+    match turns {
+        // The worker keeps the book, so the sender is there.
+        Some(turns) => drop(turns.changed().await),
+        None => std::future::pending().await,
+    }
 }
 
 impl<D: SyncHost> Task<D> {
@@ -245,17 +269,20 @@ impl<D: SyncHost> Task<D> {
         Ok(())
     }
 
-    /// Waits while the worker is paused. Returns whether the worker should run.
+    /// Waits while the worker is paused or the book is away. Returns whether the worker should run.
     async fn may_work(&mut self) -> bool {
         loop {
             let order = *self.orders.borrow_and_update();
+            let turn_of_book = self.turns.as_mut().map(|turns| *turns.borrow_and_update());
             match order {
+                Order::Work if turn_of_book.is_some_and(is_away) => {}
                 Order::Work => return self.orders.has_changed().is_ok(),
                 Order::End => return false,
                 Order::Pause => self.worker.host.report(&Activity::Paused),
             }
-            if self.orders.changed().await.is_err() {
-                return false;
+            tokio::select! {
+                changed = self.orders.changed() => if changed.is_err() { return false },
+                () = turn(&mut self.turns) => {}
             }
         }
     }
@@ -292,20 +319,21 @@ impl<D: SyncHost> Task<D> {
 
     /// Returns the time until the next question for changes.
     fn look_after(&mut self) -> Duration {
-        let tenth = u64::try_from(self.worker.options.look_every.as_millis() / 10);
-        let less = self.worker.random.below(tenth.unwrap_or(u64::MAX).saturating_add(1));
-        self.worker.options.look_every.saturating_sub(Duration::from_millis(less))
+        // The bound comes before the spread, which would be cut off else.
+        let most = self.worker.options.look_every.min(limits::BACKOFF_MOST);
+        let tenth = u64::try_from(most.as_millis() / 10).unwrap_or(u64::MAX);
+        let less = self.worker.random.below(tenth.saturating_add(1));
+        most.saturating_sub(Duration::from_millis(less))
     }
 
     fn backoff(&mut self, failures: u32, asked: Option<Duration>) -> Duration {
         backoff::backoff(failures, asked, &mut *self.worker.random)
     }
 
-    /// Waits for the writes that follow a first one.
-    async fn gather(&mut self) {
-        let WorkerOptions { gather_for, look_every, .. } = self.worker.options;
+    /// Waits for the writes that follow a first one, no longer than until the run is due anyway.
+    async fn gather(&mut self, due: Duration) {
         tokio::select! {
-            () = tokio::time::sleep(gather_for.min(look_every)) => {}
+            () = tokio::time::sleep(self.worker.options.gather_for.min(due)) => {}
             () = self.wakes.retry.notified() => {}
             _ = self.orders.changed() => {}
         }
@@ -323,8 +351,10 @@ impl<D: SyncHost> Task<D> {
                 // then.
                 () = tokio::time::sleep(left.min(LOOK_AT_CLOCKS)) => {}
                 () = self.wakes.work.notified(), if wait.wakes => {
-                    return self.gather().await;
+                    let due = wait.length.saturating_sub(passed(began, self.worker.clock.now()));
+                    return self.gather(due).await;
                 }
+                () = turn(&mut self.turns) => return,
                 () = self.wakes.retry.notified() => return,
                 // Either there is a new order, or the handle is gone. `may_work` finds out which.
                 _ = self.orders.changed() => return,

@@ -23,8 +23,9 @@ pub trait Credentials: Send + Sync {
     /// ([`Secret::expires_at`]). Returns whether there is a new token.
     ///
     /// A remote calls it at most once for a request and never twice at the same time. It waits for
-    /// the result for a limited time only, and drops the future if the run ends meanwhile: renew in
-    /// a task of your own if an interrupted renewal loses the token.
+    /// the result for a limited time only. A renewal that has begun runs to its end in a task of its
+    /// own, also if the run ends meanwhile: only the end of the tokio runtime interrupts it. So a
+    /// refresh token that is good for one use is not lost.
     fn refresh<'a>(&'a self, actor: &'a Actor) -> BoxFuture<'a, bool>;
 }
 

@@ -26,7 +26,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Carries one request to a server and returns the answer.
 pub trait Remote: Send + Sync {
     /// Prepares a run that sends for an actor: a remote with tokens renews one that is about to
-    /// expire. A run calls it once, before its first exchange. A failure shows in the exchange.
+    /// expire. A run calls it once, before its first exchange. A failure shows in the exchange. A
+    /// remote that wraps another one passes the call on.
     fn prepare<'a>(&'a self, _actor: &'a Actor, _now: WallTime) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use super::turn::Program;
 use crate::entry::EntryError;
 use crate::numbers::Seq;
 
@@ -55,10 +56,12 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Another handle, in this process or another, has the book open.
-    #[error("{} is open already: close it there first", .path.display())]
+    #[error("{} is open already{}: close it there first", .path.display(), in_program(.holder))]
     AlreadyOpen {
         /// The path.
         path: PathBuf,
+        /// The program that has it open, if it shares the book and so says who it is.
+        holder: Option<Box<Program>>,
     },
     /// The file at the path is not a book. It was not changed.
     #[error("{} is not a book: {why}", .path.display())]
@@ -97,6 +100,9 @@ pub enum StoreError {
     /// An earlier storage error stopped every write.
     #[error("an earlier storage error stopped all writing: close the book and open it again")]
     Poisoned,
+    /// The store was closed, and what was read of it before reads no more.
+    #[error("the store is closed: open the book again")]
+    Closed,
     /// An entry cannot be stored.
     #[error("the entry cannot be stored")]
     Unstorable {
@@ -176,6 +182,7 @@ impl StoreError {
         match error {
             Redb::Io(source) => Self::from_io(source, during),
             Redb::PreviousIo | Redb::LockPoisoned(_) | Redb::TransactionPoisoned => Self::Poisoned,
+            Redb::DatabaseClosed => Self::Closed,
             Redb::TransactionInProgress
             | Redb::WouldBlock
             | Redb::ReadTransactionStillInUse(_)
@@ -219,6 +226,10 @@ pub fn catch_storage_panic<T, E: From<StoreError>>(
         )
         .into())
     })
+}
+
+fn in_program(holder: &Option<Box<Program>>) -> String {
+    holder.as_ref().map_or_else(String::new, |holder| format!(" in {holder}"))
 }
 
 fn at(seq: Option<&Seq>) -> String {

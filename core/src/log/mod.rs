@@ -9,6 +9,7 @@
 //!   erase     a log in a new file, without the values of some records
 //!   carve     the entries in a file whose pages cannot be read any more
 //!   notes     the signed notes in it
+//!   turn      who has the book, and who asks for it: two files beside it
 //!   export    the log as a stream of bytes that another program can verify; stream: what is around it
 //! ```
 //!
@@ -37,6 +38,7 @@ mod parts;
 mod staged;
 mod store;
 mod stream;
+pub mod turn;
 mod verify;
 
 pub use carve::{Piece, Pieces, carve};
@@ -52,4 +54,5 @@ pub use export::{export, export_in_parts, import, survey_export, verify_export};
 pub use notes::{notes_in, notes_in_export};
 pub use parts::{PART_ENTRIES, verify_in_parts};
 pub use store::{Store, StoreOptions, commit, not_made, open_to_read};
+pub use turn::Program;
 pub use verify::{Damage, DamageKind, Verified, survey, verify};

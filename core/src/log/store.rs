@@ -26,6 +26,7 @@ use super::entries::ENTRIES;
 use super::error::{StoreError, catch_storage_panic};
 use super::looking::Looking;
 use super::staged::{GiveUp, Staged};
+use super::turn::{Which, look};
 use crate::entry::LastStop;
 use crate::new_file::{NewFileError, new_file, remove_file};
 
@@ -102,12 +103,18 @@ impl Store {
             magic if magic != REDB_MAGIC => return Err(not_a_book("it is of another kind")),
             _ => {}
         }
+        let found = file.metadata().map_err(StoreError::disk("opening the book"))?;
         let backend = FileBackend::new(file).map_err(StoreError::during("opening the book"))?;
         let mut store = if options.read_only {
             open_backend(Looking::new(backend), path, options)?
         } else {
             open_backend(backend, path, options)?
         };
+        if !is_still_at(path, &found) {
+            // Somebody who had the lock until now removed the file, or put another in its place.
+            store.abandon();
+            return Err(StoreError::AlreadyOpen { path: path.to_owned(), holder: None });
+        }
         store.path = Some(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
         Ok(store)
     }
@@ -410,7 +417,8 @@ fn check_format(store: &Store, path: &Path) -> Result<(), StoreError> {
 fn refused(error: redb::Error, path: &Path) -> StoreError {
     match error {
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
-            StoreError::AlreadyOpen { path: path.to_owned() }
+            let holder = look(path, Which::Holder).map(|(program, _)| Box::new(program));
+            StoreError::AlreadyOpen { path: path.to_owned(), holder }
         }
         redb::Error::UpgradeRequired(_) => {
             StoreError::NotABook { path: path.to_owned(), why: "it is a database of an older kind" }
@@ -459,6 +467,20 @@ pub fn open_to_read(path: &Path, during: &'static str) -> Result<File, StoreErro
     File::open(path).map_err(|error| not_found_or(error, path, during))
 }
 
+/// Returns whether a path still leads to the file that was found there. Only Unix tells.
+fn is_still_at(path: &Path, found: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (found.dev(), found.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (path, found);
+        true
+    }
+}
+
 /// Checks that a path is a file: opening a pipe would wait for ever.
 fn check_is_file(path: &Path, during: &'static str) -> Result<(), StoreError> {
     let metadata = fs::metadata(path).map_err(|error| not_found_or(error, path, during))?;
@@ -501,3 +523,23 @@ const REDB_MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 const GIVEN_STORAGE: &str = "the given storage";
 
 const PAGES: &str = "the file's structure";
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// A program that waited for the lock would else write to a file that has no name any more.
+    #[test]
+    fn a_file_that_was_replaced_or_removed_while_it_was_opened_is_not_the_book() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a.book"), folder.path().join("new"));
+        fs::write(&path, "one").unwrap();
+        let found = File::open(&path).unwrap().metadata().unwrap();
+        assert!(is_still_at(&path, &found));
+        fs::write(&other, "two").unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert!(!is_still_at(&path, &found));
+        fs::remove_file(&path).unwrap();
+        assert!(!is_still_at(&path, &found));
+    }
+}

@@ -76,6 +76,7 @@ pub mod group;
 pub mod hand_over;
 pub mod inspect;
 pub mod isolated;
+pub mod lend;
 pub mod news;
 mod not_possible;
 mod order;

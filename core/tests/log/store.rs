@@ -374,7 +374,7 @@ fn errors_say_what_to_do_and_the_store_can_be_shared() {
     shared::<StoreError>();
     let path = Path::new("x.book").to_owned();
     assert_eq!(
-        StoreError::AlreadyOpen { path: path.clone() }.to_string(),
+        StoreError::AlreadyOpen { path: path.clone(), holder: None }.to_string(),
         "x.book is open already: close it there first"
     );
     assert_eq!(

@@ -151,7 +151,7 @@ impl HttpRemote {
         }
         let body = Bytes::from(body);
         let mut bytes_sent = body.len() as u64;
-        let seen = self.refreshes.seen().await;
+        let seen = self.refreshes.seen(self.options.credentials_within).await;
         let mut response = self.send(&body, &request.actor).await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.refresh(&request.actor, seen).await
         {
@@ -166,7 +166,7 @@ impl HttpRemote {
     /// because the clock of the device may be wrong. If a renewed token has expired too, the clock
     /// is wrong, and is not asked again.
     async fn renew_in_time(&self, actor: &Actor, now: WallTime) {
-        let seen = self.refreshes.seen().await;
+        let seen = self.refreshes.seen(self.options.credentials_within).await;
         if !self.expires_soon(actor, now).await || !self.refreshes.trust_clock() {
             return;
         }
@@ -205,7 +205,7 @@ impl HttpRemote {
 
     async fn refresh(&self, actor: &Actor, seen: u64) -> bool {
         self.refreshes
-            .refresh(actor, seen, &*self.credentials, self.options.credentials_within)
+            .refresh(actor, seen, &self.credentials, self.options.credentials_within)
             .await
     }
 

@@ -2,6 +2,7 @@
 
 use fieldbook_core::WallTime;
 use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use tokio::sync::watch;
 
 use super::report::{Left, SyncReport};
 
@@ -69,6 +70,18 @@ pub trait SyncHost: Send + Sync + 'static {
     /// nothing durable and does not block.
     fn unanswered(&self) -> Unanswered {
         Unanswered::No
+    }
+
+    /// Returns the number of times that the book went away and came back: odd while it is away. A
+    /// run that notices a change ends like one that is cancelled, and a worker waits until the book
+    /// is back. `None` if the book never goes away.
+    fn turns(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
+    /// Returns whether an error only says that the book is away.
+    fn is_away(_error: &Self::Error) -> bool {
+        false
     }
 
     /// Returns what a run leaves undone, as far as the book knows. The call reads nothing durable

@@ -26,6 +26,7 @@
 //! What it does not do: look into an outcome or a change. That is the book's part, in
 //! [`SyncHost::apply_answer`].
 
+mod cut;
 mod doubt;
 mod failing;
 mod host;
@@ -51,12 +52,14 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::remote::{Received, Remote, RemoteError};
+use cut::Cut;
 use doubt::Doubt;
 use pages::Pages;
 use progress::{Progress, moves_a_cursor};
 use sizer::Size;
 use time_left::TimeLeft;
 
+pub(crate) use cut::is_away;
 pub(crate) use wait_after::WaitAfter;
 
 /// The most exchanges of one run, whatever its options are.
@@ -118,7 +121,7 @@ pub(crate) async fn run_until<D: SyncHost>(
         clock,
         options,
         sizer,
-        stop,
+        cut: Cut::new(stop, host.turns()),
         time,
         report,
         fruitless: 0,
@@ -128,7 +131,11 @@ pub(crate) async fn run_until<D: SyncHost>(
         progress: Progress::default(),
     };
     host.report(&Activity::Started);
-    let stopped = run.drive().await;
+    let stopped = match run.drive().await {
+        // The book went away before the run noticed.
+        Err(RunError::Host { source }) if D::is_away(&source) => Ok(Stopped::Cancelled),
+        stopped => stopped,
+    };
     run.sizer.page = run.pages.most();
     let mut report = run.report;
     report.stopped = stopped?;
@@ -148,7 +155,7 @@ struct Run<'a, D: SyncHost> {
     clock: &'a dyn Clock,
     options: &'a RunOptions,
     sizer: &'a mut BatchSizer,
-    stop: watch::Receiver<bool>,
+    cut: Cut,
     time: TimeLeft,
     report: SyncReport,
     /// The number of exchanges in a row that changed nothing.
@@ -248,7 +255,7 @@ impl<D: SyncHost> Run<'_, D> {
 
     /// Returns why no further exchange may begin.
     fn spent(&self) -> Option<Stopped> {
-        if *self.stop.borrow() || self.stop.has_changed().is_err() {
+        if self.cut.is_due() {
             return Some(Stopped::Cancelled);
         }
         let (budget, report) = (&self.options.budget, &self.report);
@@ -390,8 +397,7 @@ impl<D: SyncHost> Run<'_, D> {
                 Ok(received) => Sent::Received(received),
                 Err(error) => Sent::Failed(error),
             },
-            // An error means that the handle is gone, so the answer is not needed any more.
-            _ = self.stop.wait_for(|stop| *stop) => Sent::Cut(Stopped::Cancelled),
+            () = self.cut.due() => Sent::Cut(Stopped::Cancelled),
             () = self.time.over(self.clock) => Sent::Cut(Stopped::BudgetSpent(Limit::Time)),
         };
         if matches!(sent, Sent::Received(_)) && self.time.has_end() {
@@ -411,7 +417,7 @@ impl<D: SyncHost> Run<'_, D> {
         tokio::select! {
             biased;
             () = self.remote.prepare(actor, self.clock.now().wall) => None,
-            _ = self.stop.wait_for(|stop| *stop) => Some(Stopped::Cancelled),
+            () = self.cut.due() => Some(Stopped::Cancelled),
             () = self.time.over(self.clock) => Some(Stopped::BudgetSpent(Limit::Time)),
         }
     }

@@ -137,6 +137,35 @@ async fn a_token_that_expires_again_is_renewed_again() {
     assert_eq!((server.seen().len(), credentials.renewals()), (7, 2));
 }
 
+/// The issuer had taken the refresh token, and the new one was thrown away with the run.
+#[tokio::test]
+async fn a_renewal_that_has_begun_ends_also_if_the_run_does_not_wait_for_it() {
+    let server = picky_server().await;
+    let mut waits = short_waits();
+    // Once the run is dropped, and once it stops waiting.
+    for credentials_within in [Duration::from_secs(60), Duration::from_millis(20)] {
+        waits.credentials_within = credentials_within;
+        let credentials = Arc::new(Renewable {
+            renewals: AtomicU32::new(0),
+            works: true,
+            takes: Duration::from_millis(300),
+        });
+        let remote = HttpRemote::new(&server.origin, waits.clone())
+            .unwrap()
+            .with_credentials(Arc::clone(&credentials) as _);
+        let request = request();
+        let run = remote.exchange(&request);
+        let ended = tokio::time::timeout(Duration::from_millis(100), run).await;
+        assert!(!matches!(ended, Ok(Ok(_))));
+        assert_eq!(credentials.renewals(), 0, "it is under way");
+        while credentials.renewals() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        remote.exchange(&request).await.expect("with the token of that renewal");
+        assert_eq!(credentials.renewals(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_refresh_that_never_ends_is_given_up() {
     let credentials = Arc::new(Renewable {

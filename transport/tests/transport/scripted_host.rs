@@ -10,6 +10,7 @@ use fieldbook_core::{Cursor, Hlc, OpId, RecordKey, RequestId, UnitId, Version, W
 use fieldbook_transport::{
     Activity, ExchangeCounts, ExchangeParams, Left, NextStep, SyncHost, Unanswered,
 };
+use tokio::sync::watch;
 
 use crate::support::{answer, cursor, lead, request, unit};
 
@@ -29,6 +30,8 @@ pub struct ScriptedHost {
     pub buries: bool,
     /// What is known of units of an earlier run.
     pub unanswered: Unanswered,
+    /// The turns of a book that goes away and comes back.
+    pub turns: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -54,6 +57,7 @@ impl ScriptedHost {
             reads_ahead: true,
             buries: true,
             unanswered: Unanswered::No,
+            turns: watch::Sender::new(0),
         }
     }
 
@@ -82,6 +86,10 @@ impl State {
 
 impl SyncHost for ScriptedHost {
     type Error = DiskFailed;
+
+    fn turns(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.turns.subscribe())
+    }
 
     fn prepare(&self, ask: &ExchangeParams) -> Result<NextStep, DiskFailed> {
         let mut state = self.state();

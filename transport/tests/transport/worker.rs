@@ -246,6 +246,103 @@ async fn a_paused_worker_asks_nothing_until_it_is_resumed() {
     handle.shutdown().await.unwrap();
 }
 
+/// The spread was cut off at an hour, so devices with a long interval all asked together.
+#[tokio::test(start_paused = true)]
+async fn devices_that_look_once_in_two_hours_do_not_ask_together_either() {
+    let options = WorkerOptions { look_every: Duration::from_secs(7_200), ..options() };
+    let (handle, _host, world) = start_as(options, 0);
+    sleep(limits::BACKOFF_MOST * 4).await;
+    let waits = world.waits();
+    assert!(waits.len() >= 3, "{waits:?}");
+    for wait in &waits {
+        assert!(*wait >= limits::BACKOFF_MOST * 9 / 10, "{wait:?}");
+        assert!(*wait <= limits::BACKOFF_MOST + Duration::from_secs(1), "{wait:?}");
+    }
+    assert_ne!(waits[0], waits[1]);
+    handle.shutdown().await.unwrap();
+}
+
+/// A write made what was due already wait as long as the writes after it.
+#[tokio::test(start_paused = true)]
+async fn gathering_writes_does_not_put_off_what_is_due_already() {
+    let options = WorkerOptions { gather_for: Duration::from_secs(50), ..options() };
+    let (handle, host, world) = start_as(options, 0);
+    host.state().next_wake = Some(TestClock::new().now().wall.plus(Duration::from_secs(7)));
+    sleep(Duration::from_secs(5)).await;
+    handle.wake();
+    sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(world.asked(), 2);
+    handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_waits_while_the_book_is_away_and_runs_at_once_when_it_is_back() {
+    let (handle, host, world) = start(0);
+    shortly().await;
+    host.turns.send_modify(|turns| *turns += 1);
+    host.state().tail.push(unit(9));
+    handle.wake();
+    handle.retry_now();
+    sleep(LOOK_EVERY * 3).await;
+    assert_eq!(world.asked(), 1);
+    handle.pause();
+    host.turns.send_modify(|turns| *turns += 1);
+    sleep(LOOK_EVERY * 3).await;
+    assert_eq!(world.asked(), 1, "it was paused meanwhile");
+    handle.resume();
+    shortly().await;
+    assert!(host.state().tail.is_empty());
+
+    // Away and back while the worker waits for its next look.
+    host.state().tail.push(unit(8));
+    for _ in 0..2 {
+        host.turns.send_modify(|turns| *turns += 1);
+    }
+    shortly().await;
+    assert!(host.state().tail.is_empty());
+    host.turns.send_modify(|turns| *turns += 1);
+    shortly().await;
+    handle.shutdown().await.expect("also while the book is away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_when_the_book_goes_away_also_if_it_is_back_at_once() {
+    let (silent, host) = (Silent::default(), Arc::new(ScriptedHost::with_units(1)));
+    let handle = start_with(&host, silent.clone(), options());
+    for dropped in 1..4 {
+        shortly().await;
+        for _ in 0..2 {
+            host.turns.send_modify(|turns| *turns += 1);
+        }
+        shortly().await;
+        assert_eq!(silent.0.load(Ordering::SeqCst), dropped);
+    }
+    drop(handle);
+}
+
+/// A pause returned while the run before it still wrote, and nothing told when it had ended.
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_an_app_can_wait_for_the_run_that_is_under_way() {
+    let (began, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let mut host = ScriptedHost::with_units(1);
+    let (begins, ends) = (Arc::clone(&began), Arc::clone(&ended));
+    host.on_accept = Box::new(move |_| {
+        begins.store(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(100));
+        ends.store(1, Ordering::SeqCst);
+    });
+    let (host, server) = (Arc::new(host), ScriptedServer::with_pages(0));
+    let remote = FnRemote::new(move |request| Ok(server.answer(request)));
+    let handle = start_with(&host, remote, options());
+    while began.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    handle.pause();
+    handle.rests().await;
+    assert_eq!(ended.load(Ordering::SeqCst), 1);
+    handle.shutdown().await.unwrap();
+}
+
 /// Never answers, and counts the exchanges that were dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Silent(Arc<AtomicU32>);
