@@ -1,21 +1,30 @@
 //! Search: it finds what a scorer finds that looks at every record, in the same order, whatever
 //! happened to the book and however far the words lag behind.
 #![cfg(feature = "search")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics"
+)]
 
 mod common;
+#[path = "common/scored.rs"]
+mod scored;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, sync_with, view};
+use fieldbook::host::SeededRandomness;
 use fieldbook::record::FieldsJson;
 use fieldbook::search::{Fit, Hit, SearchRule};
-use fieldbook::{Book, BookOptions, Entity, EntityRules, EntityType, Error, Schema};
-use fieldbook_core::search::{asked_words, is_near, mistakes_of, words};
+use fieldbook::{Book, BookOptions, Entity, EntityRules, EntityType, Error, Mutation, Schema};
+use fieldbook_core::Randomness;
 use proptest::prelude::*;
+use redb::backends::InMemoryBackend;
+use scored::scored;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 fn lead() -> EntityType {
     EntityType::parse("lead").unwrap()
@@ -31,7 +40,7 @@ fn plain() -> BookOptions {
 
 fn in_memory() -> Book {
     let options = options("ann", &TestClock::starting()).search(lead(), rule());
-    Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap()
+    Book::on_backend(InMemoryBackend::new(), options).unwrap()
 }
 
 fn create(book: &Book, id: &str, value: Value) {
@@ -171,7 +180,7 @@ fn what_is_searched_is_what_the_app_reads_after_a_refusal_and_an_undo() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let options = options("ann", &clock).search(lead(), rule());
-    let book = Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap();
+    let book = Book::on_backend(InMemoryBackend::new(), options).unwrap();
     create(&book, "1", json!({"name": "Ann"}));
     sync(&book, &server);
     book.fold_search().unwrap();
@@ -193,7 +202,7 @@ fn what_another_server_never_had_of_a_record_is_not_found() {
     let empty = server.authority.lock().unwrap().clone();
     let [ann, ben] = ["ann", "ben"].map(|actor| {
         let options = options(actor, &clock).search(lead(), rule());
-        Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap()
+        Book::on_backend(InMemoryBackend::new(), options).unwrap()
     });
     create(&ann, "1", json!({"name": "Ann"}));
     sync_with(&ann, &server.refusing("no", ""));
@@ -210,66 +219,126 @@ fn what_another_server_never_had_of_a_record_is_not_found() {
     assert_sound(&ann);
 }
 
-/// Returns a remote whose server refuses all units for good.
-/// A way in which a word can fit.
-type Way<'a> = &'a dyn Fn(&str) -> Option<Fit>;
-
-/// Finds records by looking at every one of them, by the words of the guide.
-fn scored(book: &Book, asked: &str) -> Vec<(String, u64)> {
+/// Finds records by looking at every one of them.
+fn looked_at(book: &Book, asked: &str) -> Vec<(String, u64)> {
     let records = book.records().list(&lead(), None, usize::MAX).unwrap();
-    let mut all: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
-    for record in records.iter() {
-        let image: Value = serde_json::from_str(record.json).unwrap();
-        let mut found = Vec::new();
-        for (name, weight) in rule().fields() {
-            let texts = match image.get(name).unwrap_or(&Value::Null) {
-                Value::Array(items) => items.clone(),
-                value => vec![value.clone()],
-            };
-            for text in texts {
-                let text = match text {
-                    Value::String(text) => text,
-                    Value::Number(number) => number.to_string(),
-                    _ => continue,
-                };
-                found.extend(words(&text).into_iter().map(|word| (u64::from(*weight), word.text)));
+    let images: Vec<(&str, Map<String, Value>)> = records
+        .iter()
+        .map(|record| (record.id, serde_json::from_str(record.json).unwrap()))
+        .collect();
+    scored(&rule(), images.iter().map(|(id, image)| (*id, image)), asked)
+}
+
+fn found(book: &Book, asked: &str) -> Vec<(String, u64)> {
+    hits(book, asked).into_iter().map(|hit| (hit.row.id.as_str().to_owned(), hit.points)).collect()
+}
+
+/// Draws an index below a bound.
+fn below(random: &mut SeededRandomness, bound: usize) -> usize {
+    usize::try_from(random.below(bound as u64)).unwrap()
+}
+
+/// Few names and many numbers: words that thousands of records have, and words of a single one.
+fn drawn(random: &mut SeededRandomness) -> Value {
+    const NAMES: [&str; 9] =
+        ["hanna", "hana", "anna", "schmidt", "Schmitt", "Müller", "jakarta", "東京", "kovacs"];
+    let mut name = || NAMES[below(random, NAMES.len())];
+    let (first, last, company) = (name(), name(), name());
+    let number = random.below(1_000_000);
+    json!({"name": format!("{first} {last}"), "company": format!("{company} {number:x}"),
+        "phones": [format!("+62 8{:06}", random.below(1_000_000))]})
+}
+
+/// Draws what is asked for: a whole word of a drawn record, a beginning, a part or a mistake.
+fn asked_of(random: &mut SeededRandomness) -> String {
+    let image = drawn(random);
+    let text = [&image["name"], &image["company"], &image["phones"][0]];
+    let text = text[below(random, 3)].as_str().unwrap();
+    let letters: Vec<char> = text.chars().collect();
+    let from = below(random, 3);
+    let to = letters.len() - (below(random, 3)).min(letters.len() - from - 1);
+    let mut asked: Vec<char> = letters[from..to].to_vec();
+    if random.below(3) == 0 && asked.len() > 4 {
+        asked.swap(2, 3);
+    }
+    asked.into_iter().collect()
+}
+
+/// `FIELDBOOK_SEARCH_QUERIES` sets how many queries are drawn.
+#[test]
+fn a_search_in_many_records_finds_what_looking_at_every_record_finds() {
+    let queries = std::env::var("FIELDBOOK_SEARCH_QUERIES").ok();
+    let queries: usize = queries.map_or(25, |queries| queries.parse().unwrap());
+    let mut random = SeededRandomness::from_number(16);
+    let book = in_memory();
+    let made = |range: std::ops::Range<usize>, random: &mut SeededRandomness| {
+        let keys = range.map(|number| key(&format!("lead/{:05}", number * 7_919 % 10_000)));
+        let made: Vec<_> = keys.map(|key| Mutation::create(key, fields(drawn(random)))).collect();
+        book.import(made).unwrap();
+    };
+    // Several slices of the fold in the order of ids, then records between them.
+    made(0..4_500, &mut random);
+    book.fold_search().unwrap();
+    made(4_500..5_500, &mut random);
+    let mut there: Vec<_> = (0..5_500).map(|number| number * 7_919 % 10_000).collect();
+    for number in 0..queries {
+        match random.below(3) {
+            0 => {
+                let some: Vec<_> = (0..random.below(60))
+                    .map(|_| there.swap_remove(below(&mut random, there.len())))
+                    .collect();
+                let gone = some.iter().map(|id| Mutation::delete(key(&format!("lead/{id:05}"))));
+                book.import(gone.collect()).unwrap();
             }
+            1 => {
+                let some: BTreeSet<_> = (0..random.below(300))
+                    .map(|_| there[below(&mut random, there.len())])
+                    .collect();
+                let changes = some.iter().map(|id| {
+                    Mutation::update(key(&format!("lead/{id:05}")), fields(drawn(&mut random)))
+                });
+                book.import(changes.collect()).unwrap();
+            }
+            _ => {}
         }
-        all.insert(record.id.to_owned(), found);
+        if number % 20 == 19 {
+            book.fold_search().unwrap();
+            assert_sound(&book);
+        }
+        let asked = asked_of(&mut random);
+        let all = looked_at(&book, &asked);
+        assert_eq!(found(&book, &asked), all, "{asked}");
+        let best = book.records().search(&lead(), &asked).limit(7).run().unwrap();
+        let best: Vec<_> = best.iter().map(|hit| hit.row.id.as_str().to_owned()).collect();
+        let wanted: Vec<_> = all.into_iter().take(7).map(|(id, _)| id).collect();
+        assert_eq!(best, wanted, "the best of {asked}");
     }
-    let asked = asked_words(asked);
-    let mut points: Option<BTreeMap<String, u64>> = None;
-    for word in &asked {
-        let letters: Vec<char> = word.chars().collect();
-        let near = |found: &str| {
-            let most = mistakes_of(word);
-            (most > 0 && is_near(&letters, found, most)).then_some(Fit::Mistake)
-        };
-        let ways: [Way<'_>; 3] = [
-            &|found| Fit::of(word, found),
-            &|found| near(found).filter(|_| found.chars().next() == word.chars().next()),
-            &near,
-        ];
-        let hits = ways.iter().map(|fit| {
-            let best = |found: &Vec<(u64, String)>| {
-                found.iter().filter_map(|(weight, found)| Some(fit(found)?.points() * weight)).max()
-            };
-            all.iter().filter_map(|(id, found)| Some((id.clone(), best(found)?))).collect()
-        });
-        let hits: Vec<BTreeMap<String, u64>> = hits.collect();
-        let hits = hits.into_iter().find(|hits| !hits.is_empty()).unwrap_or_default();
-        points = Some(match points {
-            None => hits,
-            Some(before) => {
-                let both =
-                    hits.into_iter().filter_map(|(id, more)| Some((before.get(&id)? + more, id)));
-                both.map(|(points, id)| (id, points)).collect()
-            }
-        });
-    }
-    let mut found: Vec<_> = points.unwrap_or_default().into_iter().collect();
-    found.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
-    found
+}
+
+/// Frequent words have rows of their own, which are cut as they grow and go when they shrink.
+#[test]
+fn a_removed_word_leaves_no_row_behind() {
+    let book = in_memory();
+    let id = |number: usize| key(&format!("lead/{number:04}"));
+    let image = |name: &str, number: usize| fields(json!({"name": format!("{name} n{number}")}));
+    let all = 0..2_500;
+    book.import(
+        all.clone().map(|number| Mutation::create(id(number), image("ann", number))).collect(),
+    )
+    .unwrap();
+    book.fold_search().unwrap();
+    assert_eq!(ids(&book, "ann").len(), 2_500);
+    let renamed = all.clone().filter(|number| number % 40 > 0);
+    book.import(renamed.map(|number| Mutation::update(id(number), image("zoe", number))).collect())
+        .unwrap();
+    book.fold_search().unwrap();
+    assert_eq!((ids(&book, "ann").len(), ids(&book, "zoe").len()), (63, 2_437));
+    assert_sound(&book);
+    book.fold_search().unwrap();
+    book.import(all.map(|number| Mutation::delete(id(number))).collect()).unwrap();
+    book.fold_search().unwrap();
+    assert_eq!((ids(&book, "ann"), ids(&book, "zoe"), ids(&book, "n7")), (vec![], vec![], vec![]));
+    assert_sound(&book);
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -316,6 +385,10 @@ fn a_field_that_was_renamed_is_found_under_its_new_name() {
 enum Event {
     Write(u8, Value),
     Delete(u8),
+    Sync,
+    Refuse,
+    Discard,
+    Undo,
     Fold,
     Search(String),
 }
@@ -329,7 +402,11 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     prop_oneof![
         5 => (0..20_u8, image()).prop_map(|(id, image)| Event::Write(id, image)),
-        1 => (0..20_u8).prop_map(Event::Delete),
+        2 => (0..20_u8).prop_map(Event::Delete),
+        1 => Just(Event::Sync),
+        1 => Just(Event::Refuse),
+        1 => Just(Event::Discard),
+        1 => Just(Event::Undo),
         1 => Just(Event::Fold),
         6 => asked.prop_map(Event::Search),
     ]
@@ -341,31 +418,36 @@ proptest! {
     fn a_search_finds_what_looking_at_every_record_finds(
         events in proptest::collection::vec(event(), 1..60)
     ) {
-        let book = in_memory();
-        let mut there = BTreeSet::new();
+        let clock = TestClock::starting();
+        let server = Server::new(&clock);
+        let options = options("ann", &clock).search(lead(), rule());
+        let book = Book::on_backend(InMemoryBackend::new(), options).unwrap();
         for event in events {
             match event {
+                // A change that must wait for a person is refused, and changes nothing.
                 Event::Write(id, image) => {
-                    let lead = key(&format!("lead/{id}"));
-                    if there.insert(id) {
-                        book.records().create(lead, fields(image)).unwrap();
-                    } else {
-                        book.records().update(lead, fields(image)).unwrap();
-                    }
+                    let (name, lead) = (format!("lead/{id}"), key(&format!("lead/{id}")));
+                    drop(match view(&book, &name) {
+                        None => book.records().create(lead, fields(image)),
+                        Some(_) => book.records().update(lead, fields(image)),
+                    });
                 }
-                Event::Delete(id) => {
-                    if there.remove(&id) {
-                        book.records().delete(key(&format!("lead/{id}"))).unwrap();
+                Event::Delete(id) => drop(book.records().delete(key(&format!("lead/{id}")))),
+                Event::Sync => drop(sync(&book, &server)),
+                Event::Refuse => drop(sync_with(&book, &server.refusing("no", ""))),
+                Event::Discard => {
+                    let letters = book.dead_letters().all().unwrap();
+                    let letters = letters.into_iter().map(|letter| letter.op).collect();
+                    book.dead_letters().discard(letters, "not wanted").unwrap();
+                }
+                Event::Undo => {
+                    if let Some(newest) = book.queue().list().unwrap().last() {
+                        drop(book.queue().undo(newest.op.place));
                     }
                 }
                 Event::Fold => book.fold_search().unwrap(),
                 Event::Search(asked) => {
-                    let found = hits(&book, &asked);
-                    let found: Vec<_> = found
-                        .iter()
-                        .map(|hit| (hit.row.id.as_str().to_owned(), hit.points))
-                        .collect();
-                    prop_assert_eq!(found, scored(&book, &asked), "{}", asked);
+                    prop_assert_eq!(found(&book, &asked), looked_at(&book, &asked), "{}", asked);
                 }
             }
         }
