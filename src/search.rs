@@ -114,7 +114,7 @@ impl Book {
     }
 
     /// Folds the words that lag behind, so that the next search begins at once. It works in parts,
-    /// each a commit, so that writes come in between: up to 50 ms for 2,000 changed records. Call
+    /// each a commit, so that writes come in between: up to 50 ms for 1,250 changed records. Call
     /// it when the app has nothing else to do.
     ///
     /// # Errors

@@ -207,3 +207,63 @@ fn compare<'w>(
         changes.extend(differing.map(|word| Change::of(word, number, is_there)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fieldbook_core::Seq;
+    use redb::backends::InMemoryBackend;
+    use redb::{Database, ReadableDatabase, TableHandle};
+
+    use super::*;
+
+    fn part(entity: &EntityType, follows: Option<Vec<u8>>, work: Work) -> Part {
+        Part { entity: entity.clone(), follows, work }
+    }
+
+    fn words(of: &[(&str, &str)]) -> Work {
+        let records = of.iter().map(|(id, word)| {
+            ((*id).to_owned(), vec![FieldWord { field: 0, word: (*word).to_owned() }])
+        });
+        let order = (0..of.len()).map(|record| (record, 0)).collect();
+        Work::Words { records: records.collect(), order, mark: Seq::new(7), next: Next::Entries }
+    }
+
+    #[test]
+    fn the_first_fold_drops_the_tables_of_the_former_version() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        for name in FORMER {
+            let table: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(name);
+            let mut table = transaction.open_table(table).unwrap();
+            table.insert(&[1][..], &[2][..]).unwrap();
+        }
+        let lead = EntityType::parse("lead").unwrap();
+        let begin = Work::Begin { digest: [3; 16], mark: Seq::new(7) };
+        fold_part(&transaction, part(&lead, None, begin)).unwrap();
+        transaction.commit().unwrap();
+        let snapshot = database.begin_read().unwrap();
+        let names: Vec<_> =
+            snapshot.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
+        assert_eq!(names, [STATES.name()]);
+    }
+
+    /// Two callers can read the same part, and both ask for it to be written.
+    #[test]
+    fn a_part_is_written_once_and_only_after_the_state_that_it_follows() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let lead = EntityType::parse("lead").unwrap();
+        let begin = Work::Begin { digest: [3; 16], mark: Seq::new(7) };
+        fold_part(&transaction, part(&lead, None, begin)).unwrap();
+        let begun = stored_state(&transaction, &lead).unwrap();
+        let some = [("1", "ann"), ("2", "bela")];
+        fold_part(&transaction, part(&lead, begun.clone(), words(&some))).unwrap();
+        let folded = stored_state(&transaction, &lead).unwrap();
+        assert_ne!(folded, begun);
+        fold_part(&transaction, part(&lead, begun, words(&some))).unwrap();
+        fold_part(&transaction, part(&lead, None, words(&[("9", "zoe")]))).unwrap();
+        assert_eq!(stored_state(&transaction, &lead).unwrap(), folded);
+        let records = open(&transaction, RECORDS).unwrap();
+        assert_eq!(records.len().unwrap(), 2);
+    }
+}

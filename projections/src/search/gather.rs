@@ -14,8 +14,8 @@ use crate::touched::touched;
 
 /// The most records of one part, and the most words before the last of them. Writing a part needs
 /// the writer for up to 50 ms.
-const RECORDS_AT_ONCE: usize = 2_000;
-const WORDS_AT_ONCE: usize = 20_000;
+const RECORDS_AT_ONCE: usize = 1_250;
+const WORDS_AT_ONCE: usize = 15_000;
 
 /// The next part of the words of an entity type, as a snapshot has it.
 #[derive(Debug)]
