@@ -6,6 +6,7 @@ mod heal;
 pub(crate) mod lists;
 pub(crate) mod live;
 mod oracle;
+mod search;
 mod upheaval;
 mod verbs;
 
@@ -249,6 +250,17 @@ impl World {
             Action::SignIn { device } => self.sign_in(number(device)),
             Action::HandOver { device, back } => self.hand_over(number(device), *back),
             Action::TakeState { device } => self.take_state(number(device)),
+            Action::Search { device, entity, asked, fold } => {
+                let number = number(device);
+                if *fold {
+                    let device = self.device(number)?;
+                    let folded = device.book()?.fold_search();
+                    if device.called(folded)?.is_none() {
+                        return Ok(Some(number));
+                    }
+                }
+                self.search(number, *entity, asked)
+            }
         }
     }
 
