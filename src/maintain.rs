@@ -67,7 +67,8 @@ impl Audit<'_> {
     /// Folds the log anew and returns the tables that differed, byte for byte. Tables that lag
     /// behind are folded to the end first. The app's own projections are checked last, unless they
     /// are broken; a projection that differs has a fault: its table depends on more than each
-    /// change's before and after.
+    /// change's before and after. The words for search are compared with the records, as far as
+    /// they are folded, and folded anew by the next search.
     ///
     /// # Errors
     /// [`Error::Store`] if the log or a table cannot be read.
@@ -99,9 +100,10 @@ impl Audit<'_> {
                 Ok(all)
             }
         };
-        let (before, projected) = {
+        let (before, projected, words_differ) = {
             let snapshot = self.book.shared.snapshot()?;
-            (dump(&snapshot)?, sound_projections(&writer, &snapshot)?)
+            let projected = sound_projections(&writer, &snapshot)?;
+            (dump(&snapshot)?, projected, self.words_differ(&snapshot)?)
         };
         self.rebuild_with(&mut writer, |_| {})?;
         self.fold_rest(&mut writer)?;
@@ -114,7 +116,26 @@ impl Audit<'_> {
         if !projected.iter().all(|(name, table)| folded.get(name) == Some(table)) {
             differing.push("app projections");
         }
+        if words_differ {
+            differing.push("words for search");
+        }
         Ok(differing)
+    }
+
+    /// Returns whether the words for search differ from the records that were folded into them.
+    #[cfg(feature = "search")]
+    fn words_differ(&self, snapshot: &Snapshot) -> Result<bool, StoreError> {
+        for (entity, rule) in &self.book.shared.searches {
+            if !snapshot.search_is_sound(entity, rule)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    #[cfg(not(feature = "search"))]
+    const fn words_differ(&self, _: &Snapshot) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     /// Folds all tables anew, the app's own projections too, in one commit. `progress` is called

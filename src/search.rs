@@ -114,8 +114,8 @@ impl Book {
     }
 
     /// Folds the words that lag behind, so that the next search begins at once. It works in parts,
-    /// each a commit, so that writes come in between: up to a millisecond for each
-    /// changed record. Call it when the app has nothing else to do.
+    /// each a commit, so that writes come in between: up to 50 ms for 1,250 changed records. Call
+    /// it when the app has nothing else to do.
     ///
     /// # Errors
     /// [`Error::NotBuilt`] if words lag behind in a book that was opened read-only; [`Error::Store`]
@@ -141,10 +141,16 @@ impl Book {
                     return Ok(Near { tail, snapshot, touched });
                 }
                 _ if self.shared.store.is_read_only() => return Err(Error::NotBuilt(ITS_WORDS)),
-                _ => self.shared.write_in_turn(|session| {
-                    session.want_search();
+                _ => {}
+            }
+            // The part is read here, so that the writer's turn has only to write it.
+            let part = snapshot.search_part(entity, rule)?;
+            drop((tail, snapshot));
+            if let Some(part) = part {
+                self.shared.write_in_turn(|session| {
+                    session.fold_search(part);
                     Ok(())
-                })?,
+                })?;
             }
         }
     }
@@ -184,8 +190,9 @@ impl<'b, V> Search<'b, V> {
         let book = self.book;
         let near = book.words_near(&self.entity, limits::SEARCH_LAG)?;
         let Some(rule) = book.shared.searches.get(&self.entity) else { return Ok(Vec::new()) };
-        let found = near.snapshot.search(&self.entity, rule, &self.asked, &near.touched)?;
-        let hits = found.into_iter().take(self.limit);
+        let found =
+            near.snapshot.search(&self.entity, rule, &self.asked, &near.touched, self.limit)?;
+        let hits = found.into_iter();
         let hits = hits.map(|found| self.hit(rule, found, &near)).collect::<Result<Vec<_>, _>>()?;
         sound(&near.tail)?;
         Ok(hits)

@@ -33,7 +33,7 @@ use fieldbook_core::{
     Version,
 };
 #[cfg(feature = "search")]
-use fieldbook_projections::search::{Searches, fold_search};
+use fieldbook_projections::search::{Part, fold_part};
 use fieldbook_projections::{
     Appended, CachedLog, DiskTables, Effects, Indexes, LogView, Projections, Tables, TailEffect,
     Wanted, apply, fold_history, fold_tail, sound, tail_is_due,
@@ -78,11 +78,9 @@ pub(crate) struct Session<'t> {
     ops: Vec<OpId>,
     fold_tail: bool,
     fold_history: bool,
+    /// The parts of the words for search that are to be written.
     #[cfg(feature = "search")]
-    searches: &'t Searches,
-    /// Whether the next part of the words for search is to be folded.
-    #[cfg(feature = "search")]
-    fold_search: bool,
+    search_parts: Vec<Part>,
     read_only: bool,
 }
 
@@ -220,16 +218,16 @@ impl<'t> Session<'t> {
         self.fold_history = true;
     }
 
-    /// Asks for the next part of the words for search to be folded in this round.
+    /// Asks for a part of the words for search to be written in this round.
     #[cfg(feature = "search")]
-    pub(crate) const fn want_search(&mut self) {
-        self.fold_search = true;
+    pub(crate) fn fold_search(&mut self, part: Part) {
+        self.search_parts.push(part);
     }
 
     /// Returns whether there is something to commit.
-    const fn has_work(&self) -> bool {
+    fn has_work(&self) -> bool {
         #[cfg(feature = "search")]
-        if self.fold_search {
+        if !self.search_parts.is_empty() {
             return true;
         }
         self.appended > 0 || self.fold_history
@@ -254,9 +252,8 @@ impl<'t> Session<'t> {
             fold_history(&mut self.tables, &CachedLog::new(Appended(&self.appender)), head)?;
         }
         #[cfg(feature = "search")]
-        if self.fold_search {
-            let log = CachedLog::new(Appended(&self.appender));
-            fold_search(&mut self.tables, &log, self.searches, head)?;
+        for part in std::mem::take(&mut self.search_parts) {
+            fold_part(self.tables.transaction(), part)?;
         }
         let in_memory = self.tail.in_memory().len().saturating_add(self.effects.tail.len());
         if self.fold_tail
@@ -569,9 +566,7 @@ impl Shared {
             fold_tail: false,
             fold_history: false,
             #[cfg(feature = "search")]
-            searches: &self.searches,
-            #[cfg(feature = "search")]
-            fold_search: false,
+            search_parts: Vec::new(),
             read_only: self.store.is_read_only(),
         })
     }

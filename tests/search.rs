@@ -4,18 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
+#[path = "common/scored.rs"]
+mod scored;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use common::{Server, TestClock, assert_sound, fields, key, options, sync, sync_with, view};
 use fieldbook::record::FieldsJson;
 use fieldbook::search::{Fit, Hit, SearchRule};
 use fieldbook::{Book, BookOptions, Entity, EntityRules, EntityType, Error, Schema};
-use fieldbook_core::search::{asked_words, is_near, mistakes_of, words};
 use proptest::prelude::*;
+use redb::backends::InMemoryBackend;
+use scored::scored;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 fn lead() -> EntityType {
     EntityType::parse("lead").unwrap()
@@ -31,7 +33,7 @@ fn plain() -> BookOptions {
 
 fn in_memory() -> Book {
     let options = options("ann", &TestClock::starting()).search(lead(), rule());
-    Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap()
+    Book::on_backend(InMemoryBackend::new(), options).unwrap()
 }
 
 fn create(book: &Book, id: &str, value: Value) {
@@ -171,7 +173,7 @@ fn what_is_searched_is_what_the_app_reads_after_a_refusal_and_an_undo() {
     let clock = TestClock::starting();
     let server = Server::new(&clock);
     let options = options("ann", &clock).search(lead(), rule());
-    let book = Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap();
+    let book = Book::on_backend(InMemoryBackend::new(), options).unwrap();
     create(&book, "1", json!({"name": "Ann"}));
     sync(&book, &server);
     book.fold_search().unwrap();
@@ -193,7 +195,7 @@ fn what_another_server_never_had_of_a_record_is_not_found() {
     let empty = server.authority.lock().unwrap().clone();
     let [ann, ben] = ["ann", "ben"].map(|actor| {
         let options = options(actor, &clock).search(lead(), rule());
-        Book::on_backend(redb::backends::InMemoryBackend::new(), options).unwrap()
+        Book::on_backend(InMemoryBackend::new(), options).unwrap()
     });
     create(&ann, "1", json!({"name": "Ann"}));
     sync_with(&ann, &server.refusing("no", ""));
@@ -210,66 +212,18 @@ fn what_another_server_never_had_of_a_record_is_not_found() {
     assert_sound(&ann);
 }
 
-/// Returns a remote whose server refuses all units for good.
-/// A way in which a word can fit.
-type Way<'a> = &'a dyn Fn(&str) -> Option<Fit>;
-
-/// Finds records by looking at every one of them, by the words of the guide.
-fn scored(book: &Book, asked: &str) -> Vec<(String, u64)> {
+/// Finds records by looking at every one of them.
+fn looked_at(book: &Book, asked: &str) -> Vec<(String, u64)> {
     let records = book.records().list(&lead(), None, usize::MAX).unwrap();
-    let mut all: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
-    for record in records.iter() {
-        let image: Value = serde_json::from_str(record.json).unwrap();
-        let mut found = Vec::new();
-        for (name, weight) in rule().fields() {
-            let texts = match image.get(name).unwrap_or(&Value::Null) {
-                Value::Array(items) => items.clone(),
-                value => vec![value.clone()],
-            };
-            for text in texts {
-                let text = match text {
-                    Value::String(text) => text,
-                    Value::Number(number) => number.to_string(),
-                    _ => continue,
-                };
-                found.extend(words(&text).into_iter().map(|word| (u64::from(*weight), word.text)));
-            }
-        }
-        all.insert(record.id.to_owned(), found);
-    }
-    let asked = asked_words(asked);
-    let mut points: Option<BTreeMap<String, u64>> = None;
-    for word in &asked {
-        let letters: Vec<char> = word.chars().collect();
-        let near = |found: &str| {
-            let most = mistakes_of(word);
-            (most > 0 && is_near(&letters, found, most)).then_some(Fit::Mistake)
-        };
-        let ways: [Way<'_>; 3] = [
-            &|found| Fit::of(word, found),
-            &|found| near(found).filter(|_| found.chars().next() == word.chars().next()),
-            &near,
-        ];
-        let hits = ways.iter().map(|fit| {
-            let best = |found: &Vec<(u64, String)>| {
-                found.iter().filter_map(|(weight, found)| Some(fit(found)?.points() * weight)).max()
-            };
-            all.iter().filter_map(|(id, found)| Some((id.clone(), best(found)?))).collect()
-        });
-        let hits: Vec<BTreeMap<String, u64>> = hits.collect();
-        let hits = hits.into_iter().find(|hits| !hits.is_empty()).unwrap_or_default();
-        points = Some(match points {
-            None => hits,
-            Some(before) => {
-                let both =
-                    hits.into_iter().filter_map(|(id, more)| Some((before.get(&id)? + more, id)));
-                both.map(|(points, id)| (id, points)).collect()
-            }
-        });
-    }
-    let mut found: Vec<_> = points.unwrap_or_default().into_iter().collect();
-    found.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
-    found
+    let images: Vec<(&str, Map<String, Value>)> = records
+        .iter()
+        .map(|record| (record.id, serde_json::from_str(record.json).unwrap()))
+        .collect();
+    scored(&rule(), images.iter().map(|(id, image)| (*id, image)), asked)
+}
+
+fn found(book: &Book, asked: &str) -> Vec<(String, u64)> {
+    hits(book, asked).into_iter().map(|hit| (hit.row.id.as_str().to_owned(), hit.points)).collect()
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -316,6 +270,10 @@ fn a_field_that_was_renamed_is_found_under_its_new_name() {
 enum Event {
     Write(u8, Value),
     Delete(u8),
+    Sync,
+    Refuse,
+    Discard,
+    Undo,
     Fold,
     Search(String),
 }
@@ -329,7 +287,11 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     prop_oneof![
         5 => (0..20_u8, image()).prop_map(|(id, image)| Event::Write(id, image)),
-        1 => (0..20_u8).prop_map(Event::Delete),
+        2 => (0..20_u8).prop_map(Event::Delete),
+        1 => Just(Event::Sync),
+        1 => Just(Event::Refuse),
+        1 => Just(Event::Discard),
+        1 => Just(Event::Undo),
         1 => Just(Event::Fold),
         6 => asked.prop_map(Event::Search),
     ]
@@ -341,31 +303,36 @@ proptest! {
     fn a_search_finds_what_looking_at_every_record_finds(
         events in proptest::collection::vec(event(), 1..60)
     ) {
-        let book = in_memory();
-        let mut there = BTreeSet::new();
+        let clock = TestClock::starting();
+        let server = Server::new(&clock);
+        let options = options("ann", &clock).search(lead(), rule());
+        let book = Book::on_backend(InMemoryBackend::new(), options).unwrap();
         for event in events {
             match event {
+                // A change that must wait for a person is refused, and changes nothing.
                 Event::Write(id, image) => {
-                    let lead = key(&format!("lead/{id}"));
-                    if there.insert(id) {
-                        book.records().create(lead, fields(image)).unwrap();
-                    } else {
-                        book.records().update(lead, fields(image)).unwrap();
-                    }
+                    let (name, lead) = (format!("lead/{id}"), key(&format!("lead/{id}")));
+                    drop(match view(&book, &name) {
+                        None => book.records().create(lead, fields(image)),
+                        Some(_) => book.records().update(lead, fields(image)),
+                    });
                 }
-                Event::Delete(id) => {
-                    if there.remove(&id) {
-                        book.records().delete(key(&format!("lead/{id}"))).unwrap();
+                Event::Delete(id) => drop(book.records().delete(key(&format!("lead/{id}")))),
+                Event::Sync => drop(sync(&book, &server)),
+                Event::Refuse => drop(sync_with(&book, &server.refusing("no", ""))),
+                Event::Discard => {
+                    let letters = book.dead_letters().all().unwrap();
+                    let letters = letters.into_iter().map(|letter| letter.op).collect();
+                    book.dead_letters().discard(letters, "not wanted").unwrap();
+                }
+                Event::Undo => {
+                    if let Some(newest) = book.queue().list().unwrap().last() {
+                        drop(book.queue().undo(newest.op.place));
                     }
                 }
                 Event::Fold => book.fold_search().unwrap(),
                 Event::Search(asked) => {
-                    let found = hits(&book, &asked);
-                    let found: Vec<_> = found
-                        .iter()
-                        .map(|hit| (hit.row.id.as_str().to_owned(), hit.points))
-                        .collect();
-                    prop_assert_eq!(found, scored(&book, &asked), "{}", asked);
+                    prop_assert_eq!(found(&book, &asked), looked_at(&book, &asked), "{}", asked);
                 }
             }
         }

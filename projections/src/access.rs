@@ -279,7 +279,7 @@ impl<'t> DiskTables<'t> {
     }
 
     /// Returns the transaction, for tables that are not among [`Which`].
-    pub(crate) const fn transaction(&self) -> &'t WriteTransaction {
+    pub const fn transaction(&self) -> &'t WriteTransaction {
         self.transaction
     }
 

@@ -9,15 +9,15 @@ use super::{EntityIndexes, IndexPart, IndexRule};
 use crate::fields::{FieldsJson, InvalidFields, values_of};
 use crate::names::{EntityType, RecordId};
 
-/// The indexed fields of a record: those of the given names, in their order.
-pub(super) struct Picked<'a> {
+/// Some fields of a record: those of the given names, in their order.
+pub(crate) struct Picked<'a> {
     names: &'a [String],
     values: Vec<Option<Value>>,
 }
 
 impl<'a> Picked<'a> {
     /// Reads fields of a record's image. `names` ascend.
-    fn of(names: &'a [String], image: &str) -> Result<Self, InvalidFields> {
+    pub(crate) fn of(names: &'a [String], image: &str) -> Result<Self, InvalidFields> {
         if let Some(values) = values_of(image, names) {
             return Ok(Self { names, values });
         }
@@ -25,7 +25,7 @@ impl<'a> Picked<'a> {
         Ok(Self { names, values: names.iter().map(|name| fields.get(name).cloned()).collect() })
     }
 
-    fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         let at = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
         self.values.get(at)?.as_ref()
     }

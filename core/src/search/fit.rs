@@ -61,36 +61,88 @@ pub fn mistakes_of(asked: &str) -> usize {
 /// Returns whether a word has at most so many mistakes: a letter too many, a letter missing,
 /// another letter, or two neighbours that changed places. `asked` are the letters of the word.
 pub fn is_near(asked: &[char], word: &str, mistakes: usize) -> bool {
-    let word: Vec<char> = word.chars().collect();
-    if asked.len().abs_diff(word.len()) > mistakes {
-        return false;
+    Near::of(asked.to_vec(), mistakes).is_near(word)
+}
+
+/// Compares many words with an asked one, as [`is_near`] does.
+#[derive(Debug, Clone)]
+pub struct Near {
+    asked: Vec<char>,
+    mistakes: usize,
+    word: Vec<char>,
+    /// Rows of the table of distances between the beginnings of both words: the one before the
+    /// last, the last, and the one that is made. Cells further from the diagonal than the mistakes
+    /// are not filled in.
+    rows: [Vec<usize>; 3],
+}
+
+impl Near {
+    /// Makes a comparison with an asked word.
+    pub fn new(asked: &str, mistakes: usize) -> Self {
+        Self::of(asked.chars().collect(), mistakes)
     }
-    // Rows of the table of distances between the beginnings of both words.
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=word.len()).collect();
-    for (number, letter) in asked.iter().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(number + 1);
-        for (at, other) in word.iter().enumerate() {
-            let left = next.last().copied().unwrap_or(usize::MAX - 1);
-            let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
-            let mut least = (left + 1).min(cell(&row, at + 1) + 1);
-            least = least.min(cell(&row, at) + usize::from(letter != other));
-            let turned = number > 0
-                && at > 0
-                && asked.get(number - 1) == Some(other)
-                && word.get(at - 1) == Some(letter);
-            if turned {
-                least = least.min(cell(&before, at - 1) + 1);
-            }
-            next.push(least);
-        }
-        if next.iter().all(|cell| *cell > mistakes) {
+
+    fn of(asked: Vec<char>, mistakes: usize) -> Self {
+        Self { asked, mistakes, word: Vec::new(), rows: [const { Vec::new() }; 3] }
+    }
+
+    /// Returns whether a word has at most so many mistakes.
+    pub fn is_near(&mut self, word: &str) -> bool {
+        let most = self.mistakes;
+        let shortest = self.asked.len().saturating_sub(most);
+        // A letter has one to four bytes.
+        if word.len() < shortest || word.len() > 4 * (self.asked.len() + most) {
             return false;
         }
-        before = std::mem::replace(&mut row, next);
+        self.word.clear();
+        self.word.extend(word.chars());
+        if self.word.len().abs_diff(self.asked.len()) > most {
+            return false;
+        }
+        for row in &mut self.rows {
+            row.clear();
+            row.resize(self.word.len() + 1, most + 1);
+        }
+        let [_, first, _] = &mut self.rows;
+        first.iter_mut().zip(0..=most).for_each(|(cell, distance)| *cell = distance);
+        (1..=self.asked.len()).all(|at| self.fill(at))
+            && self.rows[1].last().is_some_and(|distance| *distance <= most)
     }
-    row.last().is_some_and(|distance| *distance <= mistakes)
+
+    /// Fills in the row of so many asked letters. Returns whether a cell of it is small enough.
+    fn fill(&mut self, asked: usize) -> bool {
+        let Self { asked: letters, mistakes, word, rows: [before, last, row] } = self;
+        let (from, to) = (asked.saturating_sub(*mistakes), (asked + *mistakes).min(word.len()));
+        let letter = letters.get(asked - 1);
+        let former = asked.checked_sub(2).and_then(|at| letters.get(at));
+        let of = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
+        let (mut left, mut any) = (*mistakes + 1, false);
+        if let Some(cell) = from.checked_sub(1).and_then(|at| row.get_mut(at)) {
+            *cell = left;
+        }
+        for at in from..=to {
+            let least = match at.checked_sub(1) {
+                None => asked,
+                Some(back) => {
+                    let here = word.get(back);
+                    let changed = of(last, back) + usize::from(here != letter);
+                    let turned = back > 0 && here == former && word.get(back - 1) == letter;
+                    let turned = if turned { of(before, back - 1) + 1 } else { usize::MAX };
+                    changed.min(left + 1).min(of(last, at) + 1).min(turned)
+                }
+            };
+            if let Some(cell) = row.get_mut(at) {
+                *cell = least;
+            }
+            left = least;
+            any |= least <= *mistakes;
+        }
+        if let Some(cell) = row.get_mut(to + 1) {
+            *cell = *mistakes + 1;
+        }
+        self.rows.rotate_left(1);
+        any
+    }
 }
 
 #[cfg(test)]

@@ -15,20 +15,22 @@
 mod fit;
 mod words;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::fields::{FieldsJson, InvalidFields};
-use crate::index::UNICODE;
+use crate::fields::InvalidFields;
+use crate::index::{Picked, UNICODE};
 use crate::limits;
 use crate::schema::EntityRules;
 
-pub use fit::{Fit, PART_LETTERS, is_near, mistakes_of};
+pub use fit::{Fit, Near, PART_LETTERS, is_near, mistakes_of};
 pub use words::{Word, asked_words, words};
 
 /// The version of the words. It is raised whenever the same rule and record give other words. What
 /// is folded for search is then folded anew.
-pub const SEARCH_VERSION: u32 = 1;
+pub const SEARCH_VERSION: u32 = 2;
 
 /// The fields of an entity type in which records are searched.
 ///
@@ -159,10 +161,14 @@ impl SearchRule {
         self.texts(image, |field, text| {
             found.extend(words(text).into_iter().map(|word| FieldWord { field, word: word.text }));
         })?;
-        let mut known = std::collections::BTreeSet::new();
-        found
-            .retain(|word| known.len() < limits::SEARCH_RECORD_WORDS && known.insert(word.clone()));
+        if found.len() > limits::SEARCH_RECORD_WORDS {
+            let mut known = std::collections::BTreeSet::new();
+            found.retain(|word| {
+                known.len() < limits::SEARCH_RECORD_WORDS && known.insert(word.clone())
+            });
+        }
         found.sort_unstable();
+        found.dedup();
         Ok(found)
     }
 
@@ -172,10 +178,13 @@ impl SearchRule {
     /// As for [`Self::words_of`].
     #[doc(hidden)]
     pub fn texts(&self, image: &str, mut read: impl FnMut(u8, &str)) -> Result<(), InvalidFields> {
-        let fields = match &self.reading {
-            Some(rules) => rules.read_values(image)?,
-            None => FieldsJson::from_stored_text(image).to_fields()?,
+        let image = match &self.reading {
+            Some(rules) => rules.read_text(image)?,
+            None => Cow::Borrowed(image),
         };
+        let mut names: Vec<String> = self.fields.iter().map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        let fields = Picked::of(&names, &image)?;
         for ((name, _), place) in self.fields.iter().zip(0_u8..) {
             match fields.get(name) {
                 Some(Value::Array(items)) => {

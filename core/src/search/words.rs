@@ -91,7 +91,9 @@ fn pairs(text: &str, letters: &mut Vec<Range<usize>>, words: &mut Vec<Word>) {
 fn word(text: &str, range: Range<usize>) -> Option<Word> {
     let mut letters = without_case(text.get(range.clone())?).into_owned();
     // A letter may stand for several words, such as ½ to 1⁄2: its letters are one.
-    letters.retain(char::is_alphanumeric);
+    if !letters.is_ascii() {
+        letters.retain(char::is_alphanumeric);
+    }
     let mut end = letters.len().min(limits::SEARCH_WORD_BYTES);
     while !letters.is_char_boundary(end) {
         end -= 1;

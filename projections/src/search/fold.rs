@@ -1,64 +1,56 @@
-//! Folding the words of records, part by part.
+//! Writing a part of the words, within the writer's turn.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use fieldbook_core::EntityType;
 use fieldbook_core::log::StoreError;
-use fieldbook_core::search::{FieldWord, SearchRule};
-use fieldbook_core::{EntityType, RecordKey, Seq};
-use redb::{ReadableTable, WriteTransaction};
+use fieldbook_core::search::FieldWord;
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
+use super::dictionary::{Change, Dictionary};
+use super::gather::{Part, Words, Work};
 use super::{
-    GRAMS, POSTINGS, RECORDS, STATES, Searches, State, WORDS, damaged, grams, prefix, reading,
-    word_key,
+    FORMER, Folded, IDS, Next, POSTINGS, RECORDS, STATES, State, WORDS, ids, key_of, prefix,
+    reading,
 };
-use crate::access::{DiskTables, view};
-use crate::log_view::LogView;
-use crate::read::id_of;
 use crate::sorted::{BytesTable, SortedRow, write_sorted};
-use crate::tables::{Which, after_prefix};
-use crate::touched::touched;
+use crate::tables::after_prefix;
 
-/// The number of records of one part. Each needs up to a millisecond.
-const RECORDS_AT_ONCE: usize = 256;
+const WRITING: &str = "folding the words for search";
 
-/// Folds the next part of the words, at most up to the head: of the first entity type that lags
-/// behind.
+/// Writes a part of the words. It does nothing if the words have changed since the part was read:
+/// another caller wrote the same part, or they were dropped.
 ///
 /// # Errors
-/// [`StoreError`] if a table or the log cannot be read or written.
-pub fn fold_search(
-    tables: &mut DiskTables<'_>,
-    log: &impl LogView,
-    searches: &Searches,
-    head: Seq,
-) -> Result<(), StoreError> {
-    let transaction = tables.transaction();
-    for (entity, rule) in searches {
-        let mut state = match state_of(transaction, entity)? {
-            Some(state) if state.digest == rule.digest() && state.mark <= head => state,
-            _ => begin(transaction, entity, rule, head)?,
-        };
-        let keys = match state.building.take() {
-            Some(after) => {
-                let keys = records_after(tables, entity, &after)?;
-                let last = keys.last().map(|key| key.id.as_str().to_owned());
-                state.building = last.filter(|_| keys.len() == RECORDS_AT_ONCE);
-                keys
-            }
-            None if state.mark >= head => continue,
-            None => match next_touched(log, entity, &mut state.mark, head)? {
-                Some(keys) => keys,
-                None => {
-                    state = begin(transaction, entity, rule, head)?;
-                    Vec::new()
-                }
-            },
-        };
-        let mut changed = Changed::default();
-        let has = changed.read(tables, entity, rule, &keys)?;
-        changed.write(transaction, entity, has)?;
-        return put_state(transaction, entity, &state);
+/// [`StoreError`] if a table cannot be read or written.
+pub fn fold_part(transaction: &WriteTransaction, part: Part) -> Result<(), StoreError> {
+    let Part { entity, follows, work } = part;
+    if stored_state(transaction, &entity)? != follows {
+        return Ok(());
     }
+    let state = match work {
+        Work::Begin { digest, mark } => {
+            drop_words(transaction, &entity)?;
+            let (next, greatest) = (Next::Records(String::new()), String::new());
+            State { digest, mark, next, number: 0, ordered: 0, greatest }
+        }
+        Work::Words { records, order, mark, next } => {
+            let Some(mut state) = follows.as_deref().and_then(State::read) else { return Ok(()) };
+            // While all records are read for the first time, none of those that follow has a row.
+            if matches!(state.next, Next::Records(_)) {
+                let numbers = write_new(transaction, &entity, &mut state, &records)?;
+                let changes = order.into_iter().filter_map(|(record, at)| {
+                    let (number, (_, words)) = (numbers.get(record)?, records.get(record)?);
+                    Some(Change::of(words.get(at)?, *number, true))
+                });
+                write_changes(transaction, &entity, &changes.collect::<Vec<_>>())?;
+            } else {
+                write_changed(transaction, &entity, &mut state, &records)?;
+            };
+            State { mark, next, ..state }
+        }
+    };
+    let mut table = open(transaction, STATES)?;
+    let row = table.insert(entity.as_str().as_bytes(), state.to_bytes().as_slice());
+    drop(row.map_err(StoreError::during(WRITING))?);
     Ok(())
 }
 
@@ -67,8 +59,37 @@ pub fn fold_search(
 /// # Errors
 /// [`StoreError`] if a table cannot be dropped.
 pub fn drop_search(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    for table in [POSTINGS, WORDS, GRAMS, RECORDS, STATES] {
+    for table in [POSTINGS, WORDS, IDS, RECORDS, STATES] {
         transaction.delete_table(table).map_err(StoreError::during(WRITING))?;
+    }
+    drop_former(transaction)
+}
+
+/// Drops the tables of the former version.
+fn drop_former(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    for name in FORMER {
+        let table: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(name);
+        transaction.delete_table(table).map_err(StoreError::during(WRITING))?;
+    }
+    Ok(())
+}
+
+/// Drops the words of one entity type.
+fn drop_words(transaction: &WriteTransaction, entity: &EntityType) -> Result<(), StoreError> {
+    drop_former(transaction)?;
+    let states = open(transaction, STATES)?;
+    let is_there = states.get(entity.as_str().as_bytes()).map_err(reading)?.is_some();
+    let is_alone = states.len().map_err(reading)? == u64::from(is_there);
+    drop(states);
+    if is_alone {
+        return drop_search(transaction);
+    }
+    let from = prefix(entity, &[]);
+    let to = after_prefix(&from).unwrap_or_default();
+    for definition in [POSTINGS, WORDS, IDS, RECORDS] {
+        let mut table = open(transaction, definition)?;
+        let dropped = table.retain_in(from.as_slice()..to.as_slice(), |_, _| false);
+        dropped.map_err(StoreError::during(WRITING))?;
     }
     Ok(())
 }
@@ -80,212 +101,169 @@ fn open<'t>(
     transaction.open_table(table).map_err(StoreError::during(WRITING))
 }
 
-fn state_of(
+fn stored_state(
     transaction: &WriteTransaction,
     entity: &EntityType,
-) -> Result<Option<State>, StoreError> {
+) -> Result<Option<Vec<u8>>, StoreError> {
     let table = open(transaction, STATES)?;
     let stored = table.get(entity.as_str().as_bytes()).map_err(reading)?;
-    Ok(stored.and_then(|stored| State::read(stored.value())))
+    Ok(stored.map(|stored| stored.value().to_vec()))
 }
 
-fn put_state(
-    transaction: &WriteTransaction,
-    entity: &EntityType,
-    state: &State,
-) -> Result<(), StoreError> {
-    let mut table = open(transaction, STATES)?;
-    let row = table.insert(entity.as_str().as_bytes(), state.to_bytes().as_slice());
-    drop(row.map_err(StoreError::during(WRITING))?);
-    Ok(())
-}
-
-/// Drops the words of an entity type, and begins to fold those of all its records.
-fn begin(
-    transaction: &WriteTransaction,
-    entity: &EntityType,
-    rule: &SearchRule,
-    head: Seq,
-) -> Result<State, StoreError> {
-    drop_words(transaction, entity)?;
-    Ok(State { digest: rule.digest(), mark: head, building: Some(String::new()) })
-}
-
-/// Drops the words of one entity type.
-fn drop_words(transaction: &WriteTransaction, entity: &EntityType) -> Result<(), StoreError> {
-    let from = prefix(entity, &[]);
-    let to = after_prefix(&from).unwrap_or_default();
-    for definition in [POSTINGS, WORDS, GRAMS, RECORDS] {
-        let mut table = open(transaction, definition)?;
-        let dropped = table.retain_in(from.as_slice()..to.as_slice(), |_, _| false);
-        dropped.map_err(StoreError::during(WRITING))?;
-    }
-    Ok(())
-}
-
-/// Returns the next records of an entity type.
-fn records_after(
-    tables: &mut DiskTables<'_>,
-    entity: &EntityType,
-    after: &str,
-) -> Result<Vec<RecordKey>, StoreError> {
-    let begin = prefix(entity, &[]);
-    let end = after_prefix(&begin).unwrap_or_default();
-    let from = match after {
-        "" => begin.clone(),
-        after => [begin.as_slice(), after.as_bytes(), &[0]].concat(),
-    };
-    let rows = tables.which(Which::Records)?.range(from.as_slice()..end.as_slice());
-    let rows = rows.map_err(reading)?.take(RECORDS_AT_ONCE);
-    let keys = rows.map(|row| {
-        let (key, _) = row.map_err(reading)?;
-        id_of(key.value(), begin.len())?;
-        RecordKey::from_bytes(key.value()).ok_or_else(damaged)
-    });
-    keys.collect()
-}
-
-/// Returns the records of an entity type that the next entries touched, and moves the mark; none if
-/// an entry can change every record.
-fn next_touched(
-    log: &impl LogView,
-    entity: &EntityType,
-    mark: &mut Seq,
-    head: Seq,
-) -> Result<Option<Vec<RecordKey>>, StoreError> {
-    let mut keys = BTreeSet::new();
-    while *mark < head && keys.len() < RECORDS_AT_ONCE {
-        let seq = mark.next();
-        let entry = log.existing(seq)?;
-        let touched = touched(&entry, log)?;
-        if touched.all {
-            return Ok(None);
-        }
-        keys.extend(touched.keys.into_iter().filter(|key| key.entity == *entity));
-        *mark = seq;
-    }
-    Ok(Some(keys.into_iter().collect()))
-}
-
-/// A key with its value.
-type StoredRow = (Vec<u8>, Vec<u8>);
-
-/// What changes in the words of some records.
+/// What changes with the words of some records.
 #[derive(Default)]
 struct Changed {
-    /// The postings: whether each is there.
-    postings: BTreeMap<Vec<u8>, bool>,
-    /// The words that got or lost a posting.
-    words: BTreeSet<String>,
+    rows: Vec<SortedRow>,
+    ids: ids::Changes,
+}
+
+/// Writes the words of records that had none, and returns their numbers.
+fn write_new(
+    transaction: &WriteTransaction,
+    entity: &EntityType,
+    state: &mut State,
+    records: &[Words],
+) -> Result<Vec<u64>, StoreError> {
+    let (mut changed, mut numbers) = (Changed::default(), Vec::with_capacity(records.len()));
+    for (id, words) in records {
+        // The number of a record without words is not used.
+        let number = if words.is_empty() { state.number } else { state.number_for(id) };
+        numbers.push(number);
+        if !words.is_empty() {
+            changed.record(id, key_of(entity, id.as_bytes()), number, words, true);
+        }
+    }
+    changed.write(transaction, entity)?;
+    Ok(numbers)
+}
+
+/// Writes the words that records have now, in place of those that they had.
+fn write_changed(
+    transaction: &WriteTransaction,
+    entity: &EntityType,
+    state: &mut State,
+    records: &[Words],
+) -> Result<(), StoreError> {
+    let table = open(transaction, RECORDS)?;
+    let (mut changed, mut compared) = (Changed::default(), Vec::with_capacity(records.len()));
+    for (id, words) in records {
+        let key = key_of(entity, id.as_bytes());
+        let stored = table.get(key.as_slice()).map_err(reading)?;
+        let stored = stored.map(|stored| Folded::read(stored.value())).transpose()?;
+        let number = stored.as_ref().map(|had| had.number);
+        let had = stored.unwrap_or_default().words;
+        if had != *words {
+            let is_new = number.is_none();
+            let number = number.unwrap_or_else(|| state.number_for(id));
+            changed.record(id, key, number, words, is_new);
+            compared.push((had, words, number));
+        }
+    }
+    drop(table);
+    changed.write(transaction, entity)?;
+    let mut changes = Vec::new();
+    for (had, words, number) in &compared {
+        compare(had, words, *number, &mut changes);
+    }
+    changes.sort_unstable();
+    write_changes(transaction, entity, &changes)
+}
+
+fn write_changes(
+    transaction: &WriteTransaction,
+    entity: &EntityType,
+    changes: &[Change<'_>],
+) -> Result<(), StoreError> {
+    let (words, postings) = (open(transaction, WORDS)?, open(transaction, POSTINGS)?);
+    Dictionary { entity, words, postings }.write(changes)
 }
 
 impl Changed {
-    /// Reads the words that records have and had. Returns the new rows of [`RECORDS`].
-    fn read(
-        &mut self,
-        tables: &mut DiskTables<'_>,
-        entity: &EntityType,
-        rule: &SearchRule,
-        keys: &[RecordKey],
-    ) -> Result<Vec<StoredRow>, StoreError> {
-        let table = open(tables.transaction(), RECORDS)?;
-        let mut rows = Vec::with_capacity(keys.len());
-        for key in keys {
-            let bytes = key.to_bytes();
-            let records = tables.which(Which::Records)?;
-            let stored = records.get(bytes.as_slice()).map_err(reading)?;
-            let words = match &stored {
-                Some(stored) => view(stored.value())?.image.map(|image| rule.words_of(image)),
-                None => None,
-            };
-            let words = words
-                .transpose()
-                .map_err(|fault| StoreError::corrupt("stored fields", None, fault))?;
-            let words = words.unwrap_or_default();
-            let had = match table.get(bytes.as_slice()).map_err(reading)? {
-                Some(stored) => field_words(stored.value())?,
-                None => Vec::new(),
-            };
-            for (one, other, is_there) in [(&had, &words, false), (&words, &had, true)] {
-                for word in one.iter().filter(|word| other.binary_search(word).is_err()) {
-                    let posting = posting(entity, word, key.id.as_str());
-                    self.postings.insert(posting, is_there);
-                    self.words.insert(word.word.clone());
-                }
-            }
-            if had != words {
-                rows.push((bytes, to_bytes(&words)));
-            }
+    /// Notes the new row of a record. A record without words has none, and no number.
+    fn record(&mut self, id: &str, key: Vec<u8>, number: u64, words: &[FieldWord], is_new: bool) {
+        let is_there = !words.is_empty();
+        if is_new || !is_there {
+            self.ids.insert(number, is_there.then(|| id.to_owned()));
         }
-        rows.sort_unstable();
-        Ok(rows)
+        let value = is_there.then(|| Folded::row(number, words));
+        self.rows.push(SortedRow { key, value, is_new });
     }
 
-    fn write(
-        self,
-        transaction: &WriteTransaction,
-        entity: &EntityType,
-        records: Vec<StoredRow>,
-    ) -> Result<(), StoreError> {
-        let row = |(key, value): StoredRow| {
-            let value = Some(value).filter(|value| !value.is_empty());
-            Ok(SortedRow { key, value, is_new: false })
-        };
-        write_sorted(&mut open(transaction, RECORDS)?, records.into_iter().map(row))?;
-        let there = |(key, is_there): (Vec<u8>, bool)| {
-            Ok(SortedRow { key, value: is_there.then(Vec::new), is_new: is_there })
-        };
-        let mut postings = open(transaction, POSTINGS)?;
-        write_sorted(&mut postings, self.postings.into_iter().map(there))?;
-        let mut words = open(transaction, WORDS)?;
-        let (mut turned, mut of_parts) = (Vec::new(), BTreeMap::new());
-        for word in self.words {
-            let from = prefix(entity, &[&word]);
-            let to = after_prefix(&from).unwrap_or_default();
-            let mut left = postings.range(from.as_slice()..to.as_slice()).map_err(reading)?;
-            let is_there = left.next().transpose().map_err(reading)?.is_some();
-            let key = word_key(entity, &word);
-            if words.get(key.as_slice()).map_err(reading)?.is_some() != is_there {
-                turned.push((key, is_there));
-                for gram in grams(&word) {
-                    let key = [prefix(entity, &[&gram]).as_slice(), word.as_bytes()].concat();
-                    of_parts.insert(key, is_there);
-                }
-            }
+    fn write(self, transaction: &WriteTransaction, entity: &EntityType) -> Result<(), StoreError> {
+        write_sorted(&mut open(transaction, RECORDS)?, self.rows.into_iter().map(Ok))?;
+        ids::write(&mut open(transaction, IDS)?, entity, &self.ids)
+    }
+}
+
+/// Adds the postings that come and go when words become others. Both are in order.
+fn compare<'w>(
+    before: &'w [FieldWord],
+    now: &'w [FieldWord],
+    number: u64,
+    changes: &mut Vec<Change<'w>>,
+) {
+    for (one, other, is_there) in [(before, now, false), (now, before, true)] {
+        let differing = one.iter().filter(|word| other.binary_search(word).is_err());
+        changes.extend(differing.map(|word| Change::of(word, number, is_there)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fieldbook_core::Seq;
+    use redb::backends::InMemoryBackend;
+    use redb::{Database, ReadableDatabase, TableHandle};
+
+    use super::*;
+
+    fn part(entity: &EntityType, follows: Option<Vec<u8>>, work: Work) -> Part {
+        Part { entity: entity.clone(), follows, work }
+    }
+
+    fn words(of: &[(&str, &str)]) -> Work {
+        let records = of.iter().map(|(id, word)| {
+            ((*id).to_owned(), vec![FieldWord { field: 0, word: (*word).to_owned() }])
+        });
+        let order = (0..of.len()).map(|record| (record, 0)).collect();
+        Work::Words { records: records.collect(), order, mark: Seq::new(7), next: Next::Entries }
+    }
+
+    #[test]
+    fn the_first_fold_drops_the_tables_of_the_former_version() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        for name in FORMER {
+            let table: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(name);
+            let mut table = transaction.open_table(table).unwrap();
+            table.insert(&[1][..], &[2][..]).unwrap();
         }
-        turned.sort_unstable();
-        write_sorted(&mut words, turned.into_iter().map(there))?;
-        write_sorted(&mut open(transaction, GRAMS)?, of_parts.into_iter().map(there))
+        let lead = EntityType::parse("lead").unwrap();
+        let begin = Work::Begin { digest: [3; 16], mark: Seq::new(7) };
+        fold_part(&transaction, part(&lead, None, begin)).unwrap();
+        transaction.commit().unwrap();
+        let snapshot = database.begin_read().unwrap();
+        let names: Vec<_> =
+            snapshot.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
+        assert_eq!(names, [STATES.name()]);
+    }
+
+    /// Two callers can read the same part, and both ask for it to be written.
+    #[test]
+    fn a_part_is_written_once_and_only_after_the_state_that_it_follows() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let lead = EntityType::parse("lead").unwrap();
+        let begin = Work::Begin { digest: [3; 16], mark: Seq::new(7) };
+        fold_part(&transaction, part(&lead, None, begin)).unwrap();
+        let begun = stored_state(&transaction, &lead).unwrap();
+        let some = [("1", "ann"), ("2", "bela")];
+        fold_part(&transaction, part(&lead, begun.clone(), words(&some))).unwrap();
+        let folded = stored_state(&transaction, &lead).unwrap();
+        assert_ne!(folded, begun);
+        fold_part(&transaction, part(&lead, begun, words(&some))).unwrap();
+        fold_part(&transaction, part(&lead, None, words(&[("9", "zoe")]))).unwrap();
+        assert_eq!(stored_state(&transaction, &lead).unwrap(), folded);
+        let records = open(&transaction, RECORDS).unwrap();
+        assert_eq!(records.len().unwrap(), 2);
     }
 }
-
-fn posting(entity: &EntityType, word: &FieldWord, id: &str) -> Vec<u8> {
-    let mut key = prefix(entity, &[&word.word]);
-    key.push(word.field);
-    key.extend_from_slice(id.as_bytes());
-    key
-}
-
-fn to_bytes(words: &[FieldWord]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for word in words {
-        bytes.push(word.field);
-        bytes.extend_from_slice(word.word.as_bytes());
-        bytes.push(0);
-    }
-    bytes
-}
-
-fn field_words(mut bytes: &[u8]) -> Result<Vec<FieldWord>, StoreError> {
-    let mut words = Vec::new();
-    while let Some((field, rest)) = bytes.split_first() {
-        let end = rest.iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
-        let (word, rest) = rest.split_at_checked(end).ok_or_else(damaged)?;
-        let word = std::str::from_utf8(word).map_err(|_| damaged())?.to_owned();
-        words.push(FieldWord { field: *field, word });
-        bytes = rest.get(1..).unwrap_or_default();
-    }
-    Ok(words)
-}
-
-const WRITING: &str = "folding the words for search";

@@ -21,7 +21,7 @@ use fieldbook::{
     Book, BookOptions, EntityRules, EntityType, Mutation, RecordId, RecordKey, Schema, limits,
 };
 
-use crate::peer::{Failure, Index, Peer};
+use crate::peer::{CACHE, Failure, Index, Peer};
 use crate::sample::{Event, Sample};
 
 /// The number of events that are imported at a time outside the measured time.
@@ -30,8 +30,8 @@ const NOT_READY: Failure =
     Failure::Wrong { peer: "fieldbook", what: "was not given what it is to write" };
 
 pub(crate) struct Fieldbook {
-    book: Book,
-    leads: EntityType,
+    pub(crate) book: Book,
+    pub(crate) leads: EntityType,
     /// The writes, as text: parsing them is part of the measurement.
     writes: VecDeque<(RecordKey, String)>,
     pages: VecDeque<(ExchangeRequest, ExchangeAnswer)>,
@@ -39,23 +39,21 @@ pub(crate) struct Fieldbook {
 
 impl Fieldbook {
     pub(crate) fn open(folder: &Path, cache: usize, index: Index) -> Result<Self, Failure> {
-        let by_stage = IndexRule::new("by_stage").asc("stage").asc("value");
-        let schema = |indexes| Schema::open(EntityRules { indexes, ..EntityRules::default() });
-        let options = BookOptions::new("bench")?.cache_bytes(cache << 20);
-        let options = match index {
-            Index::AsItIs => options,
-            Index::Built => options.schema(schema(vec![by_stage])),
-            Index::Dropped => options.schema(schema(Vec::new())),
-        };
-        Ok(Self {
-            book: Book::open_or_create(folder.join("peer.book"), options)?,
-            leads: EntityType::parse("lead")?,
-            writes: VecDeque::new(),
-            pages: VecDeque::new(),
-        })
+        let options = options(cache, index)?;
+        Self::of(Book::open_or_create(folder.join("peer.book"), options)?)
     }
 
-    fn key(&self, id: &str) -> Result<RecordKey, Failure> {
+    /// Makes a book on a storage backend, with its index.
+    pub(crate) fn on_backend(backend: impl redb::StorageBackend) -> Result<Self, Failure> {
+        Self::of(Book::on_backend(backend, options(CACHE, Index::Built)?)?)
+    }
+
+    fn of(book: Book) -> Result<Self, Failure> {
+        let leads = EntityType::parse("lead")?;
+        Ok(Self { book, leads, writes: VecDeque::new(), pages: VecDeque::new() })
+    }
+
+    pub(crate) fn key(&self, id: &str) -> Result<RecordKey, Failure> {
         Ok(RecordKey::new(self.leads.clone(), RecordId::parse(id)?))
     }
 
@@ -65,6 +63,17 @@ impl Fieldbook {
         }
         self.writes.drain(..count).map(creates).collect()
     }
+}
+
+fn options(cache: usize, index: Index) -> Result<BookOptions, Failure> {
+    let by_stage = IndexRule::new("by_stage").asc("stage").asc("value");
+    let schema = |indexes| Schema::open(EntityRules { indexes, ..EntityRules::default() });
+    let options = BookOptions::new("bench")?.cache_bytes(cache << 20);
+    Ok(match index {
+        Index::AsItIs => options,
+        Index::Built => options.schema(schema(vec![by_stage])),
+        Index::Dropped => options.schema(schema(Vec::new())),
+    })
 }
 
 /// Makes a mutation of text, like an app that has text.
@@ -273,7 +282,6 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::CACHE;
     use crate::sample::{History, Samples};
     use crate::sqlite::Sqlite;
 

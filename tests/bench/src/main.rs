@@ -8,14 +8,18 @@ mod benchmarks;
 mod commits;
 mod count;
 mod fieldbook;
+mod figure;
 mod first_sync;
 mod growth;
+mod leads;
+mod live;
 mod peer;
 mod picture;
 mod race;
 mod raw;
 mod report;
 mod sample;
+mod search;
 mod sqlite;
 mod threads;
 
@@ -25,6 +29,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::benchmarks::BENCHMARKS;
+use crate::figure::Study;
 use crate::peer::Failure;
 use crate::race::Setting;
 use crate::report::Line;
@@ -75,6 +80,10 @@ struct Arguments {
 
 const FIRST_SYNC: &str = "first sync of 100,000 records";
 const COMMITS: &str = "server, one unit a request";
+const STUDIES: [Study; 2] = [
+    Study { name: search::NAME, run: search::measure },
+    Study { name: live::NAME, run: live::measure },
+];
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -92,8 +101,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     if arguments.list {
-        let names = BENCHMARKS.iter().map(|benchmark| benchmark.name).chain([FIRST_SYNC, COMMITS]);
-        print(&names.collect::<Vec<_>>().join("\n"));
+        print(&names().collect::<Vec<_>>().join("\n"));
         return Ok(());
     }
     if arguments.growth {
@@ -101,12 +109,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         print(&growth::run(divisor, arguments.pictures.as_deref())?);
         return Ok(());
     }
-    if !BENCHMARKS
-        .iter()
-        .map(|benchmark| benchmark.name)
-        .chain([FIRST_SYNC, COMMITS])
-        .any(|name| name.contains(&arguments.only))
-    {
+    if !names().any(|name| name.contains(&arguments.only)) {
         return Err(Failure::NoSuchBenchmark);
     }
     std::fs::create_dir_all(&arguments.folder)?;
@@ -141,15 +144,26 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         say(&format!("{COMMITS} ..."));
         served.commits = commits::measure(&setting)?;
     }
+    let mut figures = Vec::new();
+    for study in STUDIES.iter().filter(|study| study.name.contains(&arguments.only)) {
+        say(&format!("{} ...", study.name));
+        figures.extend((study.run)(&setting)?);
+    }
     if arguments.quick {
         say("every size was divided by 20: a look, not a measurement");
     }
     print(&if arguments.json {
-        format!("{:#}", report::json(&lines, &served))
+        format!("{:#}", report::json(&lines, &served, &figures))
     } else {
-        report::text(&lines, &served)
+        report::text(&lines, &served, &figures)
     });
     Ok(())
+}
+
+/// Returns the names of all measurements.
+fn names() -> impl Iterator<Item = &'static str> {
+    let benchmarks = BENCHMARKS.iter().map(|benchmark| benchmark.name);
+    benchmarks.chain([FIRST_SYNC, COMMITS]).chain(STUDIES.iter().map(|study| study.name))
 }
 
 /// Counts instead of measuring.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::benchmarks::{Benchmark, Goal};
 use crate::commits::Commits;
 use crate::count::Count;
+use crate::figure::{self, Figure};
 use crate::first_sync::FirstSync;
 use crate::peer::Contender;
 use crate::race::Time;
@@ -39,12 +40,13 @@ pub(crate) struct Served {
 }
 
 /// Draws the table and, below it, the measurements with a server.
-pub(crate) fn text(lines: &[Line], served: &Served) -> String {
+pub(crate) fn text(lines: &[Line], served: &Served, figures: &[Figure]) -> String {
     let table = if lines.is_empty() { String::new() } else { table(lines) };
     let synced = served.first_sync.as_ref().map_or_else(String::new, first_sync);
     let commits =
         served.commits.iter().map(|commits| format!("\n{}", commits.line(served.commits.first())));
-    table + &synced + &commits.collect::<String>()
+    let parts = [table, synced, commits.collect(), figure::text(figures)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 fn first_sync(synced: &FirstSync) -> String {
@@ -175,7 +177,7 @@ fn thousands(number: f64) -> String {
 }
 
 /// Lists the results as JSON.
-pub(crate) fn json(lines: &[Line], served: &Served) -> Value {
+pub(crate) fn json(lines: &[Line], served: &Served, figures: &[Figure]) -> Value {
     let lines = lines.iter().map(|line| {
         let times = line.times.iter().map(|time| {
             json!({
@@ -204,6 +206,7 @@ pub(crate) fn json(lines: &[Line], served: &Served) -> Value {
         "benchmarks": lines.collect::<Vec<_>>(),
         "first_sync": served.first_sync,
         "server_commits": served.commits,
+        "figures": figure::json(figures),
     })
 }
 

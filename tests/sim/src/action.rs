@@ -307,6 +307,17 @@ pub enum Action {
         /// The device.
         device: usize,
     },
+    /// A person searches.
+    Search {
+        /// The device.
+        device: usize,
+        /// The number of the entity type, counted round.
+        entity: usize,
+        /// What is asked for.
+        asked: String,
+        /// Whether the app folds the words first, as it does when it has nothing else to do.
+        fold: bool,
+    },
 }
 
 /// A run that can be played: its setup and its actions.

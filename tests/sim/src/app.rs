@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fieldbook::record::OpKind;
 use fieldbook::schema::{Granularity, IndexPart, IndexRule, Policy, Reference};
+use fieldbook::search::SearchRule;
 use fieldbook::{EntityRules, EntityType, Schema};
 use serde_json::Value;
 
@@ -74,6 +75,17 @@ fn indexes(version: u32) -> Vec<IndexRule> {
         1 => vec!["n".into(), compound],
         2 => vec!["n".into(), by_tag, compound.desc(IndexPart::new("ref").caseless())],
         _ => vec![by_tag.asc("n"), IndexRule::new("compound").asc("a").desc("n"), "c".into()],
+    }
+}
+
+/// Returns the fields in which a version of the app searches. The words are folded anew for each
+/// version: fields come and go, and `c` has another name.
+pub fn searched(version: u32) -> SearchRule {
+    let rule = SearchRule::new().field("name", 4).field("tags", 2);
+    match version {
+        1 => rule.field("c", 1),
+        2 => rule.field("d", 1).field("n", 1),
+        _ => rule.field("d", 3).field("a", 1),
     }
 }
 

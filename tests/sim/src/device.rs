@@ -18,8 +18,9 @@ use fieldbook::host::SeededRandomness;
 use fieldbook::record::{OpId, OpPlace, UnitId};
 use fieldbook::sync::RequestId;
 use fieldbook::sync::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook::{Book, BookOptions, Error, Fields, Mutation, RecordKey, Schema};
+use fieldbook::{Book, BookOptions, EntityType, Error, Fields, Mutation, RecordKey, Schema};
 
+use crate::app::{ENTITIES, searched as searched_fields};
 use crate::broken::{Broken, ensure};
 use crate::clock::SimClock;
 use crate::disk::{Fault, Loss, SimDisk};
@@ -191,6 +192,9 @@ impl Device {
             .clock(Arc::new(self.clock.clone()))
             .cache_bytes(1024 * 1024)
             .randomness(Box::new(randomness));
+        let searched = ENTITIES.iter().filter_map(|name| EntityType::parse(name).ok());
+        let options = searched
+            .fold(options, |options, entity| options.search(entity, searched_fields(self.version)));
         Book::on_backend(disk, options)
     }
 

@@ -23,7 +23,9 @@ pub struct Swarm {
     counter: u64,
 }
 
-const ACTIONS: usize = 34;
+/// Words of names: some begin or contain another, or differ from it by a letter.
+const NAMES: [&str; 7] = ["Ann", "Hanna", "hana", "Müller", "schmidt", "Schmitt", "東京都"];
+const ACTIONS: usize = 35;
 
 impl Swarm {
     /// Draws the rates and the setup of the world.
@@ -83,6 +85,7 @@ impl Swarm {
             sometimes(15, 250),        // another user signs in
             sometimes(15, 250),        // hand over
             sometimes(6, 250),         // sign out with the unsent changes kept
+            sometimes(40, 400),        // search
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -181,8 +184,34 @@ impl Swarm {
             30 => Action::TakeState { device },
             31 => Action::SignIn { device },
             32 => Action::HandOver { device, back: letter },
-            _ => Action::KeepUnsent { device },
+            33 => Action::KeepUnsent { device },
+            _ => {
+                let asked = self.asked();
+                Action::Search { device, entity: letter, asked, fold: self.dice.chance(500) }
+            }
         }
+    }
+
+    /// Draws what a person searches: words of records, beginnings, parts and mistakes, or a number.
+    fn asked(&mut self) -> String {
+        let words = self.dice.between(1, 2);
+        let mut asked = Vec::new();
+        for _ in 0..words {
+            let mut word: Vec<char> = match self.dice.below(4) {
+                0 => self.dice.below(self.counter + 5).to_string(),
+                _ => self.dice.pick(&NAMES).copied().unwrap_or_default().to_owned(),
+            }
+            .chars()
+            .collect();
+            match self.dice.below(5) {
+                0 => word.truncate(1 + self.dice.index(word.len().max(1))),
+                1 if word.len() > 3 => drop(word.remove(self.dice.index(word.len()))),
+                2 if word.len() > 3 => word.swap(1, 2),
+                _ => {}
+            }
+            asked.push(word.into_iter().collect::<String>());
+        }
+        asked.join(" ")
     }
 
     /// Draws a fault; half of the time, none.
@@ -278,7 +307,7 @@ impl Swarm {
     fn field(&mut self, setup: &Setup, note: bool) -> (&'static str, Value) {
         self.counter += 1;
         let refers = note || setup.mutual_references;
-        match self.dice.below(if refers { 8 } else { 7 }) {
+        match self.dice.below(if refers { 9 } else { 8 }) {
             0 => ("tags", json!([self.dice.below(4), self.dice.below(4)])),
             1 => ("n", json!(self.dice.below(5))),
             2 => ("a", Value::Null),
@@ -286,6 +315,10 @@ impl Swarm {
             4 => ("a", json!(self.dice.below(3))),
             5 => ("a", json!(self.counter)),
             6 => ("c", json!(self.counter)),
+            7 => {
+                let mut name = || self.dice.pick(&NAMES).copied().unwrap_or_default();
+                ("name", json!(format!("{} {}", name(), name())))
+            }
             _ => ("ref", json!(self.dice.index(setup.records).to_string())),
         }
     }

@@ -6,6 +6,7 @@ mod heal;
 pub(crate) mod lists;
 pub(crate) mod live;
 mod oracle;
+mod search;
 mod upheaval;
 mod verbs;
 
@@ -253,6 +254,17 @@ impl World {
                 let number = number(device);
                 get(&mut self.devices, number)?.keep_unsent(&self.server.ledger)?;
                 Ok(Some(number))
+            }
+            Action::Search { device, entity, asked, fold } => {
+                let number = number(device);
+                if *fold {
+                    let device = self.device(number)?;
+                    let folded = device.book()?.fold_search();
+                    if device.called(folded)?.is_none() {
+                        return Ok(Some(number));
+                    }
+                }
+                self.search(number, *entity, asked)
             }
         }
     }
