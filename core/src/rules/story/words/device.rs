@@ -76,7 +76,7 @@ pub(super) fn erased(erased: &Erased, about: Option<&RecordKey>) -> Option<Sente
         }
         (None, ErasedRecords::Except(keys)) => {
             let records = counted(keys.len(), "record");
-            format!("The values of all records but {records} were erased. {REST}")
+            format!("The values of all but {records} were erased. {REST}")
         }
     };
     Some(weighs(Weight::Waits, text))
