@@ -76,12 +76,12 @@ pub(super) fn follow<V: View>(
     let is_first_of_epoch = known == Some(Version::default()) && !record.changes.is_empty();
     let mut ops = Vec::with_capacity(tail.len());
     for tail in tail {
-        let (standing, since) = if arrived.contains(&tail.op.id) {
-            (OpStanding::Ended, None)
+        let op = if arrived.contains(&tail.op.id) {
+            Op { tail, standing: OpStanding::Ended, since: None, of_former_epoch: false }
         } else {
-            standing(view, key, &tail, ends, is_first_of_epoch)?
+            standing(view, key, tail, ends, is_first_of_epoch)?
         };
-        ops.push(Op { tail, standing, since });
+        ops.push(op);
     }
     let decisions = std::mem::take(&mut ends.decisions);
     let mut subject =
@@ -171,36 +171,43 @@ fn with_acks<V: View>(
     Ok((confirmed, known))
 }
 
-/// Returns how an op stands, and the record that its unit was planned on if the unit was sent back.
+/// Returns how an op stands, with the record that its unit was planned on if the unit was sent back.
 fn standing<V: View>(
     view: &mut V,
     key: &RecordKey,
-    op: &TailOp,
+    tail: TailOp,
     ends: &UnitEnds,
     is_first_of_epoch: bool,
-) -> Result<(OpStanding, Option<Registers>), V::Error> {
-    let abandoned = op.pending.abandoned.as_ref();
-    let Some(id) = view.unit_of(&op.op.id)? else {
-        let standing = if op.pending.dead { OpStanding::Dead } else { OpStanding::Waits };
-        return Ok(match abandoned {
-            // Another epoch of the server sent the record. What the op's author had read is the
-            // state that its unit was made for in the former epoch.
-            Some(sent) if is_first_of_epoch => (standing, Some(sent.registers()?)),
-            Some(_) => (OpStanding::Unanswered, None),
-            None => (standing, None),
-        });
+) -> Result<Op, V::Error> {
+    let stands = |tail, standing| Op { tail, standing, since: None, of_former_epoch: false };
+    let Some(id) = view.unit_of(&tail.op.id)? else {
+        let standing = if tail.pending.dead { OpStanding::Dead } else { OpStanding::Waits };
+        let Some(sent) = tail.pending.abandoned.as_ref() else { return Ok(stands(tail, standing)) };
+        if !is_first_of_epoch {
+            return Ok(stands(tail, OpStanding::Unanswered));
+        }
+        // Another epoch of the server sent the record. What the op's author had read is the state
+        // that its unit was made for in the former epoch.
+        let since = Some(sent.registers()?);
+        return Ok(Op { since, ..stands(tail, standing) });
     };
-    let Some((unit, end)) = ends.units.get(&id) else { return Ok((OpStanding::Unanswered, None)) };
+    let Some((unit, end)) = ends.units.get(&id) else {
+        return Ok(stands(tail, OpStanding::Unanswered));
+    };
     let standing = match end {
-        UnitEnd::Acked(_) => return Ok((OpStanding::Ended, None)),
-        UnitEnd::Stays => return Ok((OpStanding::Unanswered, None)),
+        UnitEnd::Acked(_) => return Ok(stands(tail, OpStanding::Ended)),
+        UnitEnd::Stays => return Ok(stands(tail, OpStanding::Unanswered)),
         UnitEnd::Requeued => OpStanding::Waits,
         UnitEnd::DeadLettered => OpStanding::Dead,
     };
     let planned_on = unit.changes.iter().zip(&unit.records).find(|(change, _)| change.key == *key);
     let planned_on = planned_on.and_then(|(_, record)| record.as_ref());
-    let record = abandoned.map_or(planned_on, |sent| sent.record.as_ref());
-    Ok((standing, Some(record.map(Confirmed::registers).transpose()?.unwrap_or_default())))
+    // An accepted server has no record of version 0.
+    let of_former_epoch = planned_on.is_some_and(|record| record.version == Version::default());
+    let sent = tail.pending.abandoned.as_ref();
+    let record = sent.map_or(planned_on, |sent| sent.record.as_ref());
+    let since = Some(record.map(Confirmed::registers).transpose()?.unwrap_or_default());
+    Ok(Op { tail, standing, since, of_former_epoch })
 }
 
 #[cfg(test)]

@@ -62,6 +62,9 @@ pub(super) struct Op {
     /// The record that the op's unit was planned on, if this answer sent the unit back. The author
     /// of any other op had read the record that was confirmed before.
     pub(super) since: Option<Registers>,
+    /// Whether that record is of another server, or another epoch of the server, and an earlier
+    /// page brought the present one.
+    pub(super) of_former_epoch: bool,
 }
 
 /// How an op stands while an answer is taken.
@@ -81,17 +84,24 @@ pub(super) enum OpStanding {
 pub(super) fn rebase(subject: &mut Subject<'_>, before: &Registers) {
     subject.stay_above_own();
     let mut planned_on = Vec::new();
-    for since in subject.ops.iter().filter_map(|op| op.since.as_ref()) {
-        if !planned_on.contains(since) {
-            planned_on.push(since.clone());
+    for op in &subject.ops {
+        let of = op.since.as_ref().map(|since| (since, op.of_former_epoch));
+        if let Some((since, former)) = of
+            && !planned_on.iter().any(|known| *known == (Some(since.clone()), former))
+        {
+            planned_on.push((Some(since.clone()), former));
         }
     }
-    for since in planned_on.into_iter().map(Some).chain([None]) {
+    let is_first_of_epoch = subject.is_first_of_epoch;
+    for (since, former) in planned_on.into_iter().chain([(None, false)]) {
         let meets = |op: &Op| {
-            matches!(op.standing, OpStanding::Waits | OpStanding::Dead) && op.since == since
+            let is_left = matches!(op.standing, OpStanding::Waits | OpStanding::Dead);
+            is_left && op.since == since && op.of_former_epoch == former
         };
+        subject.is_first_of_epoch = is_first_of_epoch || former;
         subject.meet(&subject.which(meets), since.as_ref().unwrap_or(before));
     }
+    subject.is_first_of_epoch = is_first_of_epoch;
     subject.end_empty_ops();
 }
 
@@ -120,6 +130,7 @@ pub(super) fn meet_anew(
         tail,
         standing: standing(at),
         since: None,
+        of_former_epoch: false,
     });
     let (after, decisions) = (confirmed.clone(), Vec::new());
     let mut subject = Subject {

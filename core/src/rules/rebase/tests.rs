@@ -97,7 +97,7 @@ fn op(line: &str, earlier: &[Op], planned_on: &Registers) -> Op {
     let pending = Pending { cleared, cleared_at, dead: standing == OpStanding::Dead, ..pending };
     let content = OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
     let since = is_back.then(|| planned_on.clone());
-    Op { tail: TailOp::new(pending, content).unwrap(), standing, since }
+    Op { tail: TailOp::new(pending, content).unwrap(), standing, since, of_former_epoch: false }
 }
 
 /// A record's tail and the rules for its rebase.

@@ -230,6 +230,23 @@ fn a_unit_that_was_abandoned_is_judged_by_nothing_but_another_life_of_the_server
     assert_eq!(conflict(abandoned(true)).1, json!("before"));
 }
 
+/// A write of the accepted server can have an earlier stamp than the record of the former one.
+#[test]
+fn a_unit_that_was_planned_for_a_former_epoch_meets_what_an_earlier_page_of_this_one_brought() {
+    let found = |planned_on: u64| {
+        let mut view = TestView::default().with("a", 1, 1, 0);
+        let unit = view.units.get_mut(&unit_id(1)).unwrap();
+        let record = unit.records[0].as_mut().unwrap();
+        (record.version, record.edited_at) = (Version::new(planned_on), Hlc::from_bits(6_000));
+        view.row("a").tail[0].edited_at = Hlc::from_bits(7_000);
+        told_before(&mut view, "a", 9, &json!("theirs"));
+        conflicts(view.take(stale(theirs("a", 9, json!({"n": "theirs"}))), Vec::new())).len()
+    };
+    assert_eq!(found(0), 1);
+    // In one epoch nobody can have written later with an earlier stamp.
+    assert_eq!(found(1), 0);
+}
+
 #[test]
 fn what_was_stale_too_often_waits_for_a_person() {
     let parked = |stale_before: u32| {

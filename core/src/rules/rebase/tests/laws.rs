@@ -92,7 +92,12 @@ fn waiting(before: &Registers, ours: &[Drawn]) -> Vec<Op> {
         let content =
             OpContent { id: op_id(number), kind, edited_at, schema_version: 1, fields: said };
         let since = is_back.then(|| before.clone());
-        ops.push(Op { tail: TailOp::new(pending, content).unwrap(), standing, since });
+        ops.push(Op {
+            tail: TailOp::new(pending, content).unwrap(),
+            standing,
+            since,
+            of_former_epoch: false,
+        });
     }
     ops
 }
