@@ -6,6 +6,8 @@
     reason = "each test binary uses its own part; a test that cannot go on panics"
 )]
 
+pub(crate) mod comparing;
+
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

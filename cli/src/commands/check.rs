@@ -1,0 +1,287 @@
+//! `check`: whether a book has the records that its server has. `check-store`: whether a server's
+//! store has the digests of its records.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fieldbook::sync::{
+    CheckError, Difference, Differing, NotCompared, Resume, ServerState, Stopped,
+};
+use fieldbook::{Book, HttpOptions, HttpRemote, StaticToken};
+use fieldbook_server::check_digests;
+use indicatif::HumanBytes;
+use serde_json::{Value, json};
+
+use super::sync::{exchange_failure, token, unusable};
+use super::{AppRules, Viewer, as_actor};
+use crate::error::Failure;
+use crate::files::{self, shown};
+use crate::output::Output;
+use crate::show::advice::{Advice, BOOK};
+use crate::show::table::{Listing, Text, Tone, row};
+use crate::show::{count, count_of, name, progress};
+
+/// The arguments of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook check ann.book --server http://127.0.0.1:7070
+  fieldbook check ann.book --server https://sync.example.com --token-file ann.token --actor ann
+
+It fetches what is new first, and sends nothing. Equal books and servers need one short request more. The exit code is
+0 if no record differs.")]
+pub(crate) struct Args {
+    /// The book's file
+    pub(crate) book: PathBuf,
+    /// The server: https://HOST[:PORT], or http:// for one on this machine
+    #[arg(long, value_name = "URL", env = "FIELDBOOK_SERVER", hide_env_values = true)]
+    server: String,
+    /// A file with the actor's token and nothing else, or `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Show every record that differs
+    #[arg(long)]
+    full: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    viewer: Viewer,
+    #[command(flatten)]
+    rules: AppRules,
+}
+
+/// The arguments of `check-store`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fieldbook check-store crm.store
+
+It reads every record. The server that serves the store has to be stopped first.")]
+pub(crate) struct StoreArgs {
+    /// The store's file, while no server has it open
+    data: PathBuf,
+}
+
+/// The records of each kind that are shown unless all are asked for.
+const SHOWN: usize = 20;
+
+/// Runs `check`.
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    let remote = HttpRemote::new(&args.server, HttpOptions::default())
+        .map_err(|error| unusable(&args.server, error))?;
+    let token = args.token_file.as_deref().map(token).transpose()?;
+    let book = args.viewer.open(&args.book, &args.rules)?;
+    let remote = match token {
+        Some(token) => {
+            book.servers().resume(Resume::Authenticated)?;
+            remote.with_credentials(Arc::new(StaticToken::new(book.actor(), token)))
+        }
+        None => remote,
+    };
+    let runtime = super::runtime()?;
+    let spinner = progress::spinner("checking");
+    let checked = runtime.block_on(book.check(&remote));
+    spinner.finish_and_clear();
+    let difference = checked.map_err(|error| failed(args, &book, error))?;
+    if args.json {
+        output.json(&as_json(&difference))?;
+    } else {
+        tell(args, &difference, output)?;
+    }
+    output.finish()?;
+    verdict(args, &difference)
+}
+
+/// Shows a difference.
+fn tell(args: &Args, difference: &Difference, output: &mut Output) -> Result<(), Failure> {
+    let is_equal = difference.is_empty();
+    let mut listing = Listing::new(if is_equal {
+        &["the book has what the server has", ""]
+    } else {
+        &["the book and the server differ", ""]
+    });
+    row!(listing, "compared", count(difference.records_compared, "record"));
+    for (what, list) in kinds(difference) {
+        if !list.is_empty() {
+            row!(listing, what, Text::toned(count_of(list, "record"), Tone::Bad));
+        }
+    }
+    if difference.more {
+        row!(listing, "and more", "the list ends here");
+    }
+    if difference.pending > 0 {
+        let pending = format!("{}: no difference", count(difference.pending, "record"));
+        row!(listing, "pending", Text::toned(pending, Tone::Waiting));
+    }
+    if difference.set_aside > 0 {
+        let aside = format!(
+            "{}: this program cannot hold what the server has",
+            count(difference.set_aside, "record")
+        );
+        row!(listing, "set aside", Text::toned(aside, Tone::Waiting));
+    }
+    for one in &difference.not_compared {
+        row!(listing, "not compared", format!("{}: {}", name(&one.entity), why(one.reason)));
+    }
+    let bytes = format!(
+        "{} ({} out, {} in)",
+        difference.requests,
+        HumanBytes(difference.bytes_sent),
+        HumanBytes(difference.bytes_received)
+    );
+    row!(listing, "requests", bytes);
+    listing.write(output)?;
+    if is_equal {
+        return Ok(());
+    }
+    writeln!(output)?;
+    let mut listing =
+        Listing::new(&["record", "is", ">in the book", ">at the server"]).full(args.full);
+    let most = if args.full { usize::MAX } else { SHOWN };
+    let mut hidden = 0;
+    for (what, list) in kinds(difference) {
+        hidden += list.len().saturating_sub(most);
+        for one in list.iter().take(most) {
+            let version = |version: Option<fieldbook::record::Version>| {
+                version.map_or_else(|| "–".to_owned(), |version| version.to_string())
+            };
+            row!(listing, name(&one.key), what, version(one.book), version(one.server));
+        }
+    }
+    listing.write(output)?;
+    if hidden > 0 {
+        writeln!(output, "and {} more; --full shows all", count(hidden as u64, "record"))?;
+    }
+    Ok(())
+}
+
+fn kinds(difference: &Difference) -> [(&'static str, &[Differing]); 3] {
+    [
+        ("missing", &difference.missing),
+        ("extra", &difference.extra),
+        ("another version", &difference.other_version),
+    ]
+}
+
+const fn why(reason: NotCompared) -> &'static str {
+    match reason {
+        NotCompared::LocalOnly => "its records never leave the device",
+        NotCompared::Undeclared => "the app does not declare it",
+        NotCompared::Foreign => "this program cannot hold its name",
+        _ => "for a reason that this program does not know",
+    }
+}
+
+/// Returns the failure of a check that found a difference.
+fn verdict(args: &Args, difference: &Difference) -> Result<(), Failure> {
+    if difference.is_empty() {
+        return Ok(());
+    }
+    let records = count(difference.records() as u64, "record");
+    Err(Failure::new(format!("{records} of the book and the server differ"))
+        .hint("this checks the book itself, and this shows what happened to one of the records:")
+        .advise(shows(args, difference)))
+}
+
+fn shows(args: &Args, difference: &Difference) -> Advice {
+    let lists = kinds(difference);
+    let first = lists.iter().flat_map(|(_, list)| *list).next();
+    let advice = Advice::default().run([OsString::from("verify"), BOOK.into(), "--tables".into()]);
+    match first {
+        Some(one) => advice.run(["history", BOOK, &one.key.to_string()]),
+        None => advice.run(again(args)),
+    }
+}
+
+/// Returns the same command.
+fn again(args: &Args) -> Vec<OsString> {
+    let mut call: Vec<OsString> =
+        ["check", BOOK, "--server", args.server.as_str()].map(OsString::from).into();
+    if let Some(actor) = &args.viewer.actor {
+        call.extend(as_actor(actor).into_iter().map(OsString::from));
+    }
+    if let Some(file) = args.token_file.as_ref().filter(|file| *file != Path::new("-")) {
+        call.extend(["--token-file".into(), file.as_os_str().to_owned()]);
+    }
+    call
+}
+
+fn failed(args: &Args, book: &Book, error: CheckError) -> Failure {
+    let server = args.server.trim().trim_end_matches('/');
+    let what = format!("cannot check the book against {server}");
+    let sync = || {
+        let mut call = again(args);
+        if let Some(verb) = call.first_mut() {
+            *verb = "sync".into();
+        }
+        Advice::default().run(call)
+    };
+    match error {
+        CheckError::Book(error) => error.into(),
+        CheckError::NotUpToDate { stopped: Stopped::Failed(failure) }
+        | CheckError::Failed(failure) => {
+            let (why, hint) = exchange_failure(&failure);
+            Failure::new(what).because(why).hint(hint)
+        }
+        CheckError::NotUpToDate { .. } | CheckError::OtherServer => {
+            let ServerState { parks, .. } = book.servers().state();
+            let why = match parks.first() {
+                Some(park) => format!("the book waits: {}", park.code),
+                None => error.to_string(),
+            };
+            Failure::new(what).because(why).hint("this says what to do:").advise(sync())
+        }
+        other => Failure::new(what).because(other.to_string()),
+    }
+}
+
+fn as_json(difference: &Difference) -> Value {
+    let list = |list: &[Differing]| -> Vec<Value> {
+        let one =
+            |one: &Differing| json!({ "key": one.key, "book": one.book, "server": one.server });
+        list.iter().map(one).collect()
+    };
+    let reason = |reason| match reason {
+        NotCompared::LocalOnly => "local_only",
+        NotCompared::Undeclared => "undeclared",
+        NotCompared::Foreign => "foreign",
+        _ => "other",
+    };
+    let not_compared = difference.not_compared.iter();
+    json!({
+        "equal": difference.is_empty(),
+        "missing": list(&difference.missing),
+        "extra": list(&difference.extra),
+        "other_version": list(&difference.other_version),
+        "more": difference.more,
+        "pending": difference.pending,
+        "set_aside": difference.set_aside,
+        "records_compared": difference.records_compared,
+        "not_compared": not_compared
+            .map(|one| json!({ "entity": one.entity, "reason": reason(one.reason) }))
+            .collect::<Vec<_>>(),
+        "commit": difference.commit,
+        "requests": difference.requests,
+        "bytes_sent": difference.bytes_sent,
+        "bytes_received": difference.bytes_received,
+    })
+}
+
+/// Runs `check-store`.
+pub(crate) fn store(args: &StoreArgs, output: &mut Output) -> Result<(), Failure> {
+    files::is_file(&args.data)?;
+    let wrong = check_digests(&args.data).map_err(Failure::caused_by)?;
+    if wrong.is_empty() {
+        writeln!(output, "the digests of {} match its records", shown(&args.data))?;
+        return Ok(());
+    }
+    let mut listing = Listing::new(&["tenant", "type", ">by its digest", ">counted"]);
+    for one in &wrong {
+        row!(listing, name(&one.tenant), name(&one.entity), one.kept, one.counted);
+    }
+    listing.write(output)?;
+    output.finish()?;
+    Err(Failure::new("some digests do not match their records")
+        .hint("the store is damaged: restore a backup of it, then run `fieldbook restored`"))
+}
