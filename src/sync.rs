@@ -59,7 +59,7 @@ pub use fieldbook_transport::{
 pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, SetUpError};
 
 pub use crate::background::SyncHandle;
-pub use crate::check::{CheckError, Difference, Differing, NotCompared, NotComparedType};
+pub use crate::check::{CheckError, Difference, Differing, Mended, NotCompared, NotComparedType};
 pub use crate::decisions::{Park, Resume, ServerState, Servers};
 pub use crate::exchange::Exchange;
 pub use crate::failed::{Dependant, Failed, FailedOp};

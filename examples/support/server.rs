@@ -8,9 +8,7 @@ use fieldbook::sync::protocol::{CompareRequest, ExchangeRequest, Failure};
 use fieldbook::sync::{
     BoxFuture, Received, ReceivedComparison, Remote, RemoteError, ServerEpoch, ServerId,
 };
-use fieldbook_core::authority::{
-    Caller, ExchangeError, MemoryAuthority, Quota, compare, exchange,
-};
+use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, compare, exchange};
 
 /// A server that keeps its records in memory. Clones are the same server.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! The result of a check, as data.
 
 use fieldbook_core::protocol::Failure;
+use fieldbook_core::rules::compare::Side;
 use fieldbook_core::{RecordKey, Version};
 use fieldbook_transport::Stopped;
 
@@ -76,6 +77,24 @@ pub struct Differing {
     pub server: Option<Version>,
 }
 
+/// What [`Book::mend`](crate::Book::mend) did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Mended {
+    /// The number of records whose state at the server was applied.
+    pub fetched: u64,
+    /// The number of records that the book let go of.
+    pub let_go: u64,
+    /// The records that were left as they are: those with pending ops that the server does not
+    /// have, and those whose row at the server this program cannot hold.
+    pub left: Vec<RecordKey>,
+}
+
+/// Returns the version of a side; `None` if it never had the record.
+pub(super) fn known(side: Side) -> Option<Version> {
+    Some(side.version).filter(|version| *version > Version::default())
+}
+
 /// An entity type that was not compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotComparedType {
@@ -122,6 +141,19 @@ pub enum CheckError {
     Misbehaved {
         /// The part that cannot be true.
         code: &'static str,
+    },
+    /// The server has older versions of these records than the book, so it was set back: nothing of
+    /// this answer was mended. The operator declares the store as restored (`fieldbook restored`),
+    /// and the user accepts the server; then the book offers what the server lacks. If nobody set
+    /// the server back, the tables of the book are damaged: rebuild them.
+    #[error(
+        "the server has older versions of {} records than the book, so it was set back: \
+         declare it as restored and accept it, or rebuild the book if nobody set it back",
+        .records.len()
+    )]
+    SetBack {
+        /// The records.
+        records: Vec<Differing>,
     },
     /// The book failed.
     #[error(transparent)]

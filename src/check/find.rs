@@ -10,6 +10,7 @@ use fieldbook_core::rules::compare::{Judged, Side, judge};
 use fieldbook_core::{EntityType, RecordId, RecordKey, Version};
 
 use super::ask::Asker;
+use super::difference::known;
 use super::own::{OwnType, digest};
 use super::{CheckError, Difference, Differing};
 use crate::book::Shared;
@@ -268,7 +269,6 @@ impl<'c, 'a> Finder<'c, 'a> {
             Judged::Extra => &mut difference.extra,
             Judged::OtherVersion => &mut difference.other_version,
         };
-        let known = |side: Side| Some(side.version).filter(|version| *version > Version::default());
         list.push(Differing { key, book: known(own.side), server: known(server) });
         difference.more = difference.records() >= limits::CHECK_LISTED;
     }

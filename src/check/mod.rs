@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `own` reads the book, `ask` asks the server, `find` finds the records that differ, `difference`
-//! has the result.
+//! has the result, `mend` mends it.
 //!
 //! Invariants:
 //! 1. A check changes no record. Its runs fetch what every run fetches, and send nothing.
@@ -22,6 +22,7 @@
 mod ask;
 mod difference;
 mod find;
+mod mend;
 mod own;
 
 use std::collections::BTreeSet;
@@ -31,7 +32,9 @@ use fieldbook_core::{EntityType, Schema, Version};
 use fieldbook_transport::{Remote, RunOptions, Stopped};
 
 use self::ask::Asker;
-pub use self::difference::{CheckError, Difference, Differing, NotCompared, NotComparedType};
+pub use self::difference::{
+    CheckError, Difference, Differing, Mended, NotCompared, NotComparedType,
+};
 use self::find::Finder;
 use self::own::OwnDigests;
 use crate::book::Book;

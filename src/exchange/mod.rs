@@ -318,7 +318,7 @@ impl Shared {
     }
 
     /// Applies an answer.
-    fn check_and_apply(
+    pub(crate) fn check_and_apply(
         &self,
         request: &ExchangeRequest,
         mut answer: ExchangeAnswer,

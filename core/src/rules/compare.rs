@@ -83,6 +83,43 @@ pub fn judge(book: Side, server: Side, read_to: Version) -> Judged {
     }
 }
 
+/// What is done to mend a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mending {
+    /// There is nothing to mend.
+    Nothing,
+    /// The server's state is applied.
+    Take,
+    /// The book lets go of the record.
+    LetGo,
+    /// The book lets go of a deletion that the server does not have, and takes the server's state
+    /// of the same version.
+    Anew,
+    /// Nothing is done, because the record has pending ops.
+    Leave,
+    /// Nothing is done: the server's state is older than the book's.
+    SetBack,
+}
+
+/// Decides how a record is mended. A later state of the server is always taken: the fold takes
+/// versions upwards only, and the tail is rebased on it.
+pub fn mending(book: Side, server: Side, has_pending: bool) -> Mending {
+    let never = Version::default();
+    if judge(book, server, server.version) == Judged::Same {
+        Mending::Nothing
+    } else if server.version > book.version {
+        Mending::Take
+    } else if server.version > never && server.version < book.version {
+        Mending::SetBack
+    } else if has_pending {
+        Mending::Leave
+    } else if server.is_live {
+        Mending::Anew
+    } else {
+        Mending::LetGo
+    }
+}
+
 /// Returns whether an answer to this question can be true.
 ///
 /// # Errors
@@ -179,6 +216,30 @@ mod tests {
 
     fn deleted(number: u64) -> Side {
         Side { version: version(number), is_live: false }
+    }
+
+    #[test]
+    fn a_later_state_is_taken_an_older_one_never_and_pending_ops_hold_what_would_go() {
+        let live = |number| Side::live(version(number));
+        for (book, server, mended) in [
+            (live(3), live(3), Mending::Nothing),
+            (deleted(3), Side::default(), Mending::Nothing),
+            (Side::default(), live(3), Mending::Take),
+            (live(3), live(4), Mending::Take),
+            (deleted(3), live(4), Mending::Take),
+            (live(3), deleted(4), Mending::Take),
+            (live(3), deleted(3), Mending::LetGo),
+            (live(3), Side::default(), Mending::LetGo),
+            (deleted(3), live(3), Mending::Anew),
+            (live(4), live(3), Mending::SetBack),
+            (deleted(4), live(3), Mending::SetBack),
+            (live(4), deleted(3), Mending::SetBack),
+        ] {
+            assert_eq!(mending(book, server, false), mended, "{book:?} {server:?}");
+            let held = matches!(mended, Mending::LetGo | Mending::Anew);
+            let expected = if held { Mending::Leave } else { mended };
+            assert_eq!(mending(book, server, true), expected, "{book:?} {server:?}");
+        }
     }
 
     #[test]

@@ -418,6 +418,7 @@ fn of_the_book(story: &mut Story) {
             entity: "OrderLine".to_owned(),
             cursor: Cursor::new(vec![0, 7]).unwrap(),
         },
+        Decision::LetGo { key: lead("superseded"), version: Version::new(7) },
     ]);
     story.decided(decisions, items);
 }
