@@ -1,63 +1,19 @@
 //! A book is checked against its server: by digests, then by records. The difference is data.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
 
 mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::comparing::{Bend, Comparing, Scene, check, keys, put, sync_beside};
+use common::comparing::{Bend, Comparing, Scene, check, fill, keys, put, sync_beside};
 use common::{Server, assert_sound, book, fields, key, options, sync, sync_with, view};
 use fieldbook::sync::protocol::{CompareAnswer, CompareRequest, ExchangeRequest, Failure, Found};
 use fieldbook::sync::{CheckError, Difference, Differing, FnRemote, NotCompared, Stopped};
 use fieldbook::{Book, EntityRules, Schema};
 use fieldbook_core::Version;
-use fieldbook_core::authority::{Caller, MemoryAuthority, Quota};
 use redb::backends::InMemoryBackend;
 use serde_json::json;
-
-fn fill(authority: &mut MemoryAuthority, records: u64) {
-    use fieldbook::sync::protocol::{Unit, UnitChange};
-    use fieldbook_core::{FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId};
-    let id = |number: u64| {
-        let (entity, id) = ("lead".parse().unwrap(), number.to_string().parse().unwrap());
-        fieldbook_core::digest::Digest::of(&entity, &id, Version::new(1)).sum.to_be_bytes()
-    };
-    let now = fieldbook::host::WallTime::from_milliseconds(1_700_000_000_000);
-    let numbers: Vec<u64> = (0..records).collect();
-    for some in numbers.chunks(1_000) {
-        let change = |number: &u64| UnitChange {
-            // As long as the ids that a book makes.
-            key: format!("lead/{}", OpId::from_bytes(id(*number))).parse().unwrap(),
-            kind: OpKind::Create,
-            base: None,
-            ops: vec![OpId::from_bytes(id(*number))],
-            edited_at: Hlc::from_bits(1 << 16),
-            older: Vec::new(),
-            schema_version: 1,
-            fields: Some(FieldsJson::parse(r#"{"name":"Mueller"}"#).unwrap()),
-        };
-        let unit = Unit {
-            id: UnitId::from_bytes(id(u64::MAX - some[0])),
-            changes: some.iter().map(change).collect(),
-            earlier_units: Vec::new(),
-        };
-        let mut request = ExchangeRequest::new(
-            RequestId::from_bytes([1; 16]),
-            fieldbook_core::DeviceId::from_bytes([2; 16]),
-            fieldbook_core::Epoch::from_bytes([3; 16]),
-            "eve".parse().unwrap(),
-        );
-        request.units = vec![unit];
-        let answer = fieldbook_core::authority::exchange(
-            authority,
-            &request,
-            now,
-            &Caller::Anyone,
-            &Quota::default(),
-        );
-        assert_eq!(answer.unwrap().outcomes.len(), 1);
-    }
-}
 
 /// Checks a book of so many records: equal, and with one record that was lost on its way.
 fn costs(records: u64) -> [Difference; 2] {

@@ -18,6 +18,7 @@
 //! 6. Each request makes one log line when it ends ([`line`]).
 
 mod body;
+mod comparison;
 mod line;
 mod problem;
 mod text;
@@ -33,10 +34,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use fieldbook_core::authority::{Compared, Quota};
-use fieldbook_core::protocol::{
-    MARKER, Outcome, PROTOCOL, UnitOutcome, read_compare, read_request,
-};
+use fieldbook_core::authority::Quota;
+use fieldbook_core::protocol::{MARKER, Outcome, PROTOCOL, UnitOutcome, read_request};
 use fieldbook_core::{Clock, limits};
 use tokio::time::timeout;
 
@@ -258,7 +257,7 @@ async fn worked_on(
             let admitted = Admitted { grant: &grant, body: &body, turn: &turn, share: &mut share };
             let answer = match wanted {
                 Wanted::Exchange => process(&app, admitted, &notes, &mut work),
-                Wanted::Comparison => process_comparison(&app, &admitted, &notes, &mut work),
+                Wanted::Comparison => comparison::process(&app, &admitted, &notes, &mut work),
             };
             let answer = answer.map(|bytes| {
                 share.resize(bytes.capacity());
@@ -375,25 +374,6 @@ fn process(
     notes.lock().changes = Some(text.changes);
     let bytes = text.end(&answer).map_err(|_| problem::store_damaged("a record's fields"))?;
     *work = bytes.len().max(*work);
-    Ok(bytes)
-}
-
-/// Reads a request for a comparison and answers it. `work` receives the amount of work. Blocks.
-fn process_comparison(
-    app: &App,
-    admitted: &Admitted<'_>,
-    notes: &Notes,
-    work: &mut usize,
-) -> Result<Vec<u8>, Problem> {
-    let request = read_compare(admitted.body).map_err(|error| unreadable(&error))?;
-    notes.read_comparison(&request);
-    let grant = admitted.grant;
-    let (now, caller) = (app.clock.now().wall, app.identity.present().caller(grant));
-    let compared = app.store.compare(&grant.tenant, &request, now, (&caller, &app.quota));
-    let Compared { answer, work: spent } = compared.map_err(failed)?;
-    let bytes = serde_json::to_vec(&answer);
-    let bytes = bytes.map_err(|_| problem::store_damaged("a record's fields"))?;
-    *work = spent.max(bytes.len()).max(*work);
     Ok(bytes)
 }
 

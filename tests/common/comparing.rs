@@ -9,7 +9,8 @@ use fieldbook::sync::{
     BoxFuture, CheckError, Difference, Differing, Received, ReceivedComparison, RemoteError,
 };
 use fieldbook::{Book, Remote};
-use fieldbook_core::authority::{Caller, ExchangeError, Quota, compare};
+use fieldbook_core::Version;
+use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, compare};
 use serde_json::json;
 
 use super::{Server, TestClock, book, fields, key, sync};
@@ -56,7 +57,7 @@ impl Comparing {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
-    fn compare(&self, request: &CompareRequest) -> Result<ReceivedComparison, RemoteError> {
+    fn answer(&self, request: &CompareRequest) -> Result<ReceivedComparison, RemoteError> {
         (self.before)(&self.server);
         self.asked.lock().unwrap().push(match request.ask {
             Ask::Digests => "digests",
@@ -101,7 +102,7 @@ impl Remote for Comparing {
         &'a self,
         request: &'a CompareRequest,
     ) -> BoxFuture<'a, Result<ReceivedComparison, RemoteError>> {
-        Box::pin(async move { Comparing::compare(self, request) })
+        Box::pin(async move { self.answer(request) })
     }
 }
 
@@ -164,4 +165,48 @@ pub(crate) fn sync_beside(book: &Book, server: &Server) {
 
 pub(crate) fn keys(list: &[Differing]) -> Vec<String> {
     list.iter().map(|one| one.key.to_string()).collect()
+}
+
+/// Fills a store with records whose ids are as long as those that a book makes.
+pub(crate) fn fill(authority: &mut MemoryAuthority, records: u64) {
+    use fieldbook::sync::protocol::{Unit, UnitChange};
+    use fieldbook_core::{FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId};
+    let id = |number: u64| {
+        let (entity, id) = ("lead".parse().unwrap(), number.to_string().parse().unwrap());
+        fieldbook_core::digest::Digest::of(&entity, &id, Version::new(1)).sum.to_be_bytes()
+    };
+    let now = fieldbook::host::WallTime::from_milliseconds(1_700_000_000_000);
+    let numbers: Vec<u64> = (0..records).collect();
+    for some in numbers.chunks(1_000) {
+        let change = |number: &u64| UnitChange {
+            key: format!("lead/{}", OpId::from_bytes(id(*number))).parse().unwrap(),
+            kind: OpKind::Create,
+            base: None,
+            ops: vec![OpId::from_bytes(id(*number))],
+            edited_at: Hlc::from_bits(1 << 16),
+            older: Vec::new(),
+            schema_version: 1,
+            fields: Some(FieldsJson::parse(r#"{"name":"Mueller"}"#).unwrap()),
+        };
+        let unit = Unit {
+            id: UnitId::from_bytes(id(u64::MAX - some[0])),
+            changes: some.iter().map(change).collect(),
+            earlier_units: Vec::new(),
+        };
+        let mut request = ExchangeRequest::new(
+            RequestId::from_bytes([1; 16]),
+            fieldbook_core::DeviceId::from_bytes([2; 16]),
+            fieldbook_core::Epoch::from_bytes([3; 16]),
+            "eve".parse().unwrap(),
+        );
+        request.units = vec![unit];
+        let answer = fieldbook_core::authority::exchange(
+            authority,
+            &request,
+            now,
+            &Caller::Anyone,
+            &Quota::default(),
+        );
+        assert_eq!(answer.unwrap().outcomes.len(), 1);
+    }
 }

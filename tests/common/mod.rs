@@ -2,6 +2,7 @@
 //! short forms.
 #![allow(
     dead_code,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "each test binary uses its own part; a test that cannot go on panics"
 )]

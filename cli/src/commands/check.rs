@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fieldbook::sync::{
-    CheckError, Difference, Differing, NotCompared, Resume, ServerState, Stopped,
+    CheckError, Difference, Differing, Mended, NotCompared, Resume, ServerState, Stopped,
 };
 use fieldbook::{Book, HttpOptions, HttpRemote, StaticToken};
 use fieldbook_server::check_digests;
@@ -21,16 +21,18 @@ use crate::files::{self, shown};
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
-use crate::show::{count, count_of, name, progress};
+use crate::show::{count, count_of, name, progress, some};
 
 /// The arguments of `check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook check ann.book --server http://127.0.0.1:7070
   fieldbook check ann.book --server https://sync.example.com --token-file ann.token --actor ann
+  fieldbook check ann.book --server http://127.0.0.1:7070 --mend      first without --mend, to see what differs and why
 
-It fetches what is new first, and sends nothing. Equal books and servers need one short request more. The exit code is
-0 if no record differs.")]
+It fetches what is new first, and sends nothing. Equal books and servers need one short request more. --mend fetches
+what is missing or has another version, and lets go of what the server does not have, except records with pending ops.
+The log keeps all of it. The exit code is 0 if no record differs, or if all were mended.")]
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// A file with the actor's token and nothing else, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Mend what differs, after it was shown
+    #[arg(long)]
+    mend: bool,
     /// Show every record that differs
     #[arg(long)]
     full: bool,
@@ -84,13 +89,34 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let checked = runtime.block_on(book.check(&remote));
     spinner.finish_and_clear();
     let difference = checked.map_err(|error| failed(args, &book, error))?;
-    if args.json {
-        output.json(&as_json(&difference))?;
-    } else {
+    if !args.json {
         tell(args, &difference, output)?;
     }
+    let wants_mending = args.mend && !difference.is_empty();
+    let mended = wants_mending.then(|| runtime.block_on(book.mend(&remote, &difference)));
+    let mended = mended.transpose();
+    if args.json {
+        let found = as_json(&difference);
+        output.json(&with_mended(found, mended.as_ref().ok().and_then(Option::as_ref)))?;
+    }
+    let mended = mended.map_err(|error| failed(args, &book, error))?;
+    if let Some(mended) = mended.as_ref().filter(|_| !args.json) {
+        tell_mended(mended, output)?;
+    }
     output.finish()?;
-    verdict(args, &difference)
+    verdict(args, &difference, mended.as_ref())
+}
+
+fn tell_mended(mended: &Mended, output: &mut Output) -> Result<(), Failure> {
+    writeln!(output)?;
+    let mut listing = Listing::new(&["mended", ""]);
+    row!(listing, "fetched", count(mended.fetched, "record"));
+    row!(listing, "let go", count(mended.let_go, "record"));
+    if !mended.left.is_empty() {
+        let left = some(mended.left.iter().map(name));
+        row!(listing, "left as they are", Text::toned(left, Tone::Waiting));
+    }
+    listing.write(output)
 }
 
 /// Shows a difference.
@@ -173,29 +199,43 @@ const fn why(reason: NotCompared) -> &'static str {
     }
 }
 
-/// Returns the failure of a check that found a difference.
-fn verdict(args: &Args, difference: &Difference) -> Result<(), Failure> {
+/// Returns the failure of a check that found a difference and did not mend all of it.
+fn verdict(args: &Args, difference: &Difference, mended: Option<&Mended>) -> Result<(), Failure> {
     if difference.is_empty() {
         return Ok(());
     }
+    if let Some(mended) = mended {
+        if difference.more {
+            return Err(Failure::new("more records differ than one check lists")
+                .hint("this mends the next ones:")
+                .advise(Advice::default().choose(again(args, &["--mend"]))));
+        }
+        let Some(left) = mended.left.first() else { return Ok(()) };
+        let records = count_of(&mended.left, "record");
+        return Err(Failure::new(format!("{records} were left as they are"))
+            .hint("the server does not have them, and they have pending ops; these show them:")
+            .advise(
+                Advice::default().run(["explain", BOOK, &left.to_string()]).run(["queue", BOOK]),
+            ));
+    }
     let records = count(difference.records() as u64, "record");
     Err(Failure::new(format!("{records} of the book and the server differ"))
-        .hint("this checks the book itself, and this shows what happened to one of the records:")
+        .hint("a difference has a cause; the first lines look for it, the last one mends the book:")
         .advise(shows(args, difference)))
 }
 
 fn shows(args: &Args, difference: &Difference) -> Advice {
     let lists = kinds(difference);
-    let first = lists.iter().flat_map(|(_, list)| *list).next();
-    let advice = Advice::default().run([OsString::from("verify"), BOOK.into(), "--tables".into()]);
-    match first {
-        Some(one) => advice.run(["history", BOOK, &one.key.to_string()]),
-        None => advice.run(again(args)),
+    let mut advice =
+        Advice::default().run([OsString::from("verify"), BOOK.into(), "--tables".into()]);
+    if let Some(one) = lists.iter().flat_map(|(_, list)| *list).next() {
+        advice = advice.run(["history", BOOK, &one.key.to_string()]);
     }
+    advice.choose(again(args, &["--mend"]))
 }
 
-/// Returns the same command.
-fn again(args: &Args) -> Vec<OsString> {
+/// Returns the same command with further options.
+fn again(args: &Args, more: &[&str]) -> Vec<OsString> {
     let mut call: Vec<OsString> =
         ["check", BOOK, "--server", args.server.as_str()].map(OsString::from).into();
     if let Some(actor) = &args.viewer.actor {
@@ -204,6 +244,7 @@ fn again(args: &Args) -> Vec<OsString> {
     if let Some(file) = args.token_file.as_ref().filter(|file| *file != Path::new("-")) {
         call.extend(["--token-file".into(), file.as_os_str().to_owned()]);
     }
+    call.extend(more.iter().map(OsString::from));
     call
 }
 
@@ -211,7 +252,7 @@ fn failed(args: &Args, book: &Book, error: CheckError) -> Failure {
     let server = args.server.trim().trim_end_matches('/');
     let what = format!("cannot check the book against {server}");
     let sync = || {
-        let mut call = again(args);
+        let mut call = again(args, &[]);
         if let Some(verb) = call.first_mut() {
             *verb = "sync".into();
         }
@@ -232,8 +273,26 @@ fn failed(args: &Args, book: &Book, error: CheckError) -> Failure {
             };
             Failure::new(what).because(why).hint("this says what to do:").advise(sync())
         }
+        CheckError::SetBack { records } => {
+            let older = format!("it has older versions of {}", count_of(&records, "record"));
+            Failure::new("nothing was mended: the server was set back").because(older).hint(
+                "its operator runs `fieldbook restored` on the store, and each device accepts the \
+                 server; if nobody set it back, the book's own tables are damaged:",
+            )
+            .advise(Advice::default().run(["verify", BOOK, "--tables"]).choose(["rebuild", BOOK]))
+        }
         other => Failure::new(what).because(other.to_string()),
     }
+}
+
+fn with_mended(mut found: Value, mended: Option<&Mended>) -> Value {
+    if let (Some(members), Some(mended)) = (found.as_object_mut(), mended) {
+        let mended = json!({
+            "fetched": mended.fetched, "let_go": mended.let_go, "left": mended.left,
+        });
+        members.insert("mended".to_owned(), mended);
+    }
+    found
 }
 
 fn as_json(difference: &Difference) -> Value {

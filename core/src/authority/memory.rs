@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use super::row::Row;
-use super::state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitMemory};
+use super::state::{AuthorityRead, AuthorityState, FeedItem, IdVersion, RowPlace, UnitMemory};
 use super::usage::Usage;
 use crate::digest::Digest;
 use crate::entry::Receipt;
@@ -157,7 +157,7 @@ impl AuthorityRead for MemoryAuthority {
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
-    ) -> Result<impl Iterator<Item = Result<(RecordId, Version), Infallible>>, Infallible> {
+    ) -> Result<impl Iterator<Item = Result<IdVersion, Infallible>>, Infallible> {
         let is_after = move |id: &RecordId| after.is_none_or(|after| id > after);
         let records = self.records.iter().skip_while(move |(key, _)| key.entity < *entity);
         let records = records.take_while(move |(key, _)| key.entity == *entity);

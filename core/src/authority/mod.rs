@@ -73,7 +73,9 @@ pub use memory::MemoryAuthority;
 pub use refusal::{Refusal, RefusalClass};
 pub use rights::{InvalidRights, Limited, Rights, Role};
 pub use row::Row;
-pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitFate, UnitMemory};
+pub use state::{
+    AuthorityRead, AuthorityState, FeedItem, IdVersion, RowPlace, UnitFate, UnitMemory,
+};
 pub use usage::Usage;
 
 /// The actors that the credentials allow, and what they may write.

@@ -10,6 +10,9 @@ use crate::numbers::{Hash, Version};
 use crate::record::EditStamp;
 use crate::time::WallTime;
 
+/// A record's id and its version.
+pub type IdVersion = (RecordId, Version);
+
 /// The reads of the rules.
 pub trait AuthorityRead {
     /// The error of the store.
@@ -127,7 +130,7 @@ pub trait AuthorityRead {
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
-    ) -> Result<impl Iterator<Item = Result<(RecordId, Version), Self::Error>>, Self::Error>;
+    ) -> Result<impl Iterator<Item = Result<IdVersion, Self::Error>>, Self::Error>;
 }
 
 /// The writes of the rules. All writes of one exchange are committed together, or none.

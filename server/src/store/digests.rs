@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use fieldbook_core::authority::{self, Caller, Compared, Quota};
 use fieldbook_core::digest::{Digest, Place};
-use fieldbook_core::{EntityType, Version};
+use fieldbook_core::protocol::CompareRequest;
+use fieldbook_core::{EntityType, Version, WallTime};
 use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
 
-use super::{Damaged, StateError, layout, tables};
+use super::state::TenantState;
+use super::{Damaged, StateError, Store, StoreExchangeError, Tenant, layout, tables};
 
 /// The digests of the entity types of a tenant (no part), and of their parts.
 type Counted = BTreeMap<(String, Option<u8>), Digest>;
@@ -28,6 +31,40 @@ pub struct WrongDigest {
     pub counted: u64,
 }
 
+impl Store {
+    /// Counts the digests of a store that does not have them. A store that cannot be written still
+    /// answers exchanges, and no comparison.
+    pub(crate) fn count_digests_if_missing(&self) {
+        match count_missing(&self.database) {
+            Ok(0) => {}
+            Ok(tenants) => tracing::info!(tenants, "the digests of the records were counted"),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "the digests cannot be counted, so nothing is compared");
+            }
+        }
+    }
+
+    /// Compares the digests with the records, and returns those that differ.
+    pub(crate) fn wrong_digests(&self) -> Result<Vec<WrongDigest>, StateError> {
+        count_missing(&self.database)?;
+        wrong(&self.database)
+    }
+
+    /// Answers a request for a comparison.
+    pub(crate) fn compare(
+        &self,
+        tenant: &Tenant,
+        request: &CompareRequest,
+        now: WallTime,
+        (caller, quota): (&Caller, &Quota),
+    ) -> Result<Compared, StoreExchangeError> {
+        let snapshot = self.database.begin_read().map_err(StateError::from)?;
+        let state = TenantState::read(&snapshot, tenant, self.identity)?;
+        Ok(authority::compare(&state, request, now, caller, quota)?)
+    }
+}
+
 /// Counts the digests of each tenant whose digests do not name its last commit. Returns how many
 /// tenants that were.
 pub(super) fn count_missing(database: &Database) -> Result<usize, StateError> {
@@ -39,7 +76,7 @@ pub(super) fn count_missing(database: &Database) -> Result<usize, StateError> {
             Err(TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        if missing(&tenants, digests.as_ref())?.is_empty() {
+        if digests.is_some() && missing(&tenants, digests.as_ref())?.is_empty() {
             return Ok(0);
         }
     }

@@ -29,10 +29,10 @@ use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
-use fieldbook_core::authority::{self, Accepted, Caller, Compared, ExchangeError, Quota, Refusal};
+use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota, Refusal};
 use fieldbook_core::log::{StoreError, copy_database};
 use fieldbook_core::new_file::{NewFileError, new_file};
-use fieldbook_core::protocol::{Change, CompareRequest, ExchangeAnswer, ExchangeRequest};
+use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{
     Clock, SeededRandomness, ServerEpoch, ServerId, TenantId, Version, WallTime, limits, system,
 };
@@ -211,38 +211,6 @@ impl Store {
                 tracing::warn!(error, "the store has no key, so receipts are not signed");
             }
         }
-    }
-
-    /// Counts the digests of a store that does not have them. A store that cannot be written still
-    /// answers exchanges, and no comparison.
-    pub(crate) fn count_digests_if_missing(&self) {
-        match digests::count_missing(&self.database) {
-            Ok(0) => {}
-            Ok(tenants) => tracing::info!(tenants, "the digests of the records were counted"),
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "the digests cannot be counted, so nothing is compared");
-            }
-        }
-    }
-
-    /// Compares the digests with the records, and returns those that differ.
-    pub(crate) fn wrong_digests(&self) -> Result<Vec<WrongDigest>, StateError> {
-        digests::count_missing(&self.database)?;
-        digests::wrong(&self.database)
-    }
-
-    /// Answers a request for a comparison.
-    pub(crate) fn compare(
-        &self,
-        tenant: &Tenant,
-        request: &CompareRequest,
-        now: WallTime,
-        (caller, quota): (&Caller, &Quota),
-    ) -> Result<Compared, StoreExchangeError> {
-        let snapshot = self.database.begin_read().map_err(StateError::from)?;
-        let state = TenantState::read(&snapshot, tenant, self.identity)?;
-        Ok(authority::compare(&state, request, now, caller, quota)?)
     }
 
     /// Returns the public keys that sign receipts.

@@ -1,7 +1,7 @@
 //! One tenant's part of the store, as the rules read and write it, inside one transaction.
 
 use fieldbook_core::authority::{
-    AuthorityRead, AuthorityState, FeedItem, Row, RowPlace, UnitMemory, Usage,
+    AuthorityRead, AuthorityState, FeedItem, IdVersion, Row, RowPlace, UnitMemory, Usage,
 };
 use fieldbook_core::digest::Digest;
 use fieldbook_core::entry::Receipt;
@@ -14,6 +14,9 @@ use redb::{
 };
 
 use super::{Damaged, StateError, Tenant, layout, tables};
+
+/// A row of a table.
+type KeyAndValue<'r> = (AccessGuard<'r, &'static [u8]>, AccessGuard<'r, &'static [u8]>);
 
 /// A tenant's tables; `T` is a table of a read or of a write transaction.
 pub(super) struct TenantState<T> {
@@ -340,14 +343,14 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
-    ) -> Result<impl Iterator<Item = Result<(RecordId, Version), StateError>>, StateError> {
+    ) -> Result<impl Iterator<Item = Result<IdVersion, StateError>>, StateError> {
         let prefix = tables::feed_prefix(&self.tenant, entity);
         let from = after.map_or_else(Vec::new, |after| after.as_str().as_bytes().to_vec());
         let from = [prefix.as_slice(), &from].concat();
         let to = tables::feed_end(&self.tenant, entity);
         let after = after.cloned();
         let rows = self.records.range(from.as_slice()..to.as_slice())?;
-        let read = move |row: Result<(AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>), _>| {
+        let read = move |row: Result<KeyAndValue<'_>, _>| {
             let (key, place) = row?;
             let id = key.value().get(prefix.len()..).and_then(|id| std::str::from_utf8(id).ok());
             let id = id.and_then(|id| RecordId::parse(id).ok());
@@ -355,7 +358,7 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
             let place = tables::place_from(place.value());
             Ok((id, place.ok_or(Damaged { what: "a record's place" })?.0))
         };
-        let is_after = move |record: &Result<(RecordId, Version), StateError>| match record {
+        let is_after = move |record: &Result<IdVersion, StateError>| match record {
             Ok((id, _)) => after.as_ref() != Some(id),
             Err(_) => true,
         };

@@ -95,7 +95,7 @@ impl AuthorityRead for Counting {
         &self,
         entity: &EntityType,
         after: Option<&RecordId>,
-    ) -> Result<impl Iterator<Item = Result<(RecordId, Version), Infallible>>, Infallible> {
+    ) -> Result<impl Iterator<Item = Result<IdVersion, Infallible>>, Infallible> {
         self.inner.versions(entity, after)
     }
 }
