@@ -15,8 +15,8 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fieldbook::host::WallTime;
-use fieldbook::sync::protocol::{ExchangeRequest, Failure};
-use fieldbook::sync::{BoxFuture, Received, Remote, RemoteError};
+use fieldbook::sync::protocol::{CompareRequest, ExchangeRequest, Failure};
+use fieldbook::sync::{BoxFuture, Received, ReceivedComparison, Remote, RemoteError};
 use fieldbook::{Actor, Book, BookOptions, Fields, RunOptions};
 use serde_json::json;
 use server::LocalServer;
@@ -46,6 +46,14 @@ impl Remote for Flaky {
             self.server.exchange(request).await
         })
     }
+
+    /// A remote without this method works too: a check then says that the server cannot compare.
+    fn compare<'a>(
+        &'a self,
+        request: &'a CompareRequest,
+    ) -> BoxFuture<'a, Result<ReceivedComparison, RemoteError>> {
+        self.server.compare(request)
+    }
 }
 
 #[tokio::main]
@@ -63,5 +71,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             book.status().pending
         );
     }
+    let difference = book.check(&remote).await?;
+    println!("compared {} record, {} differ", difference.records_compared, difference.records());
     Ok(())
 }

@@ -45,6 +45,7 @@ mod at;
 mod authors;
 mod background;
 mod book;
+mod check;
 mod decisions;
 mod declared;
 mod entity;

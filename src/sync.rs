@@ -52,13 +52,14 @@ pub use fieldbook_core::{
 };
 pub use fieldbook_transport::{
     BoxFuture, Budget, Credentials, ExchangeCounts, ExchangeParams, FnRemote, Left, Limit,
-    MOST_EXCHANGES, NextStep, Received, Remote, RemoteError, RunOptions, Secret, StaticToken,
-    Stopped, SyncReport, WorkerError, WorkerOptions,
+    MOST_EXCHANGES, NextStep, Received, ReceivedComparison, Remote, RemoteError, RunOptions,
+    Secret, StaticToken, Stopped, SyncReport, WorkerError, WorkerOptions,
 };
 #[cfg(feature = "http")]
 pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, SetUpError};
 
 pub use crate::background::SyncHandle;
+pub use crate::check::{CheckError, Difference, Differing, Mended, NotCompared, NotComparedType};
 pub use crate::decisions::{Park, Resume, ServerState, Servers};
 pub use crate::exchange::Exchange;
 pub use crate::failed::{Dependant, Failed, FailedOp};

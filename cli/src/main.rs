@@ -29,9 +29,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accept, conflicts, dead_letters, demo, diff, doctor, entries, evidence, explain, failed, find,
-    hand_over, history, overwritten, play, queue, read, reset, salvage, serve, show_entry, status,
-    sync, upkeep, view as view_page, write,
+    accept, check, conflicts, dead_letters, demo, diff, doctor, entries, evidence, explain, failed,
+    find, hand_over, history, overwritten, play, queue, read, reset, salvage, serve, show_entry,
+    status, sync, upkeep, view as view_page, write,
 };
 use crate::error::Failure;
 use crate::output::Output;
@@ -67,6 +67,8 @@ enum Command {
     Serve(serve::Args),
     /// Mark a server's store as restored from a backup
     Restored(serve::RestoredArgs),
+    /// Check the digests of a server's store against its records
+    CheckStore(check::StoreArgs),
     /// Create a new book
     Init(write::InitArgs),
     /// Create a record, or replace it
@@ -103,6 +105,8 @@ enum Command {
     Plan(queue::PlanArgs),
     /// Send pending ops and fetch changes
     Sync(sync::Args),
+    /// Check whether a book has the records that its server has
+    Check(check::Args),
     /// Accept a different or restored server for a book
     AcceptServer(accept::Args),
     /// List the ops that no sync moves, and what to do about each
@@ -177,6 +181,7 @@ impl Command {
             | Self::Play(_)
             | Self::Serve(_)
             | Self::Restored(_)
+            | Self::CheckStore(_)
             | Self::Salvage(_) => return None,
             Self::Keys(args) => return args.book(),
             Self::Init(args) => &args.book,
@@ -197,6 +202,7 @@ impl Command {
             Self::Queue(args) => &args.book,
             Self::Plan(args) => &args.book,
             Self::Sync(args) => &args.book,
+            Self::Check(args) => &args.book,
             Self::AcceptServer(args) => &args.book,
             Self::Failed(args) => &args.book,
             Self::DeadLetters(args) => args.book(),
@@ -219,6 +225,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Play(args) => play::run(args, output),
         Command::Serve(args) => serve::run(args, output),
         Command::Restored(args) => serve::restored(&args, output),
+        Command::CheckStore(args) => check::store(&args, output),
         Command::Init(args) => write::init(&args, output),
         Command::Put(args) => write::put(args, output),
         Command::Patch(args) => write::patch(args, output),
@@ -237,6 +244,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Queue(args) => queue::queue(&args, output),
         Command::Plan(args) => queue::plan(&args, output),
         Command::Sync(args) => sync::run(&args, output),
+        Command::Check(args) => check::run(&args, output),
         Command::AcceptServer(args) => accept::run(&args, output),
         Command::Failed(args) => failed::run(&args, output),
         Command::DeadLetters(args) => dead_letters::run(&args, output),

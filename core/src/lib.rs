@@ -9,6 +9,7 @@
 
 pub mod authority;
 pub mod codec;
+pub mod digest;
 pub mod entry;
 pub mod index;
 pub mod limits;

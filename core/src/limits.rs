@@ -102,6 +102,17 @@ pub const REMOVED_STAMPS: usize = 64;
 pub const ENTITY_TYPES: usize = 1_000;
 /// The largest answer a device reads, in bytes.
 pub const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// The largest request for a comparison that a server reads, in bytes.
+pub const COMPARE_BYTES: usize = 1024 * 1024;
+/// The most parts, and the most records, that one request for a comparison names.
+pub const COMPARE_NAMED: usize = 1_000;
+/// The most records that a server looks at for one request for a comparison. The answer then names
+/// the place from which the next request goes on.
+pub const COMPARE_LOOKED_AT: usize = 100_000;
+/// The most records that one answer of a comparison lists.
+pub const COMPARE_LISTED: usize = 10_000;
+/// The most differing records that a check lists.
+pub const CHECK_LISTED: usize = 100_000;
 /// The most content digests an exchange carries to extend an anchor.
 pub const ANCHOR_DIGESTS: usize = 1_000;
 

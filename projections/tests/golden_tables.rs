@@ -217,6 +217,8 @@ fn every_record_of_the_golden_log_shows_what_became_of_it() {
     let pending = |id: &str| row(id).tail.first().cloned().unwrap();
     let ended = ["acked", "superseded", "annulled", "discarded"];
     assert!(ended.iter().all(|id| row(id).tail.is_empty()));
+    let is_there = rebuilt.tables().records.keys().any(|key| key.id.as_str() == "let-go");
+    assert!(!is_there, "the server does not have it");
     let named = |id: &str| pending(id).named.unwrap().to_fields().unwrap();
     assert!(!named("dropped").has("name") && !named("dropped").is_empty());
     assert!(pending("emptied").emptied && pending("dead").dead && !pending("retried").dead);

@@ -18,6 +18,7 @@
 //! 6. Each request makes one log line when it ends ([`line`]).
 
 mod body;
+mod comparison;
 mod line;
 mod problem;
 mod text;
@@ -97,6 +98,7 @@ impl App {
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/exchange", post(exchange))
+        .route("/v1/compare", post(compare))
         .route("/v1/health", get(health))
         .route("/v1/ready", get(ready))
         .method_not_allowed_fallback(async |Extension(guest): Extension<Arc<Guest>>| {
@@ -154,14 +156,39 @@ async fn ready(State(app): State<Arc<App>>, Extension(guest): Extension<Arc<Gues
     line.answered(json(StatusCode::OK, body), bytes)
 }
 
+/// What a request wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Exchange,
+    Comparison,
+}
+
 async fn exchange(
     State(app): State<Arc<App>>,
     Extension(guest): Extension<Arc<Guest>>,
     request: Request,
 ) -> Response {
     let line = Line::begin("exchange", &guest);
+    work_on(&app, &guest, request, (Wanted::Exchange, line)).await
+}
+
+async fn compare(
+    State(app): State<Arc<App>>,
+    Extension(guest): Extension<Arc<Guest>>,
+    request: Request,
+) -> Response {
+    let line = Line::begin("compare", &guest);
+    work_on(&app, &guest, request, (Wanted::Comparison, line)).await
+}
+
+async fn work_on(
+    app: &Arc<App>,
+    guest: &Arc<Guest>,
+    request: Request,
+    (wanted, line): (Wanted, Line),
+) -> Response {
     let (head, body) = request.into_parts();
-    let admitted = admit(&app, &head.headers, &line.notes()).await.and_then(|grant| {
+    let admitted = admit(app, &head.headers, &line.notes()).await.and_then(|grant| {
         let mut place = app.requests.share(&grant);
         let placed = place.take(1);
         let crowded = || Problem::busy("too many exchanges are running at the same time");
@@ -178,7 +205,7 @@ async fn exchange(
         }
     };
     let held = Held { _place: place, _running: guest.begin() };
-    match exchanged(&app, &grant, body, held, &line.notes()).await {
+    match worked_on(app, (&grant, wanted), body, held, &line.notes()).await {
         Ok(bytes) => {
             let length = bytes.len();
             line.answered(json(StatusCode::OK, bytes), length)
@@ -207,9 +234,9 @@ impl AsRef<[u8]> for Answer {
 }
 
 /// Reads a request's body, waits for its turn, and works on it.
-async fn exchanged(
+async fn worked_on(
     app: &Arc<App>,
-    grant: &Arc<Grant>,
+    (grant, wanted): (&Arc<Grant>, Wanted),
     body: axum::body::Body,
     held: Held,
     notes: &Notes,
@@ -228,7 +255,11 @@ async fn exchanged(
         move || {
             let mut work = body.len();
             let admitted = Admitted { grant: &grant, body: &body, turn: &turn, share: &mut share };
-            let answer = process(&app, admitted, &notes, &mut work).map(|bytes| {
+            let answer = match wanted {
+                Wanted::Exchange => process(&app, admitted, &notes, &mut work),
+                Wanted::Comparison => comparison::process(&app, &admitted, &notes, &mut work),
+            };
+            let answer = answer.map(|bytes| {
                 share.resize(bytes.capacity());
                 Bytes::from_owner(Answer { bytes, _share: share, _held: held })
             });

@@ -30,8 +30,8 @@ pub use identity::jwt::JwtError;
 pub use identity::{FileError, RightsError};
 pub use limits::DoorLimits;
 pub use serve::{
-    ServeError, ServeOptions, Server, add_signing_key, declare_restored, retire_signing_key, serve,
-    signing_keys,
+    ServeError, ServeOptions, Server, add_signing_key, check_digests, declare_restored,
+    retire_signing_key, serve, signing_keys,
 };
-pub use store::{OpenStoreError, SigningKey, SigningKeyError};
+pub use store::{OpenStoreError, SigningKey, SigningKeyError, WrongDigest};
 pub use tokens::TokensError;

@@ -18,7 +18,7 @@ use crate::http::{self, App};
 use crate::identity::{Identity, Sources};
 use crate::limits::DoorLimits;
 use crate::store::{
-    Keeper, OpenStoreError, SigningKey, SigningKeyError, Store, StoreExchangeError,
+    Keeper, OpenStoreError, SigningKey, SigningKeyError, Store, StoreExchangeError, WrongDigest,
 };
 use crate::tokens::TokensError;
 
@@ -131,6 +131,13 @@ pub enum ServeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The records of the store could not be compared with its digests.
+    #[error("the store cannot be checked: its records cannot be read")]
+    NotChecked {
+        /// The error of the store.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The backup was not made; nothing new is at its path.
     #[error("the backup {path:?} was not made")]
     NotBackedUp {
@@ -184,6 +191,20 @@ pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
     let (_, epoch) = store.identity();
     store.close().map_err(failed)?;
     Ok(epoch)
+}
+
+/// Counts the records of a store, and returns the digests that differ from them; none in a sound
+/// store. The digests of a store from before there were digests are counted first.
+///
+/// # Errors
+/// [`ServeError::Store`] if there is no such store, if a server has it open, or if it is damaged;
+/// [`ServeError::NotChecked`] if its records cannot be read.
+pub fn check_digests(data: &Path) -> Result<Vec<WrongDigest>, ServeError> {
+    let store = Store::open_existing(data, FEW_PAGES)?;
+    let failed = |source| ServeError::NotChecked { source: Box::new(source) };
+    let wrong = store.wrong_digests().map_err(failed)?;
+    store.close().map_err(failed)?;
+    Ok(wrong)
 }
 
 /// Returns the keys with which a store's server signs receipts, oldest first. A store from before

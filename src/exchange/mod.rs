@@ -40,8 +40,8 @@ use fieldbook_core::rules::plan::Plan;
 use fieldbook_core::tail::TailUnit;
 use fieldbook_core::{Actor, DeviceId, Epoch, Hlc, RequestId, Seq};
 use fieldbook_transport::{
-    Activity, ExchangeCounts, ExchangeParams, Left, NextStep, Remote, RunError, RunOptions,
-    SyncHost, SyncReport, Unanswered, run,
+    Activity, BatchSizer, ExchangeCounts, ExchangeParams, Left, NextStep, Remote, RunError,
+    RunOptions, SyncHost, SyncReport, Unanswered, run,
 };
 use tokio::sync::watch;
 
@@ -67,14 +67,24 @@ impl Book {
         options: &RunOptions,
     ) -> Result<SyncReport, Error> {
         let mut sizer = self.shared.syncing.lock().await;
+        self.shared.run(remote, options, &mut sizer).await
+    }
+}
+
+impl Shared {
+    /// Runs exchanges. The caller has the lock of running syncs, which has the sizer.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        remote: &dyn Remote,
+        options: &RunOptions,
+        sizer: &mut BatchSizer,
+    ) -> Result<SyncReport, Error> {
         // It also runs if this future is dropped in the middle of the run.
-        let _ends = EndsRun(&self.shared);
-        let clock = Arc::clone(&self.shared.clock);
-        run(&self.shared, remote, clock.as_ref(), options, &mut sizer).await.map_err(|error| {
-            match error {
-                RunError::Host { source } => source,
-                _ => Error::Interrupted,
-            }
+        let _ends = EndsRun(self);
+        let clock = Arc::clone(&self.clock);
+        run(self, remote, clock.as_ref(), options, sizer).await.map_err(|error| match error {
+            RunError::Host { source } => source,
+            _ => Error::Interrupted,
         })
     }
 }
@@ -321,7 +331,7 @@ impl Shared {
     }
 
     /// Applies an answer.
-    fn check_and_apply(
+    pub(crate) fn check_and_apply(
         &self,
         request: &ExchangeRequest,
         mut answer: ExchangeAnswer,
@@ -414,7 +424,7 @@ impl Shared {
     }
 }
 
-fn known_of_server(state: &StateRow) -> KnownOfServer {
+pub(crate) fn known_of_server(state: &StateRow) -> KnownOfServer {
     KnownOfServer {
         anchor: state.anchor,
         highest: state.highest,
@@ -423,7 +433,7 @@ fn known_of_server(state: &StateRow) -> KnownOfServer {
     }
 }
 
-fn identity(state: &StateRow) -> Result<(DeviceId, Epoch), Error> {
+pub(crate) fn identity(state: &StateRow) -> Result<(DeviceId, Epoch), Error> {
     let missing = || StoreError::Corrupt {
         what: "the book does not know which device it is",
         seq: Some(Seq::ZERO),

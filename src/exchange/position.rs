@@ -27,7 +27,7 @@ pub(crate) type Others = Mutex<Option<((ServerId, ServerEpoch), Cursor)>>;
 
 impl Shared {
     /// Returns the cursors that a request names, and the cursor for all other entity types.
-    pub(super) fn position(&self) -> Result<(BTreeMap<EntityType, Cursor>, Cursor), Error> {
+    pub(crate) fn position(&self) -> Result<(BTreeMap<EntityType, Cursor>, Cursor), Error> {
         match self.others() {
             Some(others) => Ok((BTreeMap::new(), others)),
             None => Ok((self.cursors()?, Cursor::default())),

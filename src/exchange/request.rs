@@ -30,7 +30,7 @@ impl Shared {
         Ok(snapshot.cursors()?.into_iter().map(|(entity, row)| (entity, row.cursor)).collect())
     }
 
-    pub(super) fn empty_request(
+    pub(crate) fn empty_request(
         &self,
         cursors: BTreeMap<EntityType, Cursor>,
         page_limit: u32,

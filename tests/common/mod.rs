@@ -2,9 +2,12 @@
 //! short forms.
 #![allow(
     dead_code,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "each test binary uses its own part; a test that cannot go on panics"
 )]
+
+pub(crate) mod comparing;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

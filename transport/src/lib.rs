@@ -4,7 +4,7 @@
 //! ```text
 //!   Worker ── wakes ──▶ run ── prepare / accept / fail ──▶ SyncHost (the book; each call is one durable commit)
 //!                        │
-//!                        └── exchange ──▶ Remote ── HttpRemote ──▶ POST {origin}/v1/exchange
+//!                        └── exchange ──▶ Remote ── HttpRemote ──▶ POST {origin}/v1/exchange, …/compare
 //! ```
 //!
 //! Invariants:
@@ -33,7 +33,7 @@ pub use http::{
     HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, Redirected, SetUpError, Unparsable,
 };
 pub use memory::FnRemote;
-pub use remote::{BoxFuture, Received, Remote, RemoteError};
+pub use remote::{BoxFuture, Received, ReceivedComparison, Remote, RemoteError};
 pub use run::{
     Activity, BatchSizer, Budget, ExchangeCounts, ExchangeParams, Left, Limit, MOST_EXCHANGES,
     NextStep, RunError, RunOptions, Stopped, SyncHost, SyncReport, Unanswered, run,

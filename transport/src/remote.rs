@@ -1,4 +1,5 @@
-//! The seam to the server: one request, one answer.
+//! The seam to the server: one request, one answer. A remote carries exchanges, and comparisons if
+//! it can.
 //!
 //! Invariants:
 //! 1. A [`Remote`] returns an answer only if it has read the whole answer and the answer names this
@@ -17,7 +18,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
+use fieldbook_core::protocol::{
+    CANNOT_COMPARE, CompareAnswer, CompareRequest, ExchangeAnswer, ExchangeRequest, Failure,
+};
 use fieldbook_core::{Actor, WallTime};
 
 /// A boxed future that can be sent between threads. It allows trait objects with async methods.
@@ -41,6 +44,24 @@ pub trait Remote: Send + Sync {
         &'a self,
         request: &'a ExchangeRequest,
     ) -> BoxFuture<'a, Result<Received, RemoteError>>;
+
+    /// Sends a request for a comparison with its actor's credentials and returns the answer. A
+    /// remote that does not have this method cannot compare.
+    ///
+    /// # Errors
+    /// [`RemoteError`] with the class of the failure. It is [`Failure::Refused`] with the code
+    /// [`CANNOT_COMPARE`] if the server, or the remote, cannot compare.
+    fn compare<'a>(
+        &'a self,
+        _request: &'a CompareRequest,
+    ) -> BoxFuture<'a, Result<ReceivedComparison, RemoteError>> {
+        Box::pin(std::future::ready(Err(cannot_compare())))
+    }
+}
+
+/// Returns the failure of a server that cannot compare.
+pub(crate) fn cannot_compare() -> RemoteError {
+    Failure::Refused { code: CANNOT_COMPARE.to_owned() }.into()
 }
 
 impl<R: Remote + ?Sized> Remote for Arc<R> {
@@ -54,6 +75,13 @@ impl<R: Remote + ?Sized> Remote for Arc<R> {
     ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         (**self).exchange(request)
     }
+
+    fn compare<'a>(
+        &'a self,
+        request: &'a CompareRequest,
+    ) -> BoxFuture<'a, Result<ReceivedComparison, RemoteError>> {
+        (**self).compare(request)
+    }
 }
 
 /// An answer and its size in bytes.
@@ -61,6 +89,17 @@ impl<R: Remote + ?Sized> Remote for Arc<R> {
 pub struct Received {
     /// The answer, read whole and checked to name the request.
     pub answer: ExchangeAnswer,
+    /// Bytes of bodies that left the device for this answer.
+    pub bytes_sent: u64,
+    /// Bytes of bodies that arrived.
+    pub bytes_received: u64,
+}
+
+/// The answer to a comparison and its size in bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReceivedComparison {
+    /// The answer, read whole and checked to name the request.
+    pub answer: CompareAnswer,
     /// Bytes of bodies that left the device for this answer.
     pub bytes_sent: u64,
     /// Bytes of bodies that arrived.

@@ -109,7 +109,10 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unusable(server: &str, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+pub(super) fn unusable(
+    server: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Failure {
     let failure = Failure::usage("cannot use this --server").because(error);
     if server.trim().is_empty() {
         return failure
@@ -118,7 +121,7 @@ fn unusable(server: &str, error: impl std::error::Error + Send + Sync + 'static)
     failure
 }
 
-fn token(path: &Path) -> Result<Secret, Failure> {
+pub(super) fn token(path: &Path) -> Result<Secret, Failure> {
     let what = || format!("cannot read the token file {}", shown(path));
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin().lock().take(TOKEN_BYTES))
@@ -320,7 +323,7 @@ fn again(args: &Args, more: &[&str]) -> Vec<OsString> {
 }
 
 /// Returns why an exchange failed, and what to do.
-fn exchange_failure(failure: &ExchangeFailure) -> (String, &'static str) {
+pub(super) fn exchange_failure(failure: &ExchangeFailure) -> (String, &'static str) {
     match failure {
         ExchangeFailure::Unreachable { code } => (
             format!("the server cannot be reached ({code})"),

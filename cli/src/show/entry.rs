@@ -157,6 +157,9 @@ pub(crate) fn decision(entry: &Entry, decision: &Decision) -> String {
         Decision::HandedOver { key, op, to } => {
             format!("{} ({}) handed over to {}", name(key), op.place, name(to))
         }
+        Decision::LetGo { key, version } => {
+            format!("{} let go of at {version}: the server does not have it so", name(key))
+        }
         Decision::ReadForeign { entity, .. } => {
             format!("new cursor for {entity:?}, whose records are set aside")
         }

@@ -374,6 +374,9 @@ fn decision(entry: &Entry, number: u32, decision: &Decision) -> Value {
         Decision::HandedOver { key, op, to } => json!({
             "decision": "handed_over", "key": key, "place": op.place, "op": op.id, "to": to,
         }),
+        Decision::LetGo { key, version } => {
+            json!({ "decision": "let_go", "key": key, "version": version })
+        }
         Decision::ReadForeign { entity, cursor } => {
             json!({ "decision": "read_foreign", "entity": entity, "cursor": cursor })
         }

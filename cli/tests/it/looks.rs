@@ -75,6 +75,8 @@ fn every_command_has_help_with_an_example() {
         "queue",
         "plan",
         "sync",
+        "check",
+        "check-store",
         "failed",
         "hand-over",
         "reset",

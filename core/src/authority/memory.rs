@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use super::row::Row;
-use super::state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitMemory};
+use super::state::{AuthorityRead, AuthorityState, FeedItem, IdVersion, RowPlace, UnitMemory};
 use super::usage::Usage;
+use crate::digest::Digest;
 use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::limits;
@@ -27,6 +28,7 @@ pub struct MemoryAuthority {
     anchors: BTreeMap<(DeviceId, Epoch), Vec<Receipt>>,
     device_keys: BTreeMap<DeviceId, Hash>,
     usage: Usage,
+    digests: BTreeMap<(EntityType, Option<u8>), Digest>,
 }
 
 impl MemoryAuthority {
@@ -43,6 +45,7 @@ impl MemoryAuthority {
             anchors: BTreeMap::new(),
             device_keys: BTreeMap::new(),
             usage: Usage { records: 0, bytes: 0, entity_types: 0 },
+            digests: BTreeMap::new(),
         }
     }
 
@@ -137,6 +140,30 @@ impl AuthorityRead for MemoryAuthority {
         });
         Ok(rows)
     }
+
+    fn digests(&self) -> Result<Option<Vec<(EntityType, Digest)>>, Infallible> {
+        let whole = self.digests.iter().filter(|((_, part), _)| part.is_none());
+        Ok(Some(whole.map(|((entity, _), digest)| (entity.clone(), *digest)).collect()))
+    }
+
+    fn parts(&self, entity: &EntityType) -> Result<Option<Vec<Digest>>, Infallible> {
+        (0..=u8::MAX)
+            .map(|part| self.digest(entity, Some(part)))
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    fn versions(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+    ) -> Result<impl Iterator<Item = Result<IdVersion, Infallible>>, Infallible> {
+        let is_after = move |id: &RecordId| after.is_none_or(|after| id > after);
+        let records = self.records.iter().skip_while(move |(key, _)| key.entity < *entity);
+        let records = records.take_while(move |(key, _)| key.entity == *entity);
+        let records = records.filter(move |(key, _)| is_after(&key.id));
+        Ok(records.map(|(key, row)| Ok((key.id.clone(), row.version))))
+    }
 }
 
 impl AuthorityState for MemoryAuthority {
@@ -162,6 +189,20 @@ impl AuthorityState for MemoryAuthority {
         }
         feed.insert((row.version, row.index), key.id.clone());
         self.records.insert(key.clone(), row.clone());
+        Ok(())
+    }
+
+    fn digest(&self, entity: &EntityType, part: Option<u8>) -> Result<Digest, Infallible> {
+        Ok(self.digests.get(&(entity.clone(), part)).copied().unwrap_or_default())
+    }
+
+    fn set_digest(
+        &mut self,
+        entity: &EntityType,
+        part: Option<u8>,
+        digest: Digest,
+    ) -> Result<(), Infallible> {
+        self.digests.insert((entity.clone(), part), digest);
         Ok(())
     }
 

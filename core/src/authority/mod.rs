@@ -30,11 +30,16 @@
 //! 10. Declared rights are judged change by change, and a unit with a forbidden change is refused
 //!     whole (`rights`). Without declarations nothing is judged.
 //!
+//! 11. The digests of the live records change with the records (`digests`). [`compare`] answers what
+//!     a device asks to compare its records with these.
+//!
 //! What it does not do: check credentials or an app's entity types, or wait. It does not decide
 //! conflicts: a device does, and here writes are joined by their stamps. Tombstones and unit ids
 //! are kept for ever.
 
+mod compare;
 mod device;
+mod digests;
 mod fault;
 mod head;
 mod memory;
@@ -62,12 +67,15 @@ use crate::protocol::{
 };
 use crate::time::WallTime;
 
+pub use compare::{Compared, compare};
 use device::Device;
 pub use memory::MemoryAuthority;
 pub use refusal::{Refusal, RefusalClass};
 pub use rights::{InvalidRights, Limited, Rights, Role};
 pub use row::Row;
-pub use state::{AuthorityRead, AuthorityState, FeedItem, RowPlace, UnitFate, UnitMemory};
+pub use state::{
+    AuthorityRead, AuthorityState, FeedItem, IdVersion, RowPlace, UnitFate, UnitMemory,
+};
 pub use usage::Usage;
 
 /// The actors that the credentials allow, and what they may write.

@@ -31,6 +31,8 @@ pub enum RefusalClass {
     TooLarge,
     /// The client uses another protocol.
     UpgradeRequired,
+    /// The store cannot answer this now; the same request may be answered later.
+    NotNow,
 }
 
 impl Refusal {
@@ -93,6 +95,34 @@ impl Refusal {
         }
     }
 
+    pub(super) fn names_too_much() -> Self {
+        let most = crate::limits::COMPARE_NAMED;
+        Self {
+            class: RefusalClass::TooLarge,
+            code: "too_large",
+            message: format!("a comparison names at most {most} parts or records: ask for fewer"),
+        }
+    }
+
+    pub(super) fn bad_parts() -> Self {
+        Self {
+            class: RefusalClass::BadRequest,
+            code: "bad_parts",
+            message: "a comparison names at least one part, none within another, \
+                      and only asks for the parts of one that can be divided"
+                .into(),
+        }
+    }
+
+    pub(super) fn digests_unknown() -> Self {
+        Self {
+            class: RefusalClass::NotNow,
+            code: "digests_unknown",
+            message: "this store was written by a program without digests: start the server again"
+                .into(),
+        }
+    }
+
     pub(super) fn too_many_digests() -> Self {
         Self {
             class: RefusalClass::BadRequest,
@@ -113,6 +143,7 @@ impl From<Refusal> for Failure {
             RefusalClass::Forbidden => Self::Unauthorized { code },
             RefusalClass::TooLarge => Self::TooLarge,
             RefusalClass::UpgradeRequired => Self::UpgradeRequired { code },
+            RefusalClass::NotNow => Self::Transient { code, retry_after: None, marked: true },
         }
     }
 }

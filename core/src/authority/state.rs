@@ -2,12 +2,16 @@
 
 use super::row::Row;
 use super::usage::Usage;
+use crate::digest::Digest;
 use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::names::{EntityType, RecordId, RecordKey};
 use crate::numbers::{Hash, Version};
 use crate::record::EditStamp;
 use crate::time::WallTime;
+
+/// A record's id and its version.
+pub type IdVersion = (RecordId, Version);
 
 /// The reads of the rules.
 pub trait AuthorityRead {
@@ -101,6 +105,32 @@ pub trait AuthorityRead {
         entity: &EntityType,
         from: (Version, u32),
     ) -> Result<impl Iterator<Item = Result<FeedItem, Self::Error>>, Self::Error>;
+
+    /// Returns the digest of each entity type that has or had a record, in the order of names. None
+    /// if the store does not have its digests, because a program that does not know them wrote to
+    /// it.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn digests(&self) -> Result<Option<Vec<(EntityType, Digest)>>, Self::Error>;
+
+    /// Returns the digests of the 256 parts of an entity type, in order. None as for
+    /// [`Self::digests`].
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn parts(&self, entity: &EntityType) -> Result<Option<Vec<Digest>>, Self::Error>;
+
+    /// Returns the ids and versions of the records of an entity type after an id, in the order of
+    /// ids; deleted ones too.
+    ///
+    /// # Errors
+    /// If the store failed; the iterator too.
+    fn versions(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+    ) -> Result<impl Iterator<Item = Result<IdVersion, Self::Error>>, Self::Error>;
 }
 
 /// The writes of the rules. All writes of one exchange are committed together, or none.
@@ -128,6 +158,23 @@ pub trait AuthorityState: AuthorityRead {
         key: &RecordKey,
         before: Option<&RowPlace>,
         row: &Row,
+    ) -> Result<(), Self::Error>;
+
+    /// Returns the digest of an entity type, or of one of its 256 parts, as it is kept.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn digest(&self, entity: &EntityType, part: Option<u8>) -> Result<Digest, Self::Error>;
+
+    /// Sets the digest of an entity type, or of one of its 256 parts.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_digest(
+        &mut self,
+        entity: &EntityType,
+        part: Option<u8>,
+        digest: Digest,
     ) -> Result<(), Self::Error>;
 
     /// Returns how much the tenant keeps.

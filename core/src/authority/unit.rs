@@ -31,6 +31,7 @@
 
 use std::collections::BTreeMap;
 
+use super::digests::Turned;
 use super::fault;
 use super::row::{Effect, Placing, PresentState, Row, changed, is_known};
 use super::state::{RowPlace, UnitFate};
@@ -58,6 +59,7 @@ struct Round<'a> {
     latest: Hlc,
     work: Work,
     counted: Counted,
+    digests: Turned,
     /// Whether anything was written.
     wrote: bool,
 }
@@ -76,9 +78,9 @@ pub(super) fn apply_all<S: AuthorityState>(
     }
     let first = state.last_commit().map_err(ExchangeError::State)?;
     let latest = Hlc::at(now.plus(limits::STAMP_AHEAD));
-    let (work, counted) = (Work::new(quota), Counted::default());
+    let (work, counted, digests) = (Work::new(quota), Counted::default(), Turned::default());
     let limited = caller.limited();
-    let mut round = Round { actor, quota, limited, latest, work, counted, wrote: false };
+    let mut round = Round { actor, quota, limited, latest, work, counted, digests, wrote: false };
     let mut last = first;
     let mut shown = RecordSize::default();
     for unit in units {
@@ -107,6 +109,7 @@ pub(super) fn apply_all<S: AuthorityState>(
     }
     accepted.work = round.work.spent();
     accepted.wrote |= round.wrote;
+    round.digests.store(state)?;
     if last > first {
         state.set_last_commit(last).map_err(ExchangeError::State)?;
         state.set_newest_time(now).map_err(ExchangeError::State)?;
@@ -279,6 +282,7 @@ fn join<S: AuthorityState>(
     for ((change, place), row) in places.iter().zip(&draft.rows) {
         let Some(row) = row else { continue };
         state.set_record(&change.key, place.as_ref(), row).map_err(ExchangeError::State)?;
+        round.digests.add(&change.key, place.as_ref(), row);
         versions.insert(change.key.clone(), commit);
     }
     round.wrote = true;

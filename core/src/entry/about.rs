@@ -39,6 +39,7 @@ impl Decision {
             | Self::Upcast { key, .. }
             | Self::Resolved { key, .. }
             | Self::HandedOver { key, .. }
+            | Self::LetGo { key, .. }
             | Self::Adopted { key, .. } => About::Records(vec![key]),
             Self::Parked { .. }
             | Self::Unparked { .. }

@@ -250,6 +250,14 @@ pub enum Decision {
         /// The actor who sends it.
         to: Actor,
     },
+    /// A comparison showed that the server does not have a record, or that the book has a false
+    /// state of it. The book lets go of what was confirmed of it. Pending ops stay.
+    LetGo {
+        /// The record.
+        key: RecordKey,
+        /// The version that was confirmed.
+        version: Version,
+    },
 }
 
 /// An op's new stamp.

@@ -162,6 +162,7 @@ fn items_of(decision: &Decision) -> Vec<ItemIndex> {
         | Decision::Restamped { .. }
         | Decision::BelongsTo { .. }
         | Decision::ReadForeign { .. }
-        | Decision::HandedOver { .. } => Vec::new(),
+        | Decision::HandedOver { .. }
+        | Decision::LetGo { .. } => Vec::new(),
     }
 }

@@ -9,6 +9,7 @@
 //! What it is not: HTTP. Status codes, headers and time-outs belong to the transport, which returns
 //! [`Failure`]s.
 
+mod compare;
 mod outcome;
 mod reading;
 mod request;
@@ -30,6 +31,9 @@ use crate::record::listed;
 use crate::time::{Hlc, WallTime};
 
 pub use crate::record::{EditStamp, FieldWrites};
+pub use compare::{
+    Ask, CANNOT_COMPARE, CompareAnswer, CompareRequest, EntityDigest, Found, InParts, read_compare,
+};
 pub use outcome::{Outcome, UnitOutcome};
 pub use reading::{SetAside, SetAsideRow};
 pub use request::{UnreadableRequest, read_request};

@@ -76,7 +76,7 @@ impl SetAside {
         }
     }
 
-    fn changes(&mut self, raw: &[&RawValue]) -> Vec<Change> {
+    pub(super) fn changes(&mut self, raw: &[&RawValue]) -> Vec<Change> {
         raw.iter().filter_map(|raw| self.change(raw)).collect()
     }
 }

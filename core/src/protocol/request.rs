@@ -65,7 +65,7 @@ pub fn read_request(body: &[u8]) -> Result<ExchangeRequest, UnreadableRequest> {
     serde_json::from_slice(body).map_err(|error| unreadable(body, &error))
 }
 
-fn unreadable(body: &[u8], error: &serde_json::Error) -> UnreadableRequest {
+pub(super) fn unreadable(body: &[u8], error: &serde_json::Error) -> UnreadableRequest {
     #[derive(Deserialize)]
     struct Version {
         protocol: u32,

@@ -26,7 +26,7 @@ pub use record::{Confirmed, RecordRow, Visible};
 /// The version of the fold. It changes whenever an entry folds to other rows, because the type of a
 /// row or the fold itself changed. `tests/golden` has the tables of every golden log, which show
 /// such a change.
-pub const FOLD_VERSION: u32 = 24;
+pub const FOLD_VERSION: u32 = 25;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]

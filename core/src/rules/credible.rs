@@ -126,7 +126,7 @@ fn versions_of(outcome: &Outcome) -> Vec<Version> {
     }
 }
 
-fn of_change(change: &Change, known: &KnownOfServer) -> Result<(), &'static str> {
+pub(super) fn of_change(change: &Change, known: &KnownOfServer) -> Result<(), &'static str> {
     of_version(change.version, !change.deleted, known)?;
     let names = change.older.iter().flat_map(|write| &write.fields);
     let older = names.fold(change.older.len().saturating_mul(WRITE_BYTES), |bytes, name| {

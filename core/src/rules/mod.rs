@@ -64,6 +64,7 @@ pub mod belonging;
 pub mod choose;
 pub mod clock;
 pub mod coalesce;
+pub mod compare;
 pub mod correct;
 pub mod credible;
 pub mod discard;

@@ -163,7 +163,8 @@ impl Recovery {
             | Decision::BelongsTo { .. }
             | Decision::SetAside { .. }
             | Decision::ReadForeign { .. }
-            | Decision::HandedOver { .. } => {}
+            | Decision::HandedOver { .. }
+            | Decision::LetGo { .. } => {}
         }
         Ok(())
     }

@@ -199,7 +199,7 @@ fn new_fields(id: &str) -> &'static str {
 fn confirmed(story: &mut Story) {
     let mut items = Items::default();
     let fields = story.item(&mut items, r#"{"name":"Ann","phone":"1","stage":"new"}"#);
-    let others = ["replaced", "made-anew", "deleted"];
+    let others = ["replaced", "made-anew", "deleted", "let-go"];
     let changes = UPDATED.iter().chain(&others).map(|id| ChangeMeta {
         older: vec![FieldWrites {
             edited_at: at(0),
@@ -422,6 +422,7 @@ fn of_the_book(story: &mut Story) {
             entity: "OrderLine".to_owned(),
             cursor: Cursor::new(vec![0, 7]).unwrap(),
         },
+        Decision::LetGo { key: lead("let-go"), version: Version::new(5) },
     ]);
     story.decided(decisions, items);
 }

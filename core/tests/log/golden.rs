@@ -156,7 +156,7 @@ variants!(of_source, SOURCES, FieldsSource: Nothing, OfOp, Item);
 variants!(of_reason, REASONS, CancelledReason: CreatedAndDeleted, Undone, NoEffect, LocalOnly, AlreadyApplied);
 variants!(of_decision, DECISIONS, Decision: Acked, Tried, Requeued, Conflicted, Superseded, Dropped, Raised, BroughtBack, DeadLettered,
     Retried, Discarded, Cancelled, Parked, Unparked, Resolved, ServerAccepted, ServerRead, Adopted, Upcast, Suspected, Restamped, BelongsTo, SetAside,
-    ReadForeign, HandedOver);
+    ReadForeign, HandedOver, LetGo);
 variants!(of_scope, SCOPES, ParkScope: Actor, Entity, Op, Server, Protocol, Tenant);
 variants!(of_policy, POLICIES, Policy: LastWriteWins, ServerWins, DeviceWins, Max, Min, AppendUnique, Manual, Function);
 variants!(of_winner, WINNERS, Winner: Local, Remote, Merged, Undecided);

@@ -441,6 +441,7 @@ fn decisions(items: &mut Items, random: &mut SeededRandomness) -> Vec<Decision> 
         op: planned_op(3, 1, random),
         to: Actor::parse("rep-8").unwrap(),
     });
+    decisions.push(Decision::LetGo { key: lead("43"), version: Version::new(8) });
     decisions
 }
 

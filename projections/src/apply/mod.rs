@@ -254,6 +254,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.change_state(|state, _| state.tenant = Some(*tenant))
             }
             Decision::SetAside { version, name, row, .. } => self.set_aside(*name, *version, *row),
+            Decision::LetGo { key, .. } => self.let_go(key),
             Decision::ReadForeign { entity, cursor } => self.read_foreign(entity, cursor),
             Decision::Unparked { scope } => {
                 self.change_state(|state, _| state.parks.retain(|(parked, _)| parked != scope))

@@ -116,6 +116,17 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         change.map_or(Ok(()), |change| self.change(change, &entry))
     }
 
+    /// Forgets what is confirmed of a record, whatever version that is. Ops of its tail stay.
+    pub(super) fn let_go(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+        if !self.tables.concerns(key) {
+            return Ok(());
+        }
+        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
+        row.confirmed = None;
+        self.refer_by_what_stands(key, &row)?;
+        self.see(key, row)
+    }
+
     pub(super) fn server_accepted(
         &mut self,
         server: Option<(ServerId, ServerEpoch)>,

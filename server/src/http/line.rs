@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use fieldbook_core::protocol::ExchangeRequest;
+use fieldbook_core::protocol::{CompareRequest, ExchangeRequest};
 use fieldbook_core::{Actor, DeviceId, RequestId};
 use tokio::time::Instant;
 
@@ -66,6 +66,14 @@ impl Notes {
         facts.request = Some(request.request);
         facts.units = Some(request.units.len());
     }
+
+    /// Records the ids of a request for a comparison.
+    pub(super) fn read_comparison(&self, request: &CompareRequest) {
+        let mut facts = self.lock();
+        facts.actor = Some(request.actor.clone());
+        facts.device = Some(request.device);
+        facts.request = Some(request.request);
+    }
 }
 
 impl Line {
@@ -123,7 +131,7 @@ impl Line {
             };
         }
         match status {
-            Some(200) if route != "exchange" => line!(debug),
+            Some(200) if !matches!(route, "exchange" | "compare") => line!(debug),
             Some(200) => line!(info),
             _ => line!(warn),
         }

@@ -73,6 +73,7 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
         RefusalClass::Behind => StatusCode::CONFLICT,
         RefusalClass::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RefusalClass::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+        RefusalClass::NotNow => StatusCode::SERVICE_UNAVAILABLE,
     };
     Problem::new(status, refusal.code, refusal.message)
 }

@@ -24,15 +24,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fieldbook_core::authority::Accepted;
+use fieldbook_core::authority::{Accepted, Caller, Compared, Quota};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::new_file::folder_of;
-use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
-use fieldbook_core::{ServerEpoch, ServerId};
+use fieldbook_core::protocol::{Change, CompareRequest, ExchangeAnswer, ExchangeRequest};
+use fieldbook_core::{ServerEpoch, ServerId, WallTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Damaged, Incoming, OpenStoreError, StateError, Store, StoreExchangeError};
+use super::{Damaged, Incoming, OpenStoreError, StateError, Store, StoreExchangeError, Tenant};
 use crate::door::Turn;
 
 /// The shortest wait before the next try to open or write the store.
@@ -80,6 +80,7 @@ impl Keeper {
     pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenStoreError> {
         let mut store = Store::open(path, cache_bytes)?;
         store.make_key_if_missing();
+        store.count_digests_if_missing();
         let (to_open, to_probe) = (path.to_owned(), folder_of(path).to_owned());
         let open = move || reopen(&to_open, cache_bytes);
         let probe = move || write_some(&to_probe);
@@ -139,6 +140,17 @@ impl Keeper {
         take: impl FnMut(Change),
     ) -> Result<ExchangeAnswer, StoreExchangeError> {
         self.with_store(|store| store.answer(incoming, accepted, take))
+    }
+
+    /// Answers a request for a comparison; see [`Store::compare`].
+    pub(crate) fn compare(
+        &self,
+        tenant: &Tenant,
+        request: &CompareRequest,
+        now: WallTime,
+        for_whom: (&Caller, &Quota),
+    ) -> Result<Compared, StoreExchangeError> {
+        self.with_store(|store| store.compare(tenant, request, now, for_whom))
     }
 
     /// Copies the store into a new file; see [`Store::backup`]. A failure may be one of the place

@@ -11,6 +11,7 @@
 //! What it is not: a history. It has the present state of each record. The devices' logs show who
 //! changed what.
 
+mod digests;
 #[cfg(test)]
 mod growth;
 mod keeper;
@@ -33,11 +34,12 @@ use fieldbook_core::log::{StoreError, copy_database};
 use fieldbook_core::new_file::{NewFileError, new_file};
 use fieldbook_core::protocol::{Change, ExchangeAnswer, ExchangeRequest};
 use fieldbook_core::{
-    Clock, SeededRandomness, ServerEpoch, ServerId, TenantId, WallTime, limits, system,
+    Clock, SeededRandomness, ServerEpoch, ServerId, TenantId, Version, WallTime, limits, system,
 };
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
+pub use digests::WrongDigest;
 pub(crate) use keeper::Keeper;
 pub use opening::OpenStoreError;
 use opening::{damaged, database_error, io_error, storage_error};
@@ -254,14 +256,13 @@ impl Store {
                 let (tenant, commit) = row?;
                 let commit = tables::commit_from(commit.value())
                     .ok_or(Damaged { what: "a tenant's last commit" })?;
-                next.push((
-                    tenant.value().to_owned(),
-                    commit.number().saturating_add(limits::EPOCH_COMMITS),
-                ));
+                let after = commit.number().saturating_add(limits::EPOCH_COMMITS);
+                next.push((tenant.value().to_owned(), commit, Version::new(after)));
             }
-            for (tenant, commit) in next {
-                tenants.insert(tenant.as_slice(), commit.to_le_bytes().as_slice())?;
+            for (tenant, _, after) in &next {
+                tenants.insert(tenant.as_slice(), after.number().to_le_bytes().as_slice())?;
             }
+            digests::follow_epoch(&transaction, &next)?;
         }
         put_identity(&transaction, (server, epoch))?;
         transaction.commit()?;
@@ -338,7 +339,14 @@ fn fill_database(database: &Database) -> Result<(), StateError> {
     let mut random = randomness()?;
     let identity = (ServerId::random(&mut random), ServerEpoch::random(&mut random));
     let transaction = database.begin_write()?;
-    for table in [tables::RECORDS, tables::FEED, tables::UNITS, tables::ANCHORS, tables::TENANTS] {
+    for table in [
+        tables::RECORDS,
+        tables::FEED,
+        tables::UNITS,
+        tables::ANCHORS,
+        tables::TENANTS,
+        tables::DIGESTS,
+    ] {
         drop(transaction.open_table(table)?);
     }
     put_identity(&transaction, identity)?;

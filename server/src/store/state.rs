@@ -1,16 +1,22 @@
 //! One tenant's part of the store, as the rules read and write it, inside one transaction.
 
 use fieldbook_core::authority::{
-    AuthorityRead, AuthorityState, FeedItem, Row, RowPlace, UnitMemory, Usage,
+    AuthorityRead, AuthorityState, FeedItem, IdVersion, Row, RowPlace, UnitMemory, Usage,
 };
+use fieldbook_core::digest::Digest;
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{
-    DeviceId, EntityType, Epoch, Hash, RecordKey, ServerEpoch, ServerId, TenantId, UnitId, Version,
-    WallTime, limits,
+    DeviceId, EntityType, Epoch, Hash, RecordId, RecordKey, ServerEpoch, ServerId, TenantId,
+    UnitId, Version, WallTime, limits,
 };
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableError, WriteTransaction};
+use redb::{
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableError, WriteTransaction,
+};
 
 use super::{Damaged, StateError, Tenant, layout, tables};
+
+/// A row of a table.
+type KeyAndValue<'r> = (AccessGuard<'r, &'static [u8]>, AccessGuard<'r, &'static [u8]>);
 
 /// A tenant's tables; `T` is a table of a read or of a write transaction.
 pub(super) struct TenantState<T> {
@@ -31,6 +37,8 @@ pub(super) struct TenantState<T> {
     times: Option<T>,
     /// As `usage`.
     types: Option<T>,
+    /// As `usage`.
+    digests: Option<T>,
 }
 
 impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
@@ -53,6 +61,7 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
             witnessed: if_there(transaction.open_table(tables::WITNESSED))?,
             times: if_there(transaction.open_table(tables::TIMES))?,
             types: if_there(transaction.open_table(tables::TYPES))?,
+            digests: if_there(transaction.open_table(tables::DIGESTS))?,
         })
     }
 }
@@ -78,6 +87,7 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
             witnessed: Some(transaction.open_table(tables::WITNESSED)?),
             times: Some(transaction.open_table(tables::TIMES)?),
             types: Some(transaction.open_table(tables::TYPES)?),
+            digests: Some(transaction.open_table(tables::DIGESTS)?),
         })
     }
 }
@@ -149,6 +159,14 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
         let Some(types) = &self.types else { return Ok(false) };
         let first = types.range(self.tenant.as_slice()..)?.next().transpose()?;
         Ok(first.is_some_and(|(key, _)| key.value().starts_with(&self.tenant)))
+    }
+
+    /// Returns the digests of the tenant if they stand at its last commit.
+    fn sound_digests(&self) -> Result<Option<&T>, StateError> {
+        let Some(table) = &self.digests else { return Ok(None) };
+        let what = "the commit of a tenant's digests";
+        let at = read_with(table, &self.tenant, what, tables::commit_from)?;
+        Ok((at.unwrap_or_default() == self.last_commit()?).then_some(table))
     }
 }
 
@@ -291,6 +309,61 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
             Ok(layout::read(version, index, value.value())?)
         }))
     }
+
+    fn digests(&self) -> Result<Option<Vec<(EntityType, Digest)>>, StateError> {
+        let Some(table) = self.sound_digests()? else { return Ok(None) };
+        let mut digests = Vec::new();
+        let entities = self.all_entities()?;
+        for entity in entities {
+            let key = tables::digest_key(&self.tenant, &entity, None);
+            let digest = read_with(table, &key, "a digest", Digest::from_bytes)?;
+            digests.push((entity, digest.unwrap_or_default()));
+        }
+        Ok(Some(digests))
+    }
+
+    fn parts(&self, entity: &EntityType) -> Result<Option<Vec<Digest>>, StateError> {
+        let Some(table) = self.sound_digests()? else { return Ok(None) };
+        let mut parts = vec![Digest::default(); 256];
+        let whole = tables::digest_key(&self.tenant, entity, None);
+        let end = tables::feed_end(&self.tenant, entity);
+        for row in table.range(whole.as_slice()..end.as_slice())? {
+            let (key, digest) = row?;
+            let Some(part) = key.value().strip_prefix(whole.as_slice()) else { break };
+            let Some(place) = part.first().and_then(|part| parts.get_mut(usize::from(*part)))
+            else {
+                continue;
+            };
+            *place = Digest::from_bytes(digest.value()).ok_or(Damaged { what: "a digest" })?;
+        }
+        Ok(Some(parts))
+    }
+
+    fn versions(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+    ) -> Result<impl Iterator<Item = Result<IdVersion, StateError>>, StateError> {
+        let prefix = tables::feed_prefix(&self.tenant, entity);
+        let from = after.map_or_else(Vec::new, |after| after.as_str().as_bytes().to_vec());
+        let from = [prefix.as_slice(), &from].concat();
+        let to = tables::feed_end(&self.tenant, entity);
+        let after = after.cloned();
+        let rows = self.records.range(from.as_slice()..to.as_slice())?;
+        let read = move |row: Result<KeyAndValue<'_>, _>| {
+            let (key, place) = row?;
+            let id = key.value().get(prefix.len()..).and_then(|id| std::str::from_utf8(id).ok());
+            let id = id.and_then(|id| RecordId::parse(id).ok());
+            let id = id.ok_or(Damaged { what: "a record's key" })?;
+            let place = tables::place_from(place.value());
+            Ok((id, place.ok_or(Damaged { what: "a record's place" })?.0))
+        };
+        let is_after = move |record: &Result<IdVersion, StateError>| match record {
+            Ok((id, _)) => after.as_ref() != Some(id),
+            Err(_) => true,
+        };
+        Ok(rows.map(read).filter(is_after))
+    }
 }
 
 impl TenantState<Table<'_, &'static [u8], &'static [u8]>> {
@@ -326,7 +399,14 @@ impl TenantState<Table<'_, &'static [u8], &'static [u8]>> {
 
 impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
     fn set_last_commit(&mut self, commit: Version) -> Result<(), StateError> {
-        self.tenants.insert(self.tenant.as_slice(), commit.number().to_le_bytes().as_slice())?;
+        let number = commit.number().to_le_bytes();
+        // Digests that did not stand at the commit before do not stand at this one.
+        if self.sound_digests()?.is_some()
+            && let Some(digests) = &mut self.digests
+        {
+            digests.insert(self.tenant.as_slice(), number.as_slice())?;
+        }
+        self.tenants.insert(self.tenant.as_slice(), number.as_slice())?;
         Ok(())
     }
 
@@ -353,6 +433,25 @@ impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
         self.feed.insert(feed_key.as_slice(), value.as_slice())?;
         let place = tables::place_bytes(row.version, row.index);
         self.records.insert(tables::record_key(&self.tenant, key).as_slice(), place.as_slice())?;
+        Ok(())
+    }
+
+    fn digest(&self, entity: &EntityType, part: Option<u8>) -> Result<Digest, StateError> {
+        let Some(table) = &self.digests else { return Ok(Digest::default()) };
+        let key = tables::digest_key(&self.tenant, entity, part);
+        Ok(read_with(table, &key, "a digest", Digest::from_bytes)?.unwrap_or_default())
+    }
+
+    fn set_digest(
+        &mut self,
+        entity: &EntityType,
+        part: Option<u8>,
+        digest: Digest,
+    ) -> Result<(), StateError> {
+        if let Some(table) = &mut self.digests {
+            let key = tables::digest_key(&self.tenant, entity, part);
+            table.insert(key.as_slice(), digest.to_bytes().as_slice())?;
+        }
         Ok(())
     }
 

@@ -70,6 +70,14 @@ pub(super) const TIMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new
 /// Key: tenant, 0, last commit of the type (u64, big-endian), entity type. Value: nothing.
 pub(super) const TYPES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("types-1");
 
+/// The digests of the live records. Made with the store, or counted by the first start of a server
+/// that knows them.
+///
+/// Key: tenant, 0, entity type, 0; value: the digest of the type: records (u64), sum (u128). Key:
+/// tenant, 0, entity type, 0, part (u8); value: the digest of one of its 256 parts. Key: tenant, 0;
+/// value: the commit at which the digests of the tenant stand (u64).
+pub(super) const DIGESTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("digests-1");
+
 /// The keys that sign receipts, retired ones included. Made with the store, or by the first start
 /// of a server that signs.
 ///
@@ -95,6 +103,27 @@ pub(super) fn tenant_key(tenant: &Tenant) -> Vec<u8> {
 
 pub(super) fn record_key(tenant: &[u8], key: &RecordKey) -> Vec<u8> {
     [tenant, &key.to_bytes()].concat()
+}
+
+/// Returns the first key behind all keys of a tenant, its own key included.
+pub(super) fn tenant_end(tenant: &[u8]) -> Vec<u8> {
+    // The tenant's key ends with a zero byte.
+    [tenant.strip_suffix(&[0]).unwrap_or(tenant), &[1]].concat()
+}
+
+/// Returns the key of a digest.
+pub(super) fn digest_key(tenant: &[u8], entity: &EntityType, part: Option<u8>) -> Vec<u8> {
+    let mut key = feed_prefix(tenant, entity);
+    key.extend(part);
+    key
+}
+
+/// Reads the end of a key of [`DIGESTS`], behind the tenant. None for the mark of the tenant.
+pub(super) fn digest_of(rest: &[u8]) -> Option<(String, Option<u8>)> {
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    let (entity, part) = rest.split_at_checked(end)?;
+    let entity = std::str::from_utf8(entity).ok()?.to_owned();
+    Some((entity, part.get(1).copied()))
 }
 
 /// Returns where the feed of an entity type begins.

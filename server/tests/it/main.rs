@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod compare;
+#[cfg(test)]
 mod damaged;
 #[cfg(test)]
 mod devices;

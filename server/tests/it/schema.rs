@@ -33,7 +33,7 @@ fn close(schema: &mut Value) {
 }
 
 /// Compiles one schema of the document. References to its other schemas are resolved within it.
-fn validator(name: &str) -> Validator {
+pub(crate) fn validator(name: &str) -> Validator {
     let mut components = document()["components"].clone();
     close(&mut components["schemas"]);
     let schema =
@@ -42,7 +42,7 @@ fn validator(name: &str) -> Validator {
 }
 
 #[track_caller]
-fn assert_valid(validator: &Validator, value: &Value) {
+pub(crate) fn assert_valid(validator: &Validator, value: &Value) {
     let errors: Vec<_> = validator.iter_errors(value).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:#?} in {value:#}");
 }

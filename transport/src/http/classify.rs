@@ -23,7 +23,9 @@
 
 use std::time::Duration;
 
-use fieldbook_core::protocol::{ErrorAnswer, ExchangeAnswer, Failure, MARKER, PROTOCOL, UNMARKED};
+use fieldbook_core::protocol::{
+    CompareAnswer, ErrorAnswer, ExchangeAnswer, Failure, MARKER, PROTOCOL, UNMARKED,
+};
 use fieldbook_core::{RequestId, limits};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
@@ -45,21 +47,41 @@ pub(super) fn answer(body: &[u8], request: RequestId) -> Result<ExchangeAnswer, 
     if body.is_empty() {
         return Err(misbehaved("empty_answer"));
     }
-    let answer = ExchangeAnswer::read(body).map_err(|error| {
-        // The error itself may quote the body.
-        misbehaved("not_an_answer")
-            .caused_by(Unparsable { line: error.line(), column: error.column() })
-    })?;
-    if answer.marker != MARKER {
+    let answer = ExchangeAnswer::read(body).map_err(|error| unparsable(&error))?;
+    check((&answer.marker, answer.protocol), answer.request, request)?;
+    Ok(answer)
+}
+
+/// Reads the body of a 200 that answers a comparison.
+pub(super) fn comparison(body: &[u8], request: RequestId) -> Result<CompareAnswer, RemoteError> {
+    if body.is_empty() {
+        return Err(misbehaved("empty_answer"));
+    }
+    let answer = CompareAnswer::read(body).map_err(|error| unparsable(&error))?;
+    check((&answer.marker, answer.protocol), answer.request, request)?;
+    Ok(answer)
+}
+
+fn unparsable(error: &serde_json::Error) -> RemoteError {
+    // The error itself may quote the body.
+    misbehaved("not_an_answer").caused_by(Unparsable { line: error.line(), column: error.column() })
+}
+
+fn check(
+    (marker, protocol): (&str, u32),
+    answered: RequestId,
+    asked: RequestId,
+) -> Result<(), RemoteError> {
+    if marker != MARKER {
         return Err(misbehaved("marker"));
     }
-    if answer.protocol != PROTOCOL {
+    if protocol != PROTOCOL {
         return Err(misbehaved("protocol"));
     }
-    if answer.request != request {
+    if answered != asked {
         return Err(misbehaved("request_id"));
     }
-    Ok(answer)
+    Ok(())
 }
 
 /// Checks that the media type of a 200 is JSON.

@@ -1,4 +1,4 @@
-//! The remote over HTTP/1.1 and TLS: `POST {origin}/v1/exchange`, JSON both ways.
+//! The remote over HTTP/1.1 and TLS: `POST {origin}/v1/exchange` and `…/v1/compare`, JSON both ways.
 //!
 //! Invariants:
 //! 1. Requests go only to the configured origin: no redirects, no proxy unless the options allow
@@ -29,14 +29,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fieldbook_core::protocol::{ExchangeAnswer, ExchangeRequest, Failure};
-use fieldbook_core::{Actor, RequestId, WallTime, limits};
+use fieldbook_core::protocol::{CompareRequest, ExchangeRequest, Failure};
+use fieldbook_core::{Actor, WallTime, limits};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::credentials::{Credentials, NoCredentials, Secret};
-use crate::remote::{BoxFuture, Received, Remote, RemoteError};
+use crate::remote::{BoxFuture, Received, ReceivedComparison, Remote, RemoteError, cannot_compare};
 use classify::Refusal;
 use origin::Origin;
 use refresh::Refreshes;
@@ -144,22 +144,46 @@ impl HttpRemote {
     }
 
     async fn perform(&self, request: &ExchangeRequest) -> Result<Received, RemoteError> {
-        let body = serde_json::to_vec(request)
-            .map_err(|_| Failure::Refused { code: "not_json".into() })?;
-        if body.len() > limits::REQUEST_BYTES {
-            return Err(Failure::TooLarge.into());
+        let body = text(request)?;
+        let to = self.origin.exchanges();
+        let (response, bytes_sent) = self.send_renewing(to, body, &request.actor).await?;
+        let body = self.read(response).await?;
+        let (bytes_received, id) = (body.len() as u64, request.request);
+        let answer = parse(body, move |body| classify::answer(body, id)).await?;
+        Ok(Received { answer, bytes_sent, bytes_received })
+    }
+
+    async fn ask(&self, request: &CompareRequest) -> Result<ReceivedComparison, RemoteError> {
+        let body = text(request)?;
+        let to = self.origin.comparisons();
+        let (response, bytes_sent) = self.send_renewing(to, body, &request.actor).await?;
+        // A server from before there were comparisons does not have the address.
+        let status = response.status();
+        if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+            return Err(cannot_compare());
         }
-        let body = Bytes::from(body);
+        let body = self.read(response).await?;
+        let (bytes_received, id) = (body.len() as u64, request.request);
+        let answer = parse(body, move |body| classify::comparison(body, id)).await?;
+        Ok(ReceivedComparison { answer, bytes_sent, bytes_received })
+    }
+
+    /// Sends a body, and sends it again with a renewed token if the first was refused. Returns the
+    /// response and the number of bytes that left.
+    async fn send_renewing(
+        &self,
+        to: &reqwest::Url,
+        body: Bytes,
+        actor: &Actor,
+    ) -> Result<(Response, u64), RemoteError> {
         let mut bytes_sent = body.len() as u64;
         let seen = self.refreshes.seen(self.options.credentials_within).await;
-        let mut response = self.send(&body, &request.actor).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.refresh(&request.actor, seen).await
-        {
+        let mut response = self.send(to, &body, actor).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.refresh(actor, seen).await {
             bytes_sent = bytes_sent.saturating_mul(2);
-            response = self.send(&body, &request.actor).await?;
+            response = self.send(to, &body, actor).await?;
         }
-        let (answer, bytes_received) = self.read(response, request.request).await?;
-        Ok(Received { answer, bytes_sent, bytes_received })
+        Ok((response, bytes_sent))
     }
 
     /// Renews a token that is about to expire. The server still judges one that cannot be renewed,
@@ -185,10 +209,15 @@ impl HttpRemote {
         asked.map_err(|_| unauthorized("credentials_late"))
     }
 
-    async fn send(&self, body: &Bytes, actor: &Actor) -> Result<Response, RemoteError> {
+    async fn send(
+        &self,
+        to: &reqwest::Url,
+        body: &Bytes,
+        actor: &Actor,
+    ) -> Result<Response, RemoteError> {
         let mut builder = self
             .client
-            .post(self.origin.endpoint().clone())
+            .post(to.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(body.clone());
         if let Some(token) = self.token(actor).await? {
@@ -209,11 +238,8 @@ impl HttpRemote {
             .await
     }
 
-    async fn read(
-        &self,
-        mut response: Response,
-        request: RequestId,
-    ) -> Result<(ExchangeAnswer, u64), RemoteError> {
+    /// Reads the body of a 200.
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, RemoteError> {
         let status = response.status();
         if status.is_redirection() {
             return Err(failure::redirected(response.headers()));
@@ -226,9 +252,7 @@ impl HttpRemote {
             return Err(Refusal { status, retry_after, body: &body }.classify().into());
         }
         classify::check_media_type(response.headers())?;
-        let body = self.body(&mut response, limits::ANSWER_BYTES).await?;
-        let bytes_received = body.len() as u64;
-        Ok((parse(body, request).await?, bytes_received))
+        self.body(&mut response, limits::ANSWER_BYTES).await
     }
 
     async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, RemoteError> {
@@ -269,6 +293,13 @@ impl Remote for HttpRemote {
         request: &'a ExchangeRequest,
     ) -> BoxFuture<'a, Result<Received, RemoteError>> {
         Box::pin(self.perform(request))
+    }
+
+    fn compare<'a>(
+        &'a self,
+        request: &'a CompareRequest,
+    ) -> BoxFuture<'a, Result<ReceivedComparison, RemoteError>> {
+        Box::pin(self.ask(request))
     }
 }
 
@@ -317,13 +348,26 @@ fn unauthorized(code: &'static str) -> RemoteError {
     Failure::Unauthorized { code: code.into() }.into()
 }
 
+/// Returns the text of a request.
+fn text(request: &impl serde::Serialize) -> Result<Bytes, RemoteError> {
+    let body =
+        serde_json::to_vec(request).map_err(|_| Failure::Refused { code: "not_json".into() })?;
+    if body.len() > limits::REQUEST_BYTES {
+        return Err(Failure::TooLarge.into());
+    }
+    Ok(Bytes::from(body))
+}
+
 /// Parses an answer. A large answer is parsed on its own thread, so that the app's other tasks
 /// continue.
-async fn parse(body: Vec<u8>, request: RequestId) -> Result<ExchangeAnswer, RemoteError> {
+async fn parse<T: Send + 'static>(
+    body: Vec<u8>,
+    read: impl FnOnce(&[u8]) -> Result<T, RemoteError> + Send + 'static,
+) -> Result<T, RemoteError> {
     if body.len() < PARSED_INLINE_BYTES {
-        return classify::answer(&body, request);
+        return read(&body);
     }
-    match tokio::task::spawn_blocking(move || classify::answer(&body, request)).await {
+    match tokio::task::spawn_blocking(move || read(&body)).await {
         Ok(answer) => answer,
         Err(_) => Err(Failure::Unknown { code: "parsing_stopped" }.into()),
     }

@@ -36,7 +36,8 @@ pub(super) const LOOPBACK: [SocketAddr; 2] = [
 /// A checked origin.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Origin {
-    endpoint: Url,
+    exchanges: Url,
+    comparisons: Url,
 }
 
 impl Origin {
@@ -57,23 +58,30 @@ impl Origin {
             return Err(InvalidOrigin::Insecure);
         }
         url.set_path("/v1/exchange");
-        Ok(Self { endpoint: url })
+        let mut comparisons = url.clone();
+        comparisons.set_path("/v1/compare");
+        Ok(Self { exchanges: url, comparisons })
     }
 
-    /// Returns the URL of the exchange endpoint.
-    pub(super) fn endpoint(&self) -> &Url {
-        &self.endpoint
+    /// Returns the URL of exchanges.
+    pub(super) fn exchanges(&self) -> &Url {
+        &self.exchanges
+    }
+
+    /// Returns the URL of comparisons.
+    pub(super) fn comparisons(&self) -> &Url {
+        &self.comparisons
     }
 
     /// Returns whether the server is on this machine.
     pub(super) fn is_local(&self) -> bool {
-        is_loopback(&self.endpoint)
+        is_loopback(&self.exchanges)
     }
 }
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.endpoint.origin().ascii_serialization())
+        f.write_str(&self.exchanges.origin().ascii_serialization())
     }
 }
 
@@ -98,7 +106,7 @@ mod tests {
             "http://[::1]:7070",
         ] {
             let origin = Origin::parse(text).unwrap();
-            assert_eq!(origin.endpoint().path(), "/v1/exchange", "{text}");
+            assert_eq!(origin.exchanges().path(), "/v1/exchange", "{text}");
         }
     }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use fieldbook_core::limits;
-use fieldbook_core::protocol::Failure;
-use fieldbook_transport::{HttpRemote, Remote};
+use fieldbook_core::protocol::{
+    Ask, CANNOT_COMPARE, CompareAnswer, CompareRequest, ExchangeRequest, Failure,
+};
+use fieldbook_core::{RequestId, ServerEpoch, ServerId, limits};
+use fieldbook_transport::{FnRemote, HttpRemote, ReceivedComparison, Remote};
 
 use crate::fault_server::{FaultServer, json, response};
 use crate::support::{CANARY, printed, request, short_waits};
@@ -131,4 +133,74 @@ async fn retry_after_is_read_in_all_its_forms() {
             Failure::Transient { code: "http_503".to_owned(), retry_after, marked: false };
         assert_eq!(failure, expected, "{value}");
     }
+}
+
+fn comparison() -> CompareRequest {
+    let ExchangeRequest { protocol, request, device, epoch, actor, .. } = request();
+    CompareRequest {
+        protocol,
+        request,
+        device,
+        epoch,
+        actor,
+        server_epoch: None,
+        tenant: None,
+        cursors: std::collections::BTreeMap::new(),
+        others: None,
+        ask: Ask::Digests,
+    }
+}
+
+async fn compared_with(bytes: Vec<u8>) -> Result<ReceivedComparison, Failure> {
+    let server = FaultServer::sending(bytes).await;
+    let remote = HttpRemote::new(&server.origin, short_waits()).unwrap();
+    let compared = remote.compare(&comparison()).await;
+    assert!(server.seen()[0].head.starts_with("POST /v1/compare "));
+    compared.map_err(|error| {
+        assert!(!printed(&error).contains("canary"), "{}", printed(&error));
+        error.into_failure()
+    })
+}
+
+/// A server from before there were comparisons lacks the address.
+#[tokio::test]
+async fn a_server_without_the_address_of_comparisons_cannot_compare() {
+    let cannot = || Failure::Refused { code: CANNOT_COMPARE.to_owned() };
+    for bytes in [
+        json("404 Not Found", &marked("not_found")),
+        json("405 Method Not Allowed", &marked("method_not_allowed")),
+        response("404 Not Found", &[("Content-Type", "text/html")], b"<html>canary-5f3a</html>"),
+    ] {
+        assert_eq!(compared_with(bytes).await.unwrap_err(), cannot());
+    }
+    let busy = compared_with(json("503 Service Unavailable", &marked("busy"))).await;
+    assert_eq!(busy.unwrap_err(), transient("busy", true));
+    let nobody = FnRemote::new(|_: &ExchangeRequest| Err(Failure::TooLarge.into()));
+    let told = nobody.compare(&comparison()).await.unwrap_err();
+    assert_eq!(*told.failure(), cannot(), "a remote of an app's own has no comparisons at first");
+}
+
+#[tokio::test]
+async fn an_answer_of_a_comparison_is_checked_as_every_answer_is() {
+    let id = (ServerId::from_bytes([3; 16]), ServerEpoch::from_bytes([4; 16]));
+    let answer = CompareAnswer::new(&comparison(), id);
+    let body = serde_json::to_vec(&answer).unwrap();
+    let length = body.len() as u64;
+    let compared = compared_with(json("200 OK", &body)).await.unwrap();
+    assert_eq!((compared.answer, compared.bytes_received), (answer.clone(), length));
+    let other = RequestId::from_bytes([9; 16]);
+    for (code, body) in [
+        ("empty_answer", Vec::new()),
+        ("not_an_answer", b"{\"canary-5f3a\":".to_vec()),
+        ("marker", to_json(&CompareAnswer { marker: CANARY.to_owned(), ..answer.clone() })),
+        ("protocol", to_json(&CompareAnswer { protocol: 2, ..answer.clone() })),
+        ("request_id", to_json(&CompareAnswer { request: other, ..answer })),
+    ] {
+        let failure = compared_with(json("200 OK", &body)).await.unwrap_err();
+        assert_eq!(failure, Failure::Misbehaved { code }, "{code}");
+    }
+}
+
+fn to_json(answer: &CompareAnswer) -> Vec<u8> {
+    serde_json::to_vec(answer).unwrap()
 }

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::convert::Infallible;
 
 use super::*;
+use crate::digest::Digest;
+use crate::names::RecordId;
 
 /// A store that counts the bytes that are read and written of records.
 struct Counting {
@@ -17,7 +19,7 @@ impl Counting {
         Self { inner, bytes: Cell::new(0), lookups: Cell::new(0) }
     }
 
-    fn count(&self, id: &crate::names::RecordId, row: &Row) {
+    fn count(&self, id: &RecordId, row: &Row) {
         self.bytes.set(self.bytes.get() + row.stored_bytes(id));
     }
 }
@@ -80,6 +82,22 @@ impl AuthorityRead for Counting {
     ) -> Result<impl Iterator<Item = Result<FeedItem, Infallible>>, Infallible> {
         self.inner.feed(entity, from)
     }
+
+    fn digests(&self) -> Result<Option<Vec<(EntityType, Digest)>>, Infallible> {
+        self.inner.digests()
+    }
+
+    fn parts(&self, entity: &EntityType) -> Result<Option<Vec<Digest>>, Infallible> {
+        self.inner.parts(entity)
+    }
+
+    fn versions(
+        &self,
+        entity: &EntityType,
+        after: Option<&RecordId>,
+    ) -> Result<impl Iterator<Item = Result<IdVersion, Infallible>>, Infallible> {
+        self.inner.versions(entity, after)
+    }
 }
 
 impl AuthorityState for Counting {
@@ -99,6 +117,19 @@ impl AuthorityState for Counting {
     ) -> Result<(), Infallible> {
         self.count(&key.id, row);
         self.inner.set_record(key, before, row)
+    }
+
+    fn digest(&self, entity: &EntityType, part: Option<u8>) -> Result<Digest, Infallible> {
+        self.inner.digest(entity, part)
+    }
+
+    fn set_digest(
+        &mut self,
+        entity: &EntityType,
+        part: Option<u8>,
+        digest: Digest,
+    ) -> Result<(), Infallible> {
+        self.inner.set_digest(entity, part, digest)
     }
 
     fn usage(&self) -> Result<Usage, Infallible> {

@@ -140,7 +140,7 @@ fn the_log_of_the_approved_sentences_has_every_decision_and_every_outcome() {
             _ => {}
         }
     }
-    assert_eq!((decisions.len(), classes.len()), (25, 8), "{decisions:?} {classes:?}");
+    assert_eq!((decisions.len(), classes.len()), (26, 8), "{decisions:?} {classes:?}");
 }
 
 #[test]

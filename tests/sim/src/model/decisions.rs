@@ -168,6 +168,12 @@ impl Model {
             Decision::BelongsTo { .. }
             | Decision::SetAside { .. }
             | Decision::ReadForeign { .. } => Ok(()),
+            Decision::LetGo { key, .. } => {
+                let gone = self.records.get_mut(key).map(|held| {
+                    (held.version, held.confirmed) = (None, None);
+                });
+                ensure(gone.is_some(), "S11", || format!("{key} is let go of and is unknown"))
+            }
             Decision::HandedOver { key, op, to } => {
                 self.waiting(key, op)?;
                 let handed = self.ops.get_mut(&op.id).map(|op| op.sender = to.to_string());

@@ -185,6 +185,10 @@ impl Words<'_> {
             Decision::HandedOver { key, op, to } => {
                 fine(format!("{}Change {} is sent by {to} from now on.", on(key)?, op.place))
             }
+            Decision::LetGo { key, version } => fine(format!(
+                "{}A comparison showed that the server does not have it as {version}, so the book let it go.",
+                on(key)?
+            )),
             Decision::ReadForeign { entity, .. } => {
                 self.whole(format!("Records of type {entity:?} were read and set aside."))?
             }
