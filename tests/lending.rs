@@ -180,6 +180,8 @@ fn a_program_that_borrows_again_and_again_does_not_starve_the_lender() {
     (0..borrows).for_each(|_| drop(other.hears("did")));
     is_over.store(true, Ordering::SeqCst);
     window.join().unwrap();
+    // The last borrow may not have been given back yet.
+    create_once_back(&book, "window/last");
     let entries = book.audit().entries(Seq::ZERO, usize::MAX).unwrap();
     let writers = entries.iter().filter_map(|entry| match &entry.meta {
         Meta::Intent(intent) => Some(intent.ops.first().unwrap().key.entity.as_str() == "run"),
