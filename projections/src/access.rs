@@ -278,7 +278,7 @@ impl<'t> DiskTables<'t> {
         Ok(new_keys)
     }
 
-    /// Returns the transaction, for tables that are not among [`Which`].
+    /// Returns the transaction, for tables that are not among those that an entry changes.
     pub const fn transaction(&self) -> &'t WriteTransaction {
         self.transaction
     }
