@@ -14,7 +14,7 @@
 //! 3. Fields that conflicts took from the op, or gave to it, are converted with it.
 //! 4. A field of an edit that the upcasters took away is taken away from the record too, if it is
 //!    there. The record would else still be read by what it has there. A creation that met a record
-//!    of somebody else is an edit too.
+//!    of somebody else is an edit too, and what an edit brings back from a deletion is there too.
 //! 5. An op of a unit that was abandoned is converted as a whole: it has not been compared with the
 //!    changes since.
 
@@ -78,7 +78,10 @@ pub fn upcast<V: View>(
     if op.kind == OpKind::Update || (op.kind == OpKind::Create && confirmed.is_live()) {
         let former: Vec<_> = left.names().filter(|name| !fields.has(name)).collect();
         let stored = stored_before(view, &confirmed, tail.get(..at).unwrap_or_default())?;
-        let stays = former.into_iter().filter(|name| stored.has(name));
+        // What the edit brings back from a deletion is there too.
+        let brought = op.writes.brings_back.as_ref();
+        let is_brought = |name: &str| brought.is_some_and(|read| read.contains_key(name));
+        let stays = former.into_iter().filter(|name| stored.has(name) || is_brought(name));
         stays.for_each(|name| fields.set(name, serde_json::Value::Null));
     }
     let Some(op) = tail.get_mut(at) else { return Ok(Vec::new()) };
@@ -220,6 +223,11 @@ mod tests {
                 assert_eq!(turned_with(&mut view).1, expected, "{kind}");
             }
         }
+        // The record is gone, and the edit brings it back with what its author had read.
+        let mut view = waiting_beside(serde_json::json!({}));
+        let read = crate::rules::test_view::fields(serde_json::json!({"n": "before", "x": 1}));
+        view.row("a").tail[0].brings_back = Some(read.to_json());
+        assert_eq!(turned_with(&mut view).1, serde_json::json!({"m": 0, "n": null}));
         let mut view = waiting_beside(serde_json::json!({"n": "theirs"}));
         let row = view.row("a");
         (row.confirmed, row.tail[0].kind) = (None, OpKind::Create);

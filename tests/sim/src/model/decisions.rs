@@ -315,8 +315,10 @@ impl Model {
         })?;
         let made = self.ops.get(&op.id).cloned();
         let confirmed = self.records.get(key).and_then(|held| held.confirmed.clone());
-        let stored = self.stored_before(key, op, confirmed.as_ref());
+        let mut stored = self.stored_before(key, op, confirmed.as_ref());
         let waiting = self.waiting(key, op)?;
+        // What the edit brings back from a deletion is there too.
+        stored.extend(waiting.brings_back.clone().into_iter().flatten());
         let is_gone = confirmed.as_ref().is_some_and(|known| !known.is_there);
         let left =
             made.as_ref().map(|made| waiting.left(made, confirmed.as_ref())).unwrap_or_default();
