@@ -47,8 +47,8 @@ pub enum SignOut {
     /// again.
     Keep,
     /// The values of all records are erased, from the tables and from the log, except those of
-    /// records with an op that the server does not have, or may not have, and of records that such
-    /// an op refers to. The op leaves when its user signs in again. The next sync reads the other
+    /// records with an op that the server does not have, or may not have, of records that such an
+    /// op refers to, and of records that an accepted server may lack. The op leaves when its user signs in again. The next sync reads the other
     /// records from the server anew.
     ///
     /// It is the same book, with the same log: the keys of records, their users and the times of

@@ -65,8 +65,15 @@ fn show(args: &Args, output: &mut Output) -> Result<(), Failure> {
     if args.json {
         return output.json(&json!({ "discarded": 0, "of": unsent.of }));
     }
-    if unsent.is_empty() {
-        return Ok(writeln!(output, "the server has everything: there is nothing to discard")?);
+    if unsent.ops() == 0 {
+        return Ok(match unsent.unconfirmed {
+            0 => writeln!(output, "the server has everything: there is nothing to discard"),
+            more => writeln!(
+                output,
+                "there is nothing to discard: the accepted server may lack {}, and the next sync finds out",
+                count(more, "record")
+            ),
+        }?);
     }
     let mut listing = Listing::new(&["actor", ">ops"]);
     for (actor, ops) in &unsent.of {

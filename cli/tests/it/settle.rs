@@ -11,7 +11,7 @@ use fieldbook::{EntityRules, Remote, Schema};
 use serde_json::json;
 
 use crate::looks::{server, with_a_conflict};
-use crate::support::{Folder, StillClock, book, book_with, fields, key, sync};
+use crate::support::{Folder, Serving, StillClock, book, book_with, fields, key, sync};
 
 /// A server that refuses every unit.
 fn refusing(clock: &Arc<StillClock>) -> impl Remote + use<> {
@@ -153,6 +153,23 @@ fn a_reset_shows_what_would_go_and_discards_it_only_when_it_is_told_to() {
     assert_eq!(
         folder.ok(&["reset", "ann.book"]),
         "the server has everything: there is nothing to discard\n"
+    );
+}
+
+/// It advised to discard 0 ops.
+#[test]
+fn records_that_an_accepted_server_may_lack_are_nothing_to_discard() {
+    let folder = Folder::new();
+    folder.ok(&["init", "ann.book"]);
+    folder.ok(&["put", "ann.book", "lead/1", r#"{"a":1}"#]);
+    for home in [Folder::new(), Folder::new()] {
+        let serving = Serving::start(&home, &[]);
+        folder.run(&["sync", "ann.book", "--server", &serving.url]);
+    }
+    folder.ok(&["accept-server", "ann.book"]);
+    assert_eq!(
+        folder.ok(&["reset", "ann.book"]),
+        "there is nothing to discard: the accepted server may lack 1 record, and the next sync finds out\n"
     );
 }
 

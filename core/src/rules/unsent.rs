@@ -3,7 +3,8 @@
 //! Every op of the tail counts: it waits, has no answer, is parked, or is a dead letter. Only ops
 //! of entity types that never leave the device do not count: they are not on any way to a server.
 //!
-//! What it does not do: judge whether the book may go. That is the caller's, who may have an
+//! What it does not do: count the records that an accepted server may lack ([`Unsent::unconfirmed`]).
+//! They are in the tables, not in the tail. It does not judge whether the book may go. That is the caller's, who may have an
 //! export.
 
 use std::collections::BTreeMap;
