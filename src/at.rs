@@ -157,7 +157,7 @@ impl<'b> At<'b> {
     }
 
     /// Refuses to read values of this moment that were erased: those of a record, or of any.
-    fn check_values(&self, key: Option<&RecordKey>) -> Result<(), Error> {
+    pub(crate) fn check_values(&self, key: Option<&RecordKey>) -> Result<(), Error> {
         let (erasures, at) = (Erasures::of(&self.snapshot)?, self.found.seq);
         let by = key.map_or_else(|| erasures.of_any(at), |key| erasures.of_record(key, at));
         by.map_or(Ok(()), |by| Err(Error::Erased { by }))

@@ -55,7 +55,7 @@ impl Book {
     /// [`Error::Store`] if the log cannot be read.
     pub fn past_differs(&self, seq: Seq) -> Result<Option<String>, Error> {
         let (at, folded) = (self.at(Moment::Entry(seq))?, self.audit().replay_at(seq)?);
-        if matches!(at.conflicts(), Err(Error::Erased { .. })) {
+        if matches!(at.check_values(None), Err(Error::Erased { .. })) {
             // Values of the moment were erased.
             return Ok(None);
         }

@@ -82,12 +82,7 @@ fn a_record_that_was_lost_on_its_way_is_missing_and_a_lost_change_is_another_ver
 fn a_record_that_the_server_deleted_or_never_had_is_extra() {
     let scene = Scene::new();
     scene.bob_writes(&["lead/1", "lead/2"]);
-    let before = scene.server.authority.lock().unwrap().clone();
-    scene.bob_writes(&["lead/3"]);
-    sync_with(&scene.ann, &scene.remote());
-    // An older copy of the store took its place, and has gone on since.
-    scene.server.authority.lock().unwrap().clone_from(&before);
-    let carl = book("carl", &scene.clock);
+    let carl = scene.set_back();
     carl.records().create(key("lead/4"), fields(json!({}))).unwrap();
     sync(&carl, &scene.server);
     carl.records().delete(key("lead/1")).unwrap();

@@ -19,12 +19,7 @@ use serde_json::json;
 fn differing() -> Scene {
     let scene = Scene::new();
     scene.bob_writes(&["lead/1", "lead/2"]);
-    let before = scene.server.authority.lock().unwrap().clone();
-    scene.bob_writes(&["lead/3"]);
-    sync_with(&scene.ann, &scene.remote());
-    scene.server.authority.lock().unwrap().clone_from(&before);
-    let carl = book("carl", &scene.clock);
-    sync(&carl, &scene.server);
+    let carl = scene.set_back();
     for name in ["lead/4", "lead/1"] {
         put(&carl, name, json!({ "by": "carl" }));
         sync(&carl, &scene.server);

@@ -15,25 +15,12 @@ use fieldbook::search::{Fit, Hit, SearchRule};
 use fieldbook::{Book, BookOptions, Entity, EntityRules, EntityType, Error, Schema};
 use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
-use scored::scored;
+use scored::{in_memory, lead, rule, scored};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-fn lead() -> EntityType {
-    EntityType::parse("lead").unwrap()
-}
-
-fn rule() -> SearchRule {
-    SearchRule::new().field("name", 4).field("company", 2).field("phones", 1)
-}
-
 fn plain() -> BookOptions {
     BookOptions::new("ann").unwrap()
-}
-
-fn in_memory() -> Book {
-    let options = options("ann", &TestClock::starting()).search(lead(), rule());
-    Book::on_backend(InMemoryBackend::new(), options).unwrap()
 }
 
 fn create(book: &Book, id: &str, value: Value) {

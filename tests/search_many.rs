@@ -13,27 +13,12 @@ mod scored;
 
 use std::collections::BTreeSet;
 
-use common::{TestClock, assert_sound, fields, key, options};
+use common::{assert_sound, fields, key};
 use fieldbook::host::SeededRandomness;
-use fieldbook::search::SearchRule;
-use fieldbook::{Book, EntityType, Mutation};
+use fieldbook::{Book, Mutation};
 use fieldbook_core::Randomness;
-use redb::backends::InMemoryBackend;
-use scored::scored;
+use scored::{in_memory, lead, rule, scored};
 use serde_json::{Map, Value, json};
-
-fn lead() -> EntityType {
-    EntityType::parse("lead").unwrap()
-}
-
-fn rule() -> SearchRule {
-    SearchRule::new().field("name", 4).field("company", 2).field("phones", 1)
-}
-
-fn in_memory() -> Book {
-    let options = options("ann", &TestClock::starting()).search(lead(), rule());
-    Book::on_backend(InMemoryBackend::new(), options).unwrap()
-}
 
 fn found(book: &Book, asked: &str) -> Vec<(String, u64)> {
     let hits = book.records().search(&lead(), asked).limit(usize::MAX).run().unwrap();

@@ -276,22 +276,16 @@ impl<'c, 'a> Finder<'c, 'a> {
 
 /// Returns the parts of a part whose digests differ, or all with records if the digests are of no
 /// single moment.
-fn unequal(
-    part: Part,
-    own: &[Digest],
-    theirs: &[Digest],
-    all: bool,
-) -> impl Iterator<Item = Unequal> {
+fn unequal(part: Part, own: &[Digest], theirs: &[Digest], all: bool) -> Vec<Unequal> {
     let pairs = part.divided().zip(own.iter().zip(theirs));
-    let differ = pairs.filter(move |(_, (own, theirs))| {
-        own != theirs || (all && own.records.max(theirs.records) > 0)
-    });
+    let differ = pairs
+        .filter(|(_, (own, theirs))| own != theirs || (all && own.records.max(theirs.records) > 0));
     let unequal = differ.map(|(part, (own, theirs))| Unequal {
         part,
         own: own.records,
         theirs: theirs.records,
     });
-    unequal.collect::<Vec<_>>().into_iter()
+    unequal.collect()
 }
 
 /// Divides parts into lists of as many records as are in memory at a time.

@@ -13,7 +13,7 @@ use fieldbook_core::Version;
 use fieldbook_core::authority::{Caller, ExchangeError, MemoryAuthority, Quota, compare};
 use serde_json::json;
 
-use super::{Server, TestClock, book, fields, key, sync};
+use super::{Server, TestClock, book, fields, key, sync, sync_with};
 
 pub(crate) type Bend<T> = Box<dyn Fn(T) -> T + Send + Sync>;
 
@@ -133,6 +133,18 @@ impl Scene {
             put(&self.bob, name, json!({ "n": at }));
             sync(&self.bob, &self.server);
         }
+    }
+
+    /// Puts an older copy in place of the store, after Ann has read a record of Bob that the copy
+    /// does not have. Carl has read the copy, and writes: commits have the same numbers again.
+    pub(crate) fn set_back(&self) -> Book {
+        let before = self.server.authority.lock().unwrap().clone();
+        self.bob_writes(&["lead/3"]);
+        sync_with(&self.ann, &self.remote());
+        self.server.authority.lock().unwrap().clone_from(&before);
+        let carl = book("carl", &self.clock);
+        sync(&carl, &self.server);
+        carl
     }
 
     pub(crate) fn check(&self, remote: &dyn Remote) -> Result<Difference, CheckError> {

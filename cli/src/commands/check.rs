@@ -3,19 +3,18 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
+use fieldbook::Book;
 use fieldbook::sync::{
-    CheckError, Difference, Differing, Mended, NotCompared, Resume, ServerState, Stopped,
+    CheckError, Difference, Differing, Mended, NotCompared, ServerState, Stopped,
 };
-use fieldbook::{Book, HttpOptions, HttpRemote, StaticToken};
 use fieldbook_server::check_digests;
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::sync::{exchange_failure, token, unusable};
-use super::{AppRules, Viewer, as_actor};
+use super::at_server::{AtServer, exchange_failure};
+use super::{AppRules, Viewer};
 use crate::error::Failure;
 use crate::files::{self, shown};
 use crate::output::Output;
@@ -36,12 +35,8 @@ The log keeps all of it. The exit code is 0 if no record differs, or if all were
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
-    /// The server: https://HOST[:PORT], or http:// for one on this machine
-    #[arg(long, value_name = "URL", env = "FIELDBOOK_SERVER", hide_env_values = true)]
-    server: String,
-    /// A file with the actor's token and nothing else, or `-` for standard input
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    server: AtServer,
     /// Mend what differs, after it was shown
     #[arg(long)]
     mend: bool,
@@ -73,17 +68,7 @@ const SHOWN: usize = 20;
 
 /// Runs `check`.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let remote = HttpRemote::new(&args.server, HttpOptions::default())
-        .map_err(|error| unusable(&args.server, error))?;
-    let token = args.token_file.as_deref().map(token).transpose()?;
-    let book = args.viewer.open(&args.book, &args.rules)?;
-    let remote = match token {
-        Some(token) => {
-            book.servers().resume(Resume::Authenticated)?;
-            remote.with_credentials(Arc::new(StaticToken::new(book.actor(), token)))
-        }
-        None => remote,
-    };
+    let (book, remote) = args.server.open(&args.book, &args.viewer, &args.rules)?;
     let runtime = super::runtime()?;
     let spinner = progress::spinner("checking");
     let checked = runtime.block_on(book.check(&remote));
@@ -208,7 +193,11 @@ fn verdict(args: &Args, difference: &Difference, mended: Option<&Mended>) -> Res
         if difference.more {
             return Err(Failure::new("more records differ than one check lists")
                 .hint("this mends the next ones:")
-                .advise(Advice::default().choose(again(args, &["--mend"]))));
+                .advise(Advice::default().choose(args.server.again(
+                    "check",
+                    &args.viewer,
+                    &["--mend"],
+                ))));
         }
         let Some(left) = mended.left.first() else { return Ok(()) };
         let records = count_of(&mended.left, "record");
@@ -231,33 +220,12 @@ fn shows(args: &Args, difference: &Difference) -> Advice {
     if let Some(one) = lists.iter().flat_map(|(_, list)| *list).next() {
         advice = advice.run(["history", BOOK, &one.key.to_string()]);
     }
-    advice.choose(again(args, &["--mend"]))
-}
-
-/// Returns the same command with further options.
-fn again(args: &Args, more: &[&str]) -> Vec<OsString> {
-    let mut call: Vec<OsString> =
-        ["check", BOOK, "--server", args.server.as_str()].map(OsString::from).into();
-    if let Some(actor) = &args.viewer.actor {
-        call.extend(as_actor(actor).into_iter().map(OsString::from));
-    }
-    if let Some(file) = args.token_file.as_ref().filter(|file| *file != Path::new("-")) {
-        call.extend(["--token-file".into(), file.as_os_str().to_owned()]);
-    }
-    call.extend(more.iter().map(OsString::from));
-    call
+    advice.choose(args.server.again("check", &args.viewer, &["--mend"]))
 }
 
 fn failed(args: &Args, book: &Book, error: CheckError) -> Failure {
-    let server = args.server.trim().trim_end_matches('/');
-    let what = format!("cannot check the book against {server}");
-    let sync = || {
-        let mut call = again(args, &[]);
-        if let Some(verb) = call.first_mut() {
-            *verb = "sync".into();
-        }
-        Advice::default().run(call)
-    };
+    let what = format!("cannot check the book against {}", args.server.address());
+    let sync = || Advice::default().run(args.server.again("sync", &args.viewer, &[]));
     match error {
         CheckError::Book(error) => error.into(),
         CheckError::NotUpToDate { stopped: Stopped::Failed(failure) }

@@ -2,6 +2,7 @@
 //! of ops.
 
 pub(crate) mod accept;
+mod at_server;
 pub(crate) mod check;
 pub(crate) mod conflicts;
 pub(crate) mod dead_letters;

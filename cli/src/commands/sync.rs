@@ -1,21 +1,15 @@
 //! `sync`: sends pending ops and fetches changes, until nothing is left or something stops it.
 
-use std::ffi::OsString;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use fieldbook::sync::protocol::Failure as ExchangeFailure;
-use fieldbook::sync::{OTHER_TENANT, Resume, Secret, Stopped};
-use fieldbook::{
-    Book, HttpOptions, HttpRemote, RunOptions, StaticToken, SyncReport, SyncState, limits,
-};
+use fieldbook::sync::{OTHER_TENANT, Resume, Stopped};
+use fieldbook::{Book, RunOptions, SyncReport, SyncState, limits};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::{AppRules, Viewer, as_actor};
+use super::at_server::{AtServer, exchange_failure};
+use super::{AppRules, Viewer};
 use crate::error::Failure;
-use crate::files::{self, shown};
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, Tone, row};
@@ -31,12 +25,8 @@ Ops that cannot be sent stay in the book. Sync again at any time.")]
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
-    /// The server: https://HOST[:PORT], or http:// for one on this machine
-    #[arg(long, value_name = "URL", env = "FIELDBOOK_SERVER", hide_env_values = true)]
-    server: String,
-    /// A file with the actor's token and nothing else, or `-` for standard input
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    server: AtServer,
     /// Fetch only
     #[arg(long, conflicts_with = "push_only")]
     pull_only: bool,
@@ -64,17 +54,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let remote = HttpRemote::new(&args.server, HttpOptions::default())
-        .map_err(|error| unusable(&args.server, error))?;
-    let token = args.token_file.as_deref().map(token).transpose()?;
-    let book = args.viewer.open(&args.book, &args.rules)?;
-    let remote = match token {
-        Some(token) => {
-            book.servers().resume(Resume::Authenticated)?;
-            remote.with_credentials(Arc::new(StaticToken::new(book.actor(), token)))
-        }
-        None => remote,
-    };
+    let (book, remote) = args.server.open(&args.book, &args.viewer, &args.rules)?;
     if args.accept_server {
         super::accept::accept(&book, None)?;
     }
@@ -108,37 +88,6 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     }
     Ok(())
 }
-
-pub(super) fn unusable(
-    server: &str,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> Failure {
-    let failure = Failure::usage("cannot use this --server").because(error);
-    if server.trim().is_empty() {
-        return failure
-            .hint("it is empty: pass the server's address, or set FIELDBOOK_SERVER to it");
-    }
-    failure
-}
-
-pub(super) fn token(path: &Path) -> Result<Secret, Failure> {
-    let what = || format!("cannot read the token file {}", shown(path));
-    let text = if path == Path::new("-") {
-        std::io::read_to_string(std::io::stdin().lock().take(TOKEN_BYTES))
-    } else {
-        std::io::read_to_string(
-            files::open(path).map_err(|failure| failure.of(what()))?.take(TOKEN_BYTES),
-        )
-    };
-    let text = text.map_err(|error| Failure::new(what()).because(error))?;
-    match text.trim() {
-        "" => Err(Failure::new(what()).because("it has no token")),
-        token => Ok(Secret::new(token)),
-    }
-}
-
-/// More bytes than any token has.
-const TOKEN_BYTES: u64 = 64 * 1024;
 
 async fn show_progress(book: Book, spinner: indicatif::ProgressBar) {
     let mut status = book.watch_status();
@@ -223,12 +172,12 @@ fn verdict(
 
 /// Checks that a run ended because nothing was left to do.
 fn ended(args: &Args, report: &SyncReport) -> Result<(), Failure> {
-    let server = args.server.trim().trim_end_matches('/');
+    let server = args.server.address();
     let cut_short = |why: &str| {
         Failure::new(format!("the sync with {server} ended early"))
             .because(why.to_owned())
             .hint("pending ops stay in the book: sync again")
-            .advise(Advice::default().run(again(args, &[])))
+            .advise(Advice::default().run(args.server.again("sync", &args.viewer, &[])))
     };
     match &report.stopped {
         Stopped::Idle => Ok(()),
@@ -256,7 +205,7 @@ fn ended(args: &Args, report: &SyncReport) -> Result<(), Failure> {
 
 /// Returns what a book waits for after a run: a failure, or a note.
 fn attention(args: &Args, book: &Book) -> Result<Option<(String, Advice)>, Failure> {
-    let server = args.server.trim().trim_end_matches('/');
+    let server = args.server.address();
     match book.status().state {
         SyncState::NeedsAuth { code } if code == OTHER_TENANT => {
             Err(Failure::new("these credentials belong to another tenant of this server")
@@ -270,7 +219,7 @@ fn attention(args: &Args, book: &Book) -> Result<Option<(String, Advice)>, Failu
             Err(Failure::new("some changes wait for an upgrade of the app or the server")
                 .because(code)
                 .hint("your changes are kept; after the upgrade:")
-                .advise(Advice::default().run(again(args, &["--resume"]))))
+                .advise(Advice::default().run(args.server.again("sync", &args.viewer, &["--resume"]))))
         }
         SyncState::NeedsServerConfirmed => Err(Failure::new(format!(
             "{server} is not the server that this book knows"
@@ -303,60 +252,10 @@ fn attention(args: &Args, book: &Book) -> Result<Option<(String, Advice)>, Failu
 /// and goes on.
 fn accepting(args: &Args, book: &Book) -> Advice {
     match book.servers().candidates().as_slice() {
-        [_] => Advice::default().choose(again(args, &["--accept-server"])),
+        [_] => {
+            Advice::default().choose(args.server.again("sync", &args.viewer, &["--accept-server"]))
+        }
         several => super::accept::choices(several),
-    }
-}
-
-/// Returns the same command with further options.
-fn again(args: &Args, more: &[&str]) -> Vec<OsString> {
-    let mut call: Vec<OsString> =
-        ["sync", BOOK, "--server", args.server.as_str()].map(OsString::from).into();
-    if let Some(actor) = &args.viewer.actor {
-        call.extend(as_actor(actor).into_iter().map(OsString::from));
-    }
-    if let Some(file) = args.token_file.as_ref().filter(|file| *file != Path::new("-")) {
-        call.extend(["--token-file".into(), file.as_os_str().to_owned()]);
-    }
-    call.extend(more.iter().map(OsString::from));
-    call
-}
-
-/// Returns why an exchange failed, and what to do.
-pub(super) fn exchange_failure(failure: &ExchangeFailure) -> (String, &'static str) {
-    match failure {
-        ExchangeFailure::Unreachable { code } => (
-            format!("the server cannot be reached ({code})"),
-            "check that it runs and that the address is right; your changes are kept, sync again at any time",
-        ),
-        ExchangeFailure::Unauthorized { code } => (
-            format!("the server requires other credentials ({code})"),
-            "pass the actor's token with --token-file, and the actor with --actor; your changes are kept",
-        ),
-        ExchangeFailure::Transient { code, .. } => (
-            format!("the server cannot answer now ({code})"),
-            "try again in a while; your changes are kept",
-        ),
-        ExchangeFailure::TooLarge => (
-            "the request is too large for the server".to_owned(),
-            "try a smaller --batch; your changes are kept",
-        ),
-        ExchangeFailure::UpgradeRequired { code } => (
-            format!("the server uses another protocol ({code})"),
-            "use a program of the server's version; your changes are kept",
-        ),
-        ExchangeFailure::Refused { code } => (
-            format!("the server refuses the request ({code})"),
-            "your changes are kept; ask the server's operator",
-        ),
-        ExchangeFailure::Unknown { code } => (
-            format!("the connection broke before the answer came ({code})"),
-            "sync again: no change is applied twice",
-        ),
-        ExchangeFailure::Misbehaved { code } => (
-            format!("the answer is damaged, or not from a fieldbook server ({code})"),
-            "check the address, and whether the network requires a login; your changes are kept",
-        ),
     }
 }
 

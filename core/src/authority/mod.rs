@@ -29,7 +29,6 @@
 //!
 //! 10. Declared rights are judged change by change, and a unit with a forbidden change is refused
 //!     whole (`rights`). Without declarations nothing is judged.
-//!
 //! 11. The digests of the live records change with the records (`digests`). [`compare`] answers what
 //!     a device asks to compare its records with these.
 //!

@@ -69,14 +69,9 @@ fn row_of<'r>(
         Some((key, _)) => key.value().get(begin.len()..).ok_or_else(damaged)?.to_vec(),
         None => Vec::new(),
     };
-    let from = if before.is_some() {
-        Bound::Excluded([begin, &label].concat())
-    } else {
-        Bound::Excluded(key)
-    };
-    let from = from.as_ref().map(Vec::as_slice);
-    let next =
-        table.range::<&[u8]>((from, Bound::Excluded(to.as_slice()))).map_err(reading)?.next();
+    let from = [begin, &label].concat();
+    let after = (Bound::Excluded(from.as_slice()), Bound::Excluded(to.as_slice()));
+    let next = table.range::<&[u8]>(after).map_err(reading)?.next();
     let end = match next.transpose().map_err(reading)? {
         Some((key, _)) => Some(key.value().get(begin.len()..).ok_or_else(damaged)?.to_vec()),
         None => None,

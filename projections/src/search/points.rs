@@ -80,8 +80,10 @@ impl<'t> Hits<'t> {
     /// touched records. Most points are best, and of equal points the first ids. Below `ordered`
     /// the order of numbers is that of ids; the ids of the others have to be looked up.
     pub(super) fn best(mut self, limit: usize, ordered: u64) -> (Numbered, Vec<(&'t str, u64)>) {
-        let touched = self.touched.into_iter().collect();
-        if self.folded.len() > limit && limit > 0 {
+        if limit == 0 {
+            return (Vec::new(), Vec::new());
+        }
+        if self.folded.len() > limit {
             let mut points: Vec<u64> = self.folded.iter().map(|(_, points)| *points).collect();
             let (_, least, _) =
                 points.select_nth_unstable_by(limit - 1, |one, other| other.cmp(one));
@@ -96,7 +98,7 @@ impl<'t> Hits<'t> {
                 *points >= least
             });
         }
-        if limit == 0 { (Vec::new(), Vec::new()) } else { (self.folded, touched) }
+        (self.folded, self.touched.into_iter().collect())
     }
 }
 

@@ -85,15 +85,14 @@ pub(super) fn rebase(subject: &mut Subject<'_>, before: &Registers) {
     subject.stay_above_own();
     let mut planned_on = Vec::new();
     for op in &subject.ops {
-        let of = op.since.as_ref().map(|since| (since, op.of_former_epoch));
-        if let Some((since, former)) = of
-            && !planned_on.iter().any(|known| *known == (Some(since.clone()), former))
-        {
-            planned_on.push((Some(since.clone()), former));
+        let on = (op.since.clone(), op.of_former_epoch);
+        if on.0.is_some() && !planned_on.contains(&on) {
+            planned_on.push(on);
         }
     }
+    planned_on.push((None, false));
     let is_first_of_epoch = subject.is_first_of_epoch;
-    for (since, former) in planned_on.into_iter().chain([(None, false)]) {
+    for (since, former) in planned_on {
         let meets = |op: &Op| {
             let is_left = matches!(op.standing, OpStanding::Waits | OpStanding::Dead);
             is_left && op.since == since && op.of_former_epoch == former
