@@ -195,7 +195,7 @@ step-spec() {
         [[ ! -f $beside ]] || files+=("$beside")
     done
     counted '^[0-9]+ passed' \
-        cargo run --profile proof -p fieldbook-sim --bin spec -- --every-manner --seeds 40 "${files[@]}"
+        cargo run --release -p fieldbook-sim --bin spec -- --every-manner --seeds 40 "${files[@]}"
 }
 
 # Checks the laws of the rules, each with this many drawn cases. `FIELDBOOK_LAW_CASES=1000000
@@ -205,7 +205,7 @@ step-laws() {
     # One command runs both packages. Two commands would build the common crates twice, with other
     # features.
     local -x PROPTEST_CASES=${FIELDBOOK_LAW_CASES:-10000}
-    cargo test --profile proof -p fieldbook-core -p fieldbook-sim --test laws
+    cargo test --release -p fieldbook-core -p fieldbook-sim --test laws
     figures+=("laws         $PROPTEST_CASES cases of each")
 }
 
@@ -213,7 +213,7 @@ step-laws() {
 # million distinct states in all. `walk --world NAME --states all` walks one world farther.
 step-walk() {
     has_binary fieldbook-sim walk || { absent "fieldbook-sim has no binary 'walk'"; return; }
-    counted '^(worlds|distinct states|steps|laws broken) ' cargo run --profile proof -p fieldbook-sim --bin walk
+    counted '^(worlds|distinct states|steps|laws broken) ' cargo run --release -p fieldbook-sim --bin walk
 }
 
 # Runs every fuzz target for a short time, two at a time. Without a nightly toolchain, the stable
@@ -266,7 +266,7 @@ fuzz_one() {
 step-crash() {
     has_binary fieldbook-sim crash_points || { absent "fieldbook-sim has no binary 'crash_points'"; return; }
     counted '^(crash points|images|double-crash images|disk failures|lost or damaged|written after error) ' \
-        cargo run --profile proof -p fieldbook-sim --bin crash_points
+        cargo run --release -p fieldbook-sim --bin crash_points
     counted '^redb 4' cargo run --manifest-path tests/known-bad/Cargo.toml --target-dir "$target_folder/known-bad"
 }
 
@@ -321,7 +321,7 @@ step-page() {
 # it can, and the server's memory.
 step-door() {
     [[ -f server/examples/door/main.rs ]] || { absent "there is no server/examples/door"; return; }
-    counted ' MiB|^door ' cargo run --profile proof -p fieldbook-server --example door
+    counted ' MiB|^door ' cargo run --release -p fieldbook-server --example door
 }
 
 # Runs simulated worlds. A failing seed is printed with the command that plays it again.
@@ -331,11 +331,11 @@ step-simulation() {
     from=$(seed_of_tree)
     echo "seeds from $from on"
     counted '^(seeds|device-hours|ops|exchanges|recoveries|fault: .*|failures) ' \
-        cargo run --profile proof -p fieldbook-sim --bin simulate -- --seeds 500 --from "$from"
+        cargo run --release -p fieldbook-sim --bin simulate -- --seeds 500 --from "$from"
     # These are the fuzz targets over whole books. This program makes thousands of runs in the time
     # of a few hundred runs of libFuzzer.
     for target in rebase reorderings world; do
-        counted ' runs, ' cargo run --profile proof -p fieldbook-sim --bin inputs -- --target "$target" --seeds 2000 --from "$from"
+        counted ' runs, ' cargo run --release -p fieldbook-sim --bin inputs -- --target "$target" --seeds 2000 --from "$from"
     done
 }
 
@@ -348,10 +348,10 @@ step-middlebox() {
     from=$(seed_of_tree)
     echo "seeds from $from on"
     counted '^(seeds|ops|exchanges|answered|refused in truth|reopenings|fault: .*|failures) ' \
-        cargo run --profile proof -p fieldbook-middlebox -- --seeds 200 --from "$from"
+        cargo run --release -p fieldbook-middlebox -- --seeds 200 --from "$from"
     cargo build --release -p fieldbook-cli
     counted '^(seeds|exchanges|reopenings|failures) ' \
-        cargo run --profile proof -p fieldbook-middlebox -- --seeds 10 --from "$from" --program "$program"
+        cargo run --release -p fieldbook-middlebox -- --seeds 10 --from "$from" --program "$program"
 }
 
 # Prints the first seed for the present state of the tree. Another state has other seeds, and the

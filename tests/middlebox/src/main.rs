@@ -54,7 +54,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         writeln!(out, "seed {seed} FAILED  {broken}")?;
         writeln!(
             out,
-            "  again: cargo run --profile proof -p fieldbook-middlebox -- --seed {seed}{program}"
+            "  again: cargo run --release -p fieldbook-middlebox -- --seed {seed}{program}"
         )?;
     }
     let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
