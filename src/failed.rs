@@ -168,7 +168,7 @@ impl<'a> Looking<'a> {
 
     fn record(&self, key: &RecordKey) -> Result<BTreeMap<OpPlace, ExplainedOp>, Error> {
         let holds = self.shared.plan_record(self.tail, key).holds;
-        with_known(self.snapshot, self.tail, &self.sending, key, &holds, |known| {
+        with_known(self.snapshot, self.tail, &self.sending, [key], &holds, |known| {
             let rows = self.tail.ops_of(key).filter_map(|at| Some((at, self.tail.op(at)?)));
             rows.map(|(at, row)| (at, op(known, at, row))).collect()
         })

@@ -54,7 +54,7 @@ use fieldbook_projections::{Snapshot, sound};
 use crate::book::Book;
 use crate::entity::Entity;
 use crate::error::Error;
-use crate::query::{Stored, fields_of, no_record};
+use crate::query::{Stored, fields_of, fill_in, no_record};
 use crate::read::with_record;
 use crate::record::RecordRef;
 use crate::records::Records;
@@ -193,11 +193,15 @@ impl<'b, V> Search<'b, V> {
         let found =
             near.snapshot.search(&self.entity, rule, &self.asked, &near.touched, self.limit)?;
         let hits = found.into_iter();
-        let hits = hits.map(|found| self.hit(rule, found, &near)).collect::<Result<Vec<_>, _>>()?;
+        let mut hits =
+            hits.map(|found| self.hit(rule, found, &near)).collect::<Result<Vec<_>, _>>()?;
+        let pending = hits.iter_mut().map(|hit| &mut hit.row).filter(|row| row.pending > 0);
+        fill_in(pending, &self.entity, &self.book.shared, &near.tail, &near.snapshot)?;
         sound(&near.tail)?;
         Ok(hits)
     }
 
+    /// Reads the record of a hit, with the status of a record without pending ops.
     fn hit(&self, rule: &SearchRule, found: Found, near: &Near) -> Result<Hit<V>, Error> {
         let Found { id, points } = found;
         let key = RecordKey::new(self.entity.clone(), id);
@@ -206,11 +210,7 @@ impl<'b, V> Search<'b, V> {
             let row = Stored::of(key.id.clone(), record, self.value);
             Ok::<_, InvalidFields>(Hit { row, points, matched })
         })?;
-        let mut hit = hit.ok_or_else(no_record)?.map_err(Error::damaged)?;
-        if hit.row.pending > 0 {
-            hit.row.status = self.book.shared.status_of(&near.tail, &near.snapshot, &key)?;
-        }
-        Ok(hit)
+        hit.ok_or_else(no_record)?.map_err(Error::damaged)
     }
 }
 

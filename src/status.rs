@@ -19,7 +19,7 @@ use fieldbook_core::protocol::ExchangeRequest;
 use fieldbook_core::rows::{DeadLetterRow, TailRow};
 use fieldbook_core::rules::clock::ServerTime;
 use fieldbook_core::rules::explain::{ExplainedOp, op};
-use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan, plan_record};
+use fieldbook_core::rules::plan::{Hold, Plan, PlanInput, plan, plan_record, plan_records};
 use fieldbook_core::rules::status::{
     Attention, Known, ParkReason, Progress, RecordStatus, SyncState, overall,
 };
@@ -257,20 +257,21 @@ pub(crate) fn status_of(
         let known = rows.record(key)?.is_some_and(|row| row.confirmed.is_some());
         return Ok(if known { RecordStatus::Synced } else { RecordStatus::Unknown });
     }
-    with_known(rows, tail, sending, key, &plan().holds, |known| known.record(key, true).status)
+    with_known(rows, tail, sending, [key], &plan().holds, |known| known.record(key, true).status)
 }
 
-/// Lends what is known of a record, given the holds of a plan of it alone. The rows and the tail
-/// are of one instant.
-pub(crate) fn with_known<T>(
+/// Lends what is known of some records, given the holds of a plan of them alone. The rows and the
+/// tail are of one instant.
+pub(crate) fn with_known<'k, T>(
     rows: &impl Rows,
     tail: &Tail,
     sending: &BTreeSet<UnitId>,
-    key: &RecordKey,
+    keys: impl IntoIterator<Item = &'k RecordKey>,
     holds: &BTreeMap<OpPlace, Hold>,
     use_it: impl FnOnce(&Known<'_>) -> T,
 ) -> Result<T, Error> {
-    let dead = tail.ops_of(key).filter(|place| tail.is_dead(*place));
+    let ops = keys.into_iter().flat_map(|key| tail.ops_of(key));
+    let dead = ops.filter(|place| tail.is_dead(*place));
     let dead = dead.filter_map(|place| tail.op(place)).map(|row| row.op);
     Ok(use_it(&Known {
         tail,
@@ -291,6 +292,20 @@ impl Shared {
         key: &RecordKey,
     ) -> Result<RecordStatus, Error> {
         status_of(snapshot, tail, &self.sending(), key, || self.plan_record(tail, key))
+    }
+
+    /// Returns the status of each of these records, all of which have pending ops. The tail and the
+    /// snapshot are of one instant. One plan is made for all of them.
+    pub(crate) fn statuses_of(
+        &self,
+        tail: &Tail,
+        snapshot: &Snapshot,
+        keys: &[RecordKey],
+    ) -> Result<Vec<RecordStatus>, Error> {
+        let holds = self.planning(tail, |input| plan_records(&input, keys)).holds;
+        with_known(snapshot, tail, &self.sending(), keys, &holds, |known| {
+            keys.iter().map(|key| known.record(key, true).status).collect()
+        })
     }
 
     pub(crate) fn plan(&self, tail: &Tail, batch_ops: usize, batch_bytes: usize) -> Plan {

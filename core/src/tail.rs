@@ -21,8 +21,10 @@ mod stored;
 mod sum;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::ids::{OpId, UnitId};
 use crate::names::{Actor, EntityType, RecordKey};
@@ -414,7 +416,7 @@ impl Tail {
     pub fn ops_of(&self, key: &RecordKey) -> impl DoubleEndedIterator<Item = OpPlace> + '_ {
         let stored = self.on_disk().map(|stored| self.read.ops_of(stored, key));
         let stored = stored.into_iter().flat_map(|ops| {
-            (0..ops.len()).filter_map(move |at| ops.get(at).map(|(place, _)| *place))
+            (0..ops.places.len()).filter_map(move |at| ops.places.get(at).copied())
         });
         let places = self.known.records.get(key).into_iter();
         stored.chain(
@@ -476,7 +478,7 @@ impl Tail {
     pub fn is_dead(&self, place: OpPlace) -> bool {
         let Some(stored) = self.on_disk() else { return self.known.dead.contains(&place) };
         let Some(row) = self.op(place) else { return false };
-        self.read.ops_of(stored, &row.key).iter().any(|(known, dead)| *known == place && *dead)
+        self.read.ops_of(stored, &row.key).is_dead(place)
     }
 
     /// Returns the code under which an op is parked alone, if it is.

@@ -61,7 +61,7 @@ use std::ops::{Bound, ControlFlow, RangeBounds};
 
 pub use self::instant::Instant;
 #[cfg(feature = "search")]
-pub(crate) use self::rows::no_record;
+pub(crate) use self::rows::{fill_in, no_record};
 pub use crate::live::{ListChange, LiveList};
 use fieldbook_core::index::{Conditions, Misfit};
 pub use fieldbook_core::index::{IndexPlace, InvalidPlace};

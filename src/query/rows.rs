@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use fieldbook_core::index::{IndexPlace, IndexRule, Span};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{EntityRules, RecordId, RecordKey};
+use fieldbook_core::{EntityRules, EntityType, RecordId, RecordKey};
 use fieldbook_projections::Snapshot;
 
 use super::{Asked, Following, PAGE_ROWS, Query, Rows, Source, Stored};
@@ -140,12 +140,28 @@ impl<'q, V> Query<'q, V> {
         tail: &Tail,
         snapshot: &Snapshot,
     ) -> Result<(), Error> {
-        for row in page.items.iter_mut().filter(|row| row.pending > 0) {
-            let key = RecordKey::new(self.entity.clone(), row.id.clone());
-            row.status = book.shared.status_of(tail, snapshot, &key)?;
-        }
-        Ok(())
+        let pending = page.items.iter_mut().filter(|row| row.pending > 0);
+        fill_in(pending, &self.entity, &book.shared, tail, snapshot)
     }
+}
+
+/// Sets the status of rows with pending ops. The tail and the snapshot are of one instant.
+pub(crate) fn fill_in<'r, V: 'r>(
+    rows: impl Iterator<Item = &'r mut Stored<V>>,
+    entity: &EntityType,
+    shared: &Shared,
+    tail: &Tail,
+    snapshot: &Snapshot,
+) -> Result<(), Error> {
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<_> =
+        rows.iter().map(|row| RecordKey::new(entity.clone(), row.id.clone())).collect();
+    let statuses = shared.statuses_of(tail, snapshot, &keys)?;
+    rows.into_iter().zip(statuses).for_each(|(row, status)| row.status = status);
+    Ok(())
 }
 
 fn damaged(fault: impl std::error::Error + Send + Sync + 'static) -> StoreError {

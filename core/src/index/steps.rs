@@ -6,7 +6,9 @@
 //! 2. Of the rows that are in both lists, as few as possible are removed and inserted: a row that
 //!    moves does not move the others.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::names::RecordId;
 

@@ -9,10 +9,12 @@
 //! What it is not: a cache of the book. A question that is over keeps nothing.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::ids::OpId;
 use crate::names::RecordKey;
@@ -59,13 +61,26 @@ pub trait StoredTail: fmt::Debug + Send + Sync {
 /// Places with a mark each.
 type Marked = Arc<Vec<(OpPlace, bool)>>;
 
+/// The ops of a record, oldest first, and those of them that are dead letters.
+#[derive(Debug, Default)]
+pub(super) struct OpsOf {
+    pub(super) places: Vec<OpPlace>,
+    dead: BTreeSet<OpPlace>,
+}
+
+impl OpsOf {
+    pub(super) fn is_dead(&self, place: OpPlace) -> bool {
+        self.dead.contains(&place)
+    }
+}
+
 /// What one question has read.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     rows: Lent<TailRow>,
     places: RefCell<HashMap<OpPlace, Option<usize>>>,
     entries: RefCell<HashMap<Seq, Arc<Vec<OpPlace>>>>,
-    records: RefCell<HashMap<RecordKey, Marked>>,
+    records: RefCell<HashMap<RecordKey, Arc<OpsOf>>>,
     referring: RefCell<HashMap<RecordKey, Marked>>,
     has_references: OnceCell<bool>,
     fault: RefCell<Option<TailFault>>,
@@ -105,8 +120,12 @@ impl Reading {
         read
     }
 
-    pub(super) fn ops_of(&self, stored: &dyn StoredTail, key: &RecordKey) -> Marked {
-        self.list(&self.records, key, || stored.ops_of(key))
+    pub(super) fn ops_of(&self, stored: &dyn StoredTail, key: &RecordKey) -> Arc<OpsOf> {
+        self.list(&self.records, key, || {
+            let ops = stored.ops_of(key)?;
+            let dead = ops.iter().filter(|(_, dead)| *dead).map(|(place, _)| *place).collect();
+            Ok(OpsOf { places: ops.into_iter().map(|(place, _)| place).collect(), dead })
+        })
     }
 
     pub(super) fn referring(&self, stored: &dyn StoredTail, key: &RecordKey) -> Marked {
@@ -151,12 +170,12 @@ impl Reading {
         kept.collect()
     }
 
-    fn list(
+    fn list<T: Default>(
         &self,
-        lists: &RefCell<HashMap<RecordKey, Marked>>,
+        lists: &RefCell<HashMap<RecordKey, Arc<T>>>,
         key: &RecordKey,
-        read: impl FnOnce() -> Result<Vec<(OpPlace, bool)>, TailFault>,
-    ) -> Marked {
+        read: impl FnOnce() -> Result<T, TailFault>,
+    ) -> Arc<T> {
         if let Some(known) = lists.borrow().get(key) {
             return Arc::clone(known);
         }

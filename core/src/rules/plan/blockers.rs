@@ -1,8 +1,9 @@
 //! The reasons why something cannot be sent now: an unanswered unit, a single op, a transaction, a
 //! whole group.
 
-use std::collections::HashSet;
 use std::time::Duration;
+
+use foldhash::HashSet;
 
 use super::{Group, Hold, Planning};
 use crate::entry::ParkScope;
@@ -163,11 +164,13 @@ impl Planning<'_> {
     /// transaction, by a deletion of a record that others refer to, or by a chain of these.
     fn leads_back(&self, target: &RecordKey, from: &RecordKey) -> bool {
         let tail = self.input.tail;
-        let (mut known, mut next) = (HashSet::from([target]), vec![target]);
+        let (mut known, mut next) = (HashSet::from_iter([target]), vec![target]);
         while let Some(key) = next.pop() {
             for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?)))
             {
-                let together = tail.ops_of_entry(place.seq).map(|(_, row)| &row.key);
+                let is_one_of_several = row.transaction_ops > 1;
+                let together = is_one_of_several.then(|| tail.ops_of_entry(place.seq));
+                let together = together.into_iter().flatten().map(|(_, row)| &row.key);
                 let deletes = row.kind == OpKind::Delete;
                 let earlier = deletes.then(|| self.referring(key, place)).into_iter().flatten();
                 let earlier = earlier.filter_map(|place| Some(&tail.op(place)?.key));

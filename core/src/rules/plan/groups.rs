@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use foldhash::{HashMap, HashMapExt, HashSet};
+
 use super::{Group, Hold, Planning, size};
 use crate::entry::ParkScope;
 use crate::ids::UnitId;
@@ -76,11 +78,12 @@ impl Planning<'_> {
             self.ops_of_one_change(first, row)?
         };
         let mut records: Vec<(RecordKey, Vec<OpPlace>)> = Vec::new();
-        let mut bytes = 0;
+        let (mut numbers, mut bytes) = (HashMap::new(), 0);
         for place in places {
             let Some(row) = self.input.tail.op(place) else { continue };
             bytes += size(row);
-            match records.iter_mut().find(|(key, _)| *key == row.key) {
+            let number = *numbers.entry(&row.key).or_insert(records.len());
+            match records.get_mut(number) {
                 Some((_, places)) => places.push(place),
                 None => records.push((row.key.clone(), vec![place])),
             }
@@ -136,7 +139,8 @@ impl Planning<'_> {
             together.push(place);
         }
         together.truncate(barrier(together.iter().filter_map(|place| tail.op(*place))));
-        for place in waiting.into_iter().filter(|place| !together.contains(place)) {
+        let joined: HashSet<_> = together.iter().copied().collect();
+        for place in waiting.into_iter().filter(|place| !joined.contains(place)) {
             let hold = self.blocker(place).unwrap_or(Hold::After(first));
             self.plan.holds.insert(place, hold);
         }

@@ -38,7 +38,9 @@ mod ready;
 mod suspects;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::{HashSet, HashSetExt};
 
 pub use hold::Hold;
 pub use ready::{ReadyQueue, passed_over};
@@ -298,7 +300,7 @@ impl<'a> Planning<'a> {
             {
                 places.insert(place);
                 // The ops of a transaction are looked at once, not once for each of them.
-                let is_new = entries.insert(place.seq);
+                let is_new = row.transaction_ops > 1 && entries.insert(place.seq);
                 let together = is_new.then(|| tail.ops_of_entry(place.seq)).into_iter().flatten();
                 let together = together.map(|(_, row)| &row.key);
                 let deletes = self.heeds_references && row.kind == OpKind::Delete;

@@ -35,8 +35,10 @@
 //! What it does not do: decide. The plan that looks at a record decides whether it can be sent.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+
+use foldhash::HashMap;
 
 use super::{Group, Hold, Plan, PlanInput};
 use crate::entry::ParkScope;
