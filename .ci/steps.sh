@@ -290,7 +290,7 @@ step-guide() {
         echo "$page"
         PATH=$(realpath "$target_folder/release"):$PATH .ci/guide.sh page "$page"
     done
-    for page in README.md docs/guide/start.md; do
+    for page in README.md docs/guide/start.md docs/guide/first-list.md; do
         counted ' lines of program to a first sync$' env PATH="$(realpath "$target_folder/release"):$PATH" .ci/guide.sh fresh "$page"
     done
     for example in conflicts projection own_remote; do

@@ -5,6 +5,8 @@
 struct Readme;
 #[doc = include_str!("../docs/guide/start.md")]
 struct Start;
+#[doc = include_str!("../docs/guide/first-list.md")]
+struct FirstList;
 #[doc = include_str!("../docs/guide/schema.md")]
 struct Schema;
 #[doc = include_str!("../docs/guide/lists.md")]
