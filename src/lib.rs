@@ -53,6 +53,7 @@ mod evidence;
 mod examine;
 mod exchange;
 mod explain;
+mod export;
 mod failed;
 mod gate;
 mod guests;

@@ -16,18 +16,15 @@
 //! it needs them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Control, Draft, Erased, ErasedRecords};
 use fieldbook_core::log::turn::{Which, beside};
 use fieldbook_core::log::{
-    Appender, Head, Stamp, Store, StoreError, StoreOptions, commit, copy_without, entries,
-    export_in_parts, not_made, read_head, verify_export,
+    Appender, Head, Stamp, Store, StoreOptions, commit, copy_without, entries, not_made, read_head,
 };
-use fieldbook_core::new_file::{new_file, replace_file_by_path};
+use fieldbook_core::new_file::replace_file_by_path;
 use fieldbook_core::rules::clock::entry_stamp;
 use fieldbook_core::rules::unsent::{Unsent, unsent};
 use fieldbook_projections::{DiskTables, sound};
@@ -35,7 +32,7 @@ use redb::WriteTransaction;
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
-use crate::gate::Gate;
+use crate::export::{Step, export};
 use crate::maintain::refold;
 use crate::status::Queue;
 
@@ -62,17 +59,6 @@ pub enum SignOut {
         /// reads the log again.
         export_to: Option<PathBuf>,
     },
-}
-
-/// The moments of a wipe at which a test looks at the folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// The export is written under its temporary name.
-    Exporting,
-    /// The export has its name, and the book is still there.
-    Exported,
-    /// The book without the erased values is written under its temporary name.
-    Erased,
 }
 
 impl Book {
@@ -254,32 +240,11 @@ fn wipe(book: Book, export_to: Option<&Path>, at: &mut dyn FnMut(Step)) -> Resul
     Ok(())
 }
 
-/// Writes the whole log to a new file and verifies what was written. The file gets its name after
-/// that.
-fn export(store: &Gate, path: &Path, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
-    let disk = StoreError::disk("exporting the log");
-    let fill = |mut file: File| -> Result<(), Error> {
-        let mut writer = BufWriter::new(&file);
-        export_in_parts(|| entries(&store.begin_read()?), &mut writer)?;
-        writer.flush().map_err(&disk)?;
-        drop(writer);
-        at(Step::Exporting);
-        file.rewind().map_err(&disk)?;
-        let damaged = |damage| StoreError::corrupt("the exported log", None, damage);
-        let written = verify_export(&mut BufReader::new(&file)).map_err(damaged)?;
-        if written.head != read_head(&entries(&store.begin_read()?)?)? {
-            return Err(StoreError::corrupt("the exported log", None, "it ends too early").into());
-        }
-        Ok(())
-    };
-    new_file(path, fill).map_err(|error| not_made(error, path, "exporting the log"))
-}
-
 const ERASING: &str = "writing the book without the erased values";
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
 
     use fieldbook_core::entry::Meta;
 

@@ -28,6 +28,20 @@ impl Book {
         Self::start(store, options)
     }
 
+    /// Opens a book on storage that can be opened again, like a file: so the book can be suspended.
+    /// `open` opens the storage each time.
+    ///
+    /// # Errors
+    /// [`Error::Store`] as for [`Self::open`].
+    pub fn on_storage<B: redb::StorageBackend>(
+        open: impl Fn() -> B + Send + 'static,
+        options: BookOptions,
+    ) -> Result<Self, Error> {
+        let of_store = options.store;
+        let reopen = move || Store::with_backend(open(), &of_store);
+        Self::start_from(reopen()?, options, Some(Box::new(reopen)))
+    }
+
     /// Writes a book onto an empty backend as
     /// [`SignOut::KeepUnsent`](crate::SignOut::KeepUnsent) writes it: with the values of what the
     /// server does not have.

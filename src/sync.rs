@@ -60,7 +60,7 @@ pub use fieldbook_transport::{HttpOptions, HttpRemote, InvalidOrigin, ProxyUse, 
 
 pub use crate::background::SyncHandle;
 pub use crate::check::{CheckError, Difference, Differing, Mended, NotCompared, NotComparedType};
-pub use crate::decisions::{Park, Resume, ServerState, Servers};
+pub use crate::decisions::{Park, Resume, ServerState, Servers, TakeState};
 pub use crate::exchange::Exchange;
 pub use crate::failed::{Dependant, Failed, FailedOp};
 pub use crate::status::{Queue, QueuedOp, SyncStatus};

@@ -22,7 +22,9 @@ use std::sync::{Arc, PoisonError};
 use fieldbook_core::entry::{Checked, Control, Draft, Entry, FieldsSource, Meta, Silence};
 use fieldbook_core::index::Turn;
 use fieldbook_core::locks::{Mutex, MutexGuard};
-use fieldbook_core::log::{Appender, Head, Reply, Stamp, Store, StoreError, read_entry};
+use fieldbook_core::log::{
+    Appender, GroupCommit, Head, Reply, Stamp, Store, StoreError, read_entry,
+};
 use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::silence::Silences;
@@ -331,6 +333,24 @@ impl Shared {
         &self,
         job: impl FnOnce(&mut Session<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.write_in_turn_of(&self.group, job)
+    }
+
+    /// Runs a job in a round that it has for itself: what was written before it is committed, and
+    /// what is written meanwhile comes after it.
+    pub(crate) fn write_alone<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Session<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        // The lock of the writer lets one round follow another, of whichever group.
+        self.write_in_turn_of(&GroupCommit::new(1), job)
+    }
+
+    fn write_in_turn_of<T: Send + 'static>(
+        &self,
+        group: &GroupCommit<Job, Result<(), Error>>,
+        job: impl FnOnce(&mut Session<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         self.check_alive()?;
         let slot = Arc::new(Mutex::new(None));
         let place = Arc::clone(&slot);
@@ -339,7 +359,7 @@ impl Shared {
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
             Ok(())
         });
-        self.group.submit(job, |jobs| self.round(jobs)).map_err(|_| {
+        group.submit(job, |jobs| self.round(jobs)).map_err(|_| {
             self.fail();
             Error::Interrupted
         })??;

@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use common::comparing::{Bend, Comparing, Scene, check, fill, keys, put, sync_beside};
 use common::{Server, assert_sound, book, fields, key, options, sync, sync_with, view};
 use fieldbook::sync::protocol::{CompareAnswer, CompareRequest, ExchangeRequest, Failure, Found};
-use fieldbook::sync::{CheckError, Difference, Differing, FnRemote, NotCompared, Stopped};
+use fieldbook::sync::{CheckError, Differing, FnRemote, NotCompared, Stopped};
 use fieldbook::{Book, EntityRules, Schema};
 use fieldbook_core::Version;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 
-/// Checks a book of so many records: equal, and with one record that was lost on its way.
-fn costs(records: u64) -> [Difference; 2] {
+/// `fieldbook-bench --only check` has the figures of 100,000 records.
+#[test]
+fn equal_books_answer_in_one_short_request_and_one_record_is_found_with_few_bytes() {
     let scene = Scene::new();
-    fill(&mut scene.server.authority.lock().unwrap(), records);
+    fill(&mut scene.server.authority.lock().unwrap(), 2_000);
     let lost = {
         let authority = scene.server.authority.lock().unwrap();
         authority.records().nth(7).unwrap().0.to_string()
@@ -26,31 +27,15 @@ fn costs(records: u64) -> [Difference; 2] {
     let remote = scene.remote();
     sync_with(&scene.ann, &remote);
     let equal = scene.check(&remote).unwrap();
+    assert!(equal.is_empty() && equal.requests == 1, "{equal:?}");
+    assert_eq!(equal.records_compared, 2_000);
+    assert!(equal.bytes_received < 512, "{}", equal.bytes_received);
     let other = book("carl", &scene.clock);
     let remote = scene.remote().losing(&[&lost]);
     sync_with(&other, &remote);
     let one = check(&other, &remote).unwrap();
-    assert_eq!(keys(&one.missing), [lost]);
-    [equal, one]
-}
-
-#[test]
-fn equal_books_answer_in_one_short_request_and_one_record_is_found_with_few_bytes() {
-    let [equal, one] = costs(2_000);
-    assert!(equal.is_empty() && equal.requests == 1, "{equal:?}");
-    assert_eq!(equal.records_compared, 2_000);
-    assert!(equal.bytes_received < 512, "{}", equal.bytes_received);
-    assert_eq!(one.records(), 1);
+    assert_eq!((keys(&one.missing), one.records()), (vec![lost], 1));
     assert!(one.bytes_received < 16_000 && one.requests == 3, "{one:?}");
-}
-
-#[test]
-#[ignore = "it takes a minute: run it with --ignored --nocapture, for docs/benchmarks.md"]
-fn one_record_among_100_000_is_found_with_few_bytes() {
-    let [equal, one] = costs(100_000);
-    println!("equal: {} bytes, {} request", equal.bytes_received, equal.requests);
-    println!("one of 100,000: {} bytes, {} requests", one.bytes_received, one.requests);
-    assert!(equal.bytes_received < 512 && one.bytes_received < 16_000);
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //!   read the rule's input ─► ask the rule (core's `rules`) ─► append its decision, with the person's actor
 //! ```
 //!
-//! `ops` is about ops, `conflicts` about conflicts, `resume` about parks and servers.
+//! `ops` is about ops, `conflicts` about conflicts, `resume` about parks and servers, `reset`
+//! about giving up everything unsent.
 //!
 //! Invariants:
 //! 1. Nothing here decides: each method asks a rule, and writes its result.
@@ -15,6 +16,7 @@
 
 mod conflicts;
 mod ops;
+mod reset;
 mod resume;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta, PersonAction};
@@ -26,6 +28,7 @@ use fieldbook_projections::{LogView, Past};
 
 pub use self::conflicts::Conflicts;
 pub use self::ops::{DeadLetters, Undone};
+pub use self::reset::TakeState;
 pub use self::resume::{Park, Resume, ServerState, Servers};
 use crate::book::Book;
 use crate::error::Error;

@@ -1,25 +1,19 @@
 //! A person's decisions about the world outside: new credentials, an upgrade, the server of the
 //! book.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use fieldbook_core::entry::{Decision, Items, ParkScope, PersonAction, Receipt};
+use fieldbook_core::entry::{Items, ParkScope, PersonAction, Receipt};
 use fieldbook_core::rows::StateRow;
 use fieldbook_core::rules::NotPossible;
 use fieldbook_core::rules::belonging::{self, ServerIdentity};
-use fieldbook_core::rules::reset::reset;
 use fieldbook_core::rules::resume::{Change, resume};
-use fieldbook_core::{EntityType, RecordKey, ServerEpoch, ServerId, TenantId, WallTime};
-use fieldbook_projections::{Tables, sound};
+use fieldbook_core::{EntityType, ServerEpoch, ServerId, TenantId, WallTime};
+use fieldbook_projections::Tables;
 
 use super::decide;
-use super::ops::record_rows;
 use crate::book::Book;
 use crate::error::Error;
-use crate::exchange::text_item;
-
-/// The decisions of one entry of a reset: far below the largest entry, whatever the names are.
-const PART_DECISIONS: usize = 2_000;
 
 /// The server of a book, and a person's decisions about it: [`Book::servers`].
 ///
@@ -45,7 +39,7 @@ const PART_DECISIONS: usize = 2_000;
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Servers<'b> {
-    book: &'b Book,
+    pub(super) book: &'b Book,
 }
 
 /// The state of a book at its server.
@@ -158,51 +152,6 @@ impl<'b> Servers<'b> {
             let state = session.tables.state()?;
             let decisions = belonging::accept(&state, &accepted)?;
             decide(session, PersonAction::AcceptServer, decisions, Items::default())
-        })
-    }
-
-    /// Takes the server's state in place of this device's own changes: every op that the server
-    /// does not have, of whichever user, is discarded, and returns how many ops that are. The app
-    /// reads what the server confirmed at once, and what it has now after the next sync. Nothing of
-    /// these ops is sent any more. The log keeps each op with its fields, and the reason. Records
-    /// of entity types that never leave the device stay.
-    ///
-    /// A unit may have left already, and nobody knows whether it arrived. It is abandoned; if it
-    /// did arrive, its changes are part of the server's state. Without an unsent op nothing is
-    /// written.
-    ///
-    /// ```
-    /// # use fieldbook::{Book, BookOptions, Fields};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let book = Book::create_new(folder.path().join("crm.book"), BookOptions::new("ann")?)?;
-    /// book.records().create("lead/42".parse()?, Fields::parse("{}")?)?;
-    /// assert_eq!(book.servers().take_state("entered on the wrong device")?, 1);
-    /// assert!(book.records().get(&"lead/42".parse()?)?.is_none());
-    /// assert!(book.queue().unsent()?.is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the disk fails; nothing is decided then.
-    pub fn take_state(&self, reason: &str) -> Result<u64, Error> {
-        let reason = reason.to_owned();
-        self.book.shared.write_in_turn(move |session| {
-            let schema = session.schema;
-            let leaves = |key: &RecordKey| schema.leaves(&key.entity);
-            let keys: BTreeSet<_> = session.tail.ops().map(|(_, row)| row.key.clone()).collect();
-            sound(session.tail)?;
-            let keys: Vec<_> = keys.into_iter().filter(leaves).collect();
-            let rows = record_rows(session, keys.iter())?;
-            let decisions = reset(&session.tables.units()?, &rows);
-            let is_end = |found: &&Decision| matches!(found, Decision::Discarded { .. });
-            let ended = decisions.iter().filter(is_end).count() as u64;
-            for part in decisions.chunks(PART_DECISIONS) {
-                let (items, reason) = text_item(session, &reason);
-                decide(session, PersonAction::Discard { reason }, part.to_vec(), items)?;
-            }
-            Ok(ended)
         })
     }
 

@@ -136,7 +136,7 @@ fn a_reset_shows_what_would_go_and_discards_it_only_when_it_is_told_to() {
     assert!(shown.contains(advised), "{shown}");
     assert_eq!(
         folder.one_json(&["reset", "ann.book", "--json"]),
-        json!({"discarded": 0, "of": {"ann": 2}})
+        json!({"discarded": 0, "of": {"ann": 2}, "exported": null})
     );
     assert_eq!(folder.run(&["reset", "ann.book", "--yes"]).code, 2, "without a reason");
     assert!(folder.bytes("ann.book") == before, "no byte changed");
@@ -154,6 +154,42 @@ fn a_reset_shows_what_would_go_and_discards_it_only_when_it_is_told_to() {
         folder.ok(&["reset", "ann.book"]),
         "the server has everything: there is nothing to discard\n"
     );
+}
+
+#[test]
+fn a_reset_with_an_export_discards_only_what_is_in_the_file() {
+    let folder = with_a_dead_letter();
+    let before = folder.json(&["queue", "ann.book", "--json"]);
+    let reset = ["reset", "ann.book", "--yes", "--reason", "twice", "--export"];
+    let to = |file| [&reset[..], &[file]].concat();
+    assert_eq!(folder.run(&["reset", "ann.book", "--export", "ann.log"]).code, 2, "without --yes");
+    std::fs::write(folder.path("there.log"), b"of somebody else").unwrap();
+    let refused = folder.run(&to("there.log"));
+    assert_eq!(
+        (refused.code, refused.err.as_str()),
+        (
+            1,
+            "error: nothing was discarded: there.log exists already: choose another path\n\
+             hint: choose another file for the export\n"
+        )
+    );
+    assert_eq!(folder.bytes("there.log"), b"of somebody else");
+    let refused = folder.run(&to("missing/ann.log"));
+    assert!(refused.err.starts_with("error: nothing was discarded: there is no missing\n"));
+    assert_eq!(folder.json(&["queue", "ann.book", "--json"]), before);
+
+    assert_eq!(
+        folder.ok(&to("ann.log")),
+        "discarded 2 ops; the log with them is in ann.log, verified; sync the book\n"
+    );
+    assert!(folder.json(&["queue", "ann.book", "--json"]).is_empty());
+    assert_eq!(folder.one_json(&["verify", "ann.log", "--json"])["ok"], true);
+    assert_eq!(folder.json(&["queue", "ann.log", "--json"]), before, "what was given up");
+    assert_eq!(
+        folder.one_json(&[&to("more.log")[..], &["--json"]].concat()),
+        json!({"discarded": 0, "of": {}, "exported": null})
+    );
+    assert!(!folder.path("more.log").exists(), "there was nothing to discard");
 }
 
 /// It advised to discard 0 ops.

@@ -68,7 +68,7 @@ pub(crate) fn measure(setting: &Setting) -> Result<FirstSync, Failure> {
     let options =
         ServeOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)), folder.path().join("server.redb"));
     let server = runtime.block_on(serve(options)).map_err(failed("start"))?;
-    runtime.block_on(fill(&server.url(), setting.scaled(RECORDS)))?;
+    runtime.block_on(fill(&server.url(), &Samples::new(7).take(setting.scaled(RECORDS)), 1))?;
     let mut runs = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         let book = folder.path().join(format!("client-{round}.book"));
@@ -151,14 +151,14 @@ async fn relay(
 }
 
 /// Puts records on the server as one device's units, one record each, as from an app's single
-/// writes.
-async fn fill(url: &str, count: usize) -> Result<(), Failure> {
-    let mut random = SeededRandomness::from_number(1);
+/// writes. Each call has a seed of its own, by which the units are told apart.
+pub(crate) async fn fill(url: &str, records: &[Sample], seed: u64) -> Result<(), Failure> {
+    let mut random = SeededRandomness::from_number(seed);
     let now = WallTime::from_milliseconds(1_760_000_000_000);
     let (device, epoch) = (DeviceId::new(now, &mut random), Epoch::new(now, &mut random));
     let (remote, actor) = (remote(url)?, Actor::parse("filler")?);
-    let mut ids = SeededRandomness::from_number(2);
-    for records in Samples::new(7).take(count).chunks(UNITS_OF_A_REQUEST) {
+    let mut ids = SeededRandomness::from_number(seed + 1_000_000);
+    for records in records.chunks(UNITS_OF_A_REQUEST) {
         let request = ExchangeRequest {
             units: records
                 .iter()
@@ -193,7 +193,7 @@ pub(crate) fn unit_of(
     Ok(Unit { id: UnitId::new(now, random), changes: vec![change], earlier_units: Vec::new() })
 }
 
-fn idle(report: SyncReport) -> Result<SyncReport, Failure> {
+pub(crate) fn idle(report: SyncReport) -> Result<SyncReport, Failure> {
     match report.stopped {
         Stopped::Idle => Ok(report),
         _ => Err(Failure::Wrong { peer: "fieldbook", what: "did not sync to the end" }),
@@ -232,7 +232,7 @@ mod tests {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let options = ServeOptions::new(listen, folder.path().join("server.redb"));
         let server = runtime.block_on(serve(options)).unwrap();
-        runtime.block_on(fill(&server.url(), 300)).unwrap();
+        runtime.block_on(fill(&server.url(), &Samples::new(7).take(300), 1)).unwrap();
         let synced = client(&server.url(), &path).unwrap();
         assert_eq!((synced.records, synced.requests), (300, 1));
 

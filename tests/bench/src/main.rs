@@ -5,6 +5,7 @@
 //! returns the right answer, because the time of a wrong answer is no measurement.
 
 mod benchmarks;
+mod check;
 mod commits;
 mod count;
 mod fieldbook;
@@ -80,7 +81,8 @@ struct Arguments {
 
 const FIRST_SYNC: &str = "first sync of 100,000 records";
 const COMMITS: &str = "server, one unit a request";
-const STUDIES: [Study; 2] = [
+const STUDIES: [Study; 3] = [
+    Study { name: check::NAME, run: check::measure },
     Study { name: search::NAME, run: search::measure },
     Study { name: live::NAME, run: live::measure },
 ];

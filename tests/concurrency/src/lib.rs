@@ -28,9 +28,16 @@
 //! | only the leader gets the error of a failed commit; or the others get "not written" | `failing` | confirmed but not there; there but not written |
 //! | the status is read outside the turn in which it is sent (a former bug) | `watching` | an old state is sent last |
 //! | a snapshot begun before a commit is kept during it (a former bug) | `book` | a reader reads less than before; 1 in 10,000 schedules |
+//! | `Shared::let_go` does not wait for the round | `suspending` | a file that cannot be closed |
+//! | a write that meets a suspension `fail`s the book | `suspending` | a write after it that is refused |
+//! | `Book::resume` does not tell the live lists, or not the watchers | `suspending` | a deadlock |
+//! | `Book::resume` keeps the tail and the snapshot of before | `suspending` | a list that reads for ever |
 //!
-//! These bugs are not in `tests/planted`, because its runner uses the simulated world, which has
-//! one thread.
+//! `suspending` does not notice if a suspension does not wait for the calls of runs: such a call
+//! then ends as if the run was cut a moment earlier.
+//!
+//! These bugs are not in `tests/planted`, because its runner builds no workspace with shuttle's
+//! locks.
 //!
 //! What it is not: a test of atomics weaker than sequential ones (the product has none), or of the
 //! locks within redb and tokio, at which shuttle switches no thread.
@@ -55,4 +62,5 @@ mod failing;
 mod group;
 mod living;
 mod stage;
+mod suspending;
 mod watching;

@@ -47,6 +47,8 @@ pub(crate) struct Stage {
 
 /// The bytes of the disk of a new book. Making a book takes ten times as long as opening it.
 static NEW: OnceLock<Vec<u8>> = OnceLock::new();
+/// Those of a new book in which nothing waits, for scenarios that send.
+static BARE: OnceLock<Vec<u8>> = OnceLock::new();
 
 impl Stage {
     /// Makes the book with which every scenario begins, in its own schedule, so that it is no part
@@ -64,10 +66,19 @@ impl Stage {
             stage.book.transaction(created.collect()).unwrap();
             // The pages of deleted records are free for the schedules.
             stage.book.transaction(keys.into_iter().map(Mutation::delete).collect()).unwrap();
-            let disk = stage.disk.clone();
-            stage.book.close().unwrap();
-            disk.platter().image(Loss::Everything)
+            stage.into_bytes()
         });
+        BARE.get_or_init(|| Self::on(SimDisk::empty()).into_bytes());
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        self.book.close().unwrap();
+        self.disk.platter().image(Loss::Everything)
+    }
+
+    /// Returns the disk of a new book in which nothing waits.
+    pub(crate) fn bare() -> SimDisk {
+        SimDisk::holding(BARE.get().unwrap().clone())
     }
 
     /// Opens a new book.
@@ -77,10 +88,8 @@ impl Stage {
 
     /// Opens a new book with a list of leads, by the number of their write and then by thread.
     pub(crate) fn listing() -> Self {
-        let order = IndexRule::new("order").asc("index").asc("thread");
-        let rules = EntityRules { indexes: vec![order], ..EntityRules::default() };
         let disk = SimDisk::holding(NEW.get().unwrap().clone());
-        Self::with(disk, |options| options.schema(Schema::open(rules)))
+        Self::with(disk, |options| options.schema(listed()))
     }
 
     /// Opens the book that a disk holds, or makes one.
@@ -90,10 +99,7 @@ impl Stage {
 
     fn with(disk: SimDisk, declare: impl FnOnce(BookOptions) -> BookOptions) -> Self {
         let clock = Arc::new(RoundClock::default());
-        let options = declare(BookOptions::new("ann").unwrap());
-        let options = options.clock(clock.clone()).cache_bytes(1 << 20);
-        let options = options.randomness(Box::new(SeededRandomness::from_number(7)));
-        let book = Book::on_backend(disk.clone(), options).unwrap();
+        let book = Book::on_backend(disk.clone(), declare(options(clock.clone(), 7))).unwrap();
         Self { book, disk, clock }
     }
 
@@ -101,6 +107,18 @@ impl Stage {
     pub(crate) fn syncs(&self) -> usize {
         self.disk.recording().iter().filter(|change| matches!(change, Change::Sync)).count()
     }
+}
+
+/// Returns the options of a book whose ids begin with this seed.
+pub(crate) fn options(clock: Arc<RoundClock>, seed: u64) -> BookOptions {
+    let options = BookOptions::new("ann").unwrap().clock(clock).cache_bytes(1 << 20);
+    options.randomness(Box::new(SeededRandomness::from_number(seed)))
+}
+
+/// Returns a schema with a list of leads, by the number of their write and then by thread.
+pub(crate) fn listed() -> Schema {
+    let order = IndexRule::new("order").asc("index").asc("thread");
+    Schema::open(EntityRules { indexes: vec![order], ..EntityRules::default() })
 }
 
 /// The order of events: each look returns a later number. It is not a lock, so it is no step of a
@@ -142,14 +160,15 @@ impl Writers {
     }
 }
 
-fn create(book: &Book, order: &Order, number: u64, index: u64) -> Attempt {
+pub(crate) fn create(book: &Book, order: &Order, number: u64, index: u64) -> Attempt {
     let key = key(number, index);
     let fields = Fields::from_value(json!({ "thread": number, "index": index })).unwrap();
     let began = order.look();
     let result = book.records().create(key.clone(), fields);
     let ended = order.look();
     if result.is_ok() {
-        assert!(book.records().get(&key).unwrap().is_some(), "{key} is read at once");
+        let read = book.records().get(&key);
+        assert!(matches!(read, Ok(Some(_)) | Err(Error::Suspended)), "{key} is read at once");
     }
     Attempt { key, began, ended, result }
 }
