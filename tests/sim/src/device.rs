@@ -26,7 +26,7 @@ use crate::clock::SimClock;
 use crate::disk::{Fault, Loss, SimDisk};
 use crate::ledger::Ledger;
 use crate::model::Model;
-use crate::world::live::{Followed, follow};
+use crate::world::live::{Followed, ROWS, follow};
 
 /// One device.
 pub struct Device {
@@ -153,7 +153,7 @@ impl Device {
 
     /// Takes an opened book.
     fn put(&mut self, book: Book) -> Result<(), Broken> {
-        self.lists = follow(&book)?;
+        self.lists = follow(&book, ROWS)?;
         self.book = Some(book);
         Ok(())
     }
