@@ -132,7 +132,9 @@ impl World {
             Ok(bytes) => match serde_json::from_slice::<ExchangeAnswer>(&bytes) {
                 Ok(mut answer) if in_time || late_answers => {
                     let by = (answer.server, answer.server_epoch, answer.tenant);
-                    left_out.map(|change| leave_out(device, request, &mut answer, change));
+                    if let Some(change) = left_out {
+                        leave_out(device, request, &mut answer, change);
+                    }
                     device.take(request, answer)?;
                     self.check_owner(number, by)?;
                     return if in_time { self.answered(number, request) } else { Ok(()) };
