@@ -1,6 +1,6 @@
-//! An answer that leaves a record out, as a faulty server or proxy sends it: the cursors of its page
-//! pass over a change that is not there. So a device differs from the server, and only a check finds
-//! it.
+//! An answer that leaves a record out, as a faulty server or proxy sends it: the cursors of its
+//! page pass over a change that is not there. So a device differs from the server, and only a check
+//! finds it.
 //!
 //! What it does not do: change a record. A book that was told something false of a version cannot
 //! be told from one that was told the truth.

@@ -1,5 +1,5 @@
-//! What a device keeps beside its records, as a book keeps it in tables: the keys of its indexes, and
-//! the words of its search.
+//! What a device keeps beside its records, as a book keeps it in tables: the keys of its indexes,
+//! and the words of its search.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
