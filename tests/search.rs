@@ -6,6 +6,8 @@
 mod common;
 #[path = "common/scored.rs"]
 mod scored;
+#[path = "common/searched.rs"]
+mod searched;
 
 use std::path::Path;
 
@@ -15,7 +17,8 @@ use fieldbook::search::{Fit, Hit, SearchRule};
 use fieldbook::{Book, BookOptions, Entity, EntityRules, EntityType, Error, Schema};
 use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
-use scored::{in_memory, lead, rule, scored};
+use scored::scored;
+use searched::{in_memory, lead, rule};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

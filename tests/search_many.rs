@@ -10,6 +10,8 @@
 mod common;
 #[path = "common/scored.rs"]
 mod scored;
+#[path = "common/searched.rs"]
+mod searched;
 
 use std::collections::BTreeSet;
 
@@ -17,7 +19,8 @@ use common::{assert_sound, fields, key};
 use fieldbook::host::SeededRandomness;
 use fieldbook::{Book, Mutation};
 use fieldbook_core::Randomness;
-use scored::{in_memory, lead, rule, scored};
+use scored::scored;
+use searched::{in_memory, lead, rule};
 use serde_json::{Map, Value, json};
 
 fn found(book: &Book, asked: &str) -> Vec<(String, u64)> {

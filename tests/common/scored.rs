@@ -1,27 +1,9 @@
-//! A book that is searched, and a search without any table: it scores every record, by the words of
-//! the guide.
+//! A search without any table: it scores every record, by the words of the guide.
 
 use std::collections::BTreeMap;
 
-use fieldbook::{Book, EntityType};
 use fieldbook_core::search::{Fit, SearchRule, asked_words, is_near, mistakes_of, words};
-use redb::backends::InMemoryBackend;
 use serde_json::{Map, Value};
-
-use crate::common::{TestClock, options};
-
-pub(crate) fn lead() -> EntityType {
-    EntityType::parse("lead").unwrap()
-}
-
-pub(crate) fn rule() -> SearchRule {
-    SearchRule::new().field("name", 4).field("company", 2).field("phones", 1)
-}
-
-pub(crate) fn in_memory() -> Book {
-    let options = options("ann", &TestClock::starting()).search(lead(), rule());
-    Book::on_backend(InMemoryBackend::new(), options).unwrap()
-}
 
 /// A way in which a word can fit.
 type Way<'a> = &'a dyn Fn(&str) -> Option<Fit>;

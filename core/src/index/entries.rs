@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::order::{self, Kind};
 use super::{EntityIndexes, IndexPart, IndexRule};
 use crate::fields::{FieldsJson, InvalidFields, values_of};
-use crate::names::{EntityType, RecordId};
+use crate::names::{EntityType, RecordId, RecordKey};
 
 /// Some fields of a record: those of the given names, in their order.
 pub(crate) struct Picked<'a> {
@@ -29,6 +29,15 @@ impl<'a> Picked<'a> {
         let at = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
         self.values.get(at)?.as_ref()
     }
+}
+
+/// The keys that a change of a record turns, each in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TurnedKeys {
+    /// The keys that the record had, and has no more.
+    pub gone: Vec<Vec<u8>>,
+    /// The keys that the record has, and had not.
+    pub new: Vec<Vec<u8>>,
 }
 
 /// Most keys are shorter, so one allocation is enough to write them.
@@ -61,6 +70,31 @@ impl EntityIndexes {
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)
+    }
+
+    /// Returns the keys that a record loses and gets in all indexes when its image changes. `None`
+    /// stands for no such record.
+    ///
+    /// # Errors
+    /// [`InvalidFields`] if an image is damaged.
+    pub fn turned(
+        &self,
+        key: &RecordKey,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<TurnedKeys, InvalidFields> {
+        if before == after || self.is_empty() {
+            return Ok(TurnedKeys::default());
+        }
+        let keys = |image: Option<&str>| {
+            image.map_or(Ok(Vec::new()), |image| self.keys(&key.entity, key.id.as_str(), image))
+        };
+        let (mut gone, mut new) = (keys(before)?, keys(after)?);
+        let stays: Vec<bool> = new.iter().map(|key| gone.binary_search(key).is_ok()).collect();
+        gone.retain(|key| new.binary_search(key).is_err());
+        let mut stays = stays.into_iter();
+        new.retain(|_| stays.next() == Some(false));
+        Ok(TurnedKeys { gone, new })
     }
 }
 

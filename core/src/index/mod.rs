@@ -37,6 +37,7 @@ use crate::schema::{EntityRules, Form};
 pub use caseless::UNICODE;
 pub(crate) use caseless::without_case;
 pub(crate) use entries::Picked;
+pub use entries::TurnedKeys;
 pub use order::compare;
 pub use place::{IndexPlace, InvalidPlace};
 pub use span::{Conditions, Misfit, Span};

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::fields::Fields;
-use crate::names::EntityType;
+use crate::names::{EntityType, RecordKey};
 
 fn lead() -> EntityType {
     EntityType::parse("lead").unwrap()
@@ -250,6 +250,24 @@ proptest! {
     }
 
     /// The law of lists: what a span has is what a scan finds.
+    #[test]
+    fn a_change_turns_the_keys_that_only_one_side_has(
+        rule in rule(), before in prop::option::of(record()), after in prop::option::of(record())
+    ) {
+        let lead_1: RecordKey = "lead/1".parse().unwrap();
+        let indexes = EntityIndexes::new([rule.clone()]);
+        let text = |record: &Option<Value>| record.clone().map(image);
+        let (one, other) = (text(&before), text(&after));
+        let turned = indexes.turned(&lead_1, one.as_deref(), other.as_deref()).unwrap();
+        let all = |record: Option<Value>| record.map_or(vec![], |it| keys(&rule, "1", it));
+        let (before, after) = (all(before), all(after));
+        let without = |one: &[Vec<u8>], other: &[Vec<u8>]| -> Vec<Vec<u8>> {
+            one.iter().filter(|key| !other.contains(key)).cloned().collect()
+        };
+        prop_assert_eq!(turned.gone, without(&before, &after));
+        prop_assert_eq!(turned.new, without(&after, &before));
+    }
+
     #[test]
     fn a_span_has_what_a_scan_finds(
         rule in rule(),

@@ -19,9 +19,9 @@ mod shapes;
 
 use std::collections::BTreeMap;
 
-use fieldbook_core::index::{EntityIndexes, InvalidIndex};
+use fieldbook_core::index::{EntityIndexes, InvalidIndex, TurnedKeys};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::{EntityType, FieldsJson, RecordKey, Schema};
+use fieldbook_core::{EntityType, FieldsJson, InvalidFields, RecordKey, Schema};
 
 use crate::sorted::{BytesTable, SortedRow, write_sorted};
 
@@ -72,18 +72,15 @@ impl Indexes {
         key: &RecordKey,
         image: Option<&FieldsJson>,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
-        keys(self.of(&key.entity), key, image)
+        let indexes = self.of(&key.entity);
+        let Some(image) = image.filter(|_| !indexes.is_empty()) else { return Ok(Vec::new()) };
+        let keys = indexes.keys(&key.entity, key.id.as_str(), image.as_str());
+        keys.map_err(damaged)
     }
 }
 
-fn keys(
-    indexes: &EntityIndexes,
-    key: &RecordKey,
-    image: Option<&FieldsJson>,
-) -> Result<Vec<Vec<u8>>, StoreError> {
-    let Some(image) = image.filter(|_| !indexes.is_empty()) else { return Ok(Vec::new()) };
-    let keys = indexes.keys(&key.entity, key.id.as_str(), image.as_str());
-    keys.map_err(|fault| StoreError::corrupt("stored fields", None, fault))
+fn damaged(fault: InvalidFields) -> StoreError {
+    StoreError::corrupt("stored fields", None, fault)
 }
 
 /// The keys that a commit adds and removes.
@@ -99,16 +96,13 @@ impl Turned {
         before: Option<&FieldsJson>,
         after: Option<&FieldsJson>,
     ) -> Result<(), StoreError> {
-        if before == after {
-            return Ok(());
-        }
-        let (before, after) = (keys(indexes, key, before)?, keys(indexes, key, after)?);
-        let gone = before.iter().filter(|key| after.binary_search(key).is_err());
-        self.0.extend(gone.map(|key| SortedRow { key: key.clone(), value: None, is_new: false }));
-        let come = after.into_iter().filter(|key| before.binary_search(key).is_err());
+        let (before, after) = (before.map(FieldsJson::as_str), after.map(FieldsJson::as_str));
+        let turned = indexes.turned(key, before, after);
+        let TurnedKeys { gone, new } = turned.map_err(damaged)?;
+        self.0.extend(gone.into_iter().map(|key| SortedRow { key, value: None, is_new: false }));
         // A key that is there already, as in a damaged table, is written over.
         let row = |key| SortedRow { key, value: Some(Vec::new()), is_new: false };
-        self.0.extend(come.map(row));
+        self.0.extend(new.into_iter().map(row));
         Ok(())
     }
 

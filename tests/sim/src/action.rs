@@ -134,6 +134,20 @@ pub enum Action {
         /// The number of the message among those in flight.
         message: usize,
     },
+    /// An answer arrives without one of the changes of its page, though its cursors pass over it.
+    LeaveOut {
+        /// The number of the answer among those in flight, counted round.
+        message: usize,
+        /// The number of the change, counted round.
+        change: usize,
+    },
+    /// A device checks its records with the server.
+    Check {
+        /// The device.
+        device: usize,
+        /// Whether it mends what differs.
+        mend: bool,
+    },
     /// The end of an answer is cut off.
     Truncate {
         /// The number of the message among those in flight.
@@ -338,6 +352,7 @@ impl Action {
             Self::Deliver { trouble: Some(_), .. } => "server trouble",
             Self::Drop { .. } => "message lost",
             Self::Duplicate { .. } => "message doubled",
+            Self::LeaveOut { .. } => "change left out",
             Self::Truncate { .. } => "answer truncated",
             Self::GiveUp { .. } => "exchange given up",
             Self::ClockJump { .. } => "clock jump",

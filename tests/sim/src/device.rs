@@ -26,7 +26,7 @@ use crate::clock::SimClock;
 use crate::disk::{Fault, Loss, SimDisk};
 use crate::ledger::Ledger;
 use crate::model::Model;
-use crate::world::live::{Followed, follow};
+use crate::world::live::{Followed, ROWS, follow};
 
 /// One device.
 pub struct Device {
@@ -56,6 +56,8 @@ pub struct Device {
     /// The loss at the arranged failure, and the point of the recovery at which the next failure
     /// happens.
     pub arranged: Option<(Loss, Option<u64>)>,
+    /// The records that an answer left out, so that the cursor passed over them.
+    pub left_out: BTreeSet<RecordKey>,
     disk: SimDisk,
     book: Option<Book>,
     /// The live lists of this opening.
@@ -104,6 +106,7 @@ impl Device {
             floor: other.floor,
             acknowledged: other.acknowledged.clone(),
             whole: other.whole.clone(),
+            left_out: other.left_out.clone(),
             disk: SimDisk::holding(other.disk.platter().image(Loss::Nothing)),
             ..Self::off(other.actor.clone(), clock, other.schema.clone(), seed)
         };
@@ -129,6 +132,7 @@ impl Device {
             left: BTreeMap::new(),
             order: BTreeMap::new(),
             arranged: None,
+            left_out: BTreeSet::new(),
             disk: SimDisk::empty(),
             book: None,
             lists: Vec::new(),
@@ -153,7 +157,7 @@ impl Device {
 
     /// Takes an opened book.
     fn put(&mut self, book: Book) -> Result<(), Broken> {
-        self.lists = follow(&book)?;
+        self.lists = follow(&book, ROWS)?;
         self.book = Some(book);
         Ok(())
     }

@@ -33,6 +33,8 @@ pub mod world;
 
 mod device;
 mod run;
+#[path = "../../common/scored.rs"]
+mod scored;
 
 pub use device::Device;
 pub use run::{Ran, Stats, play, run_seed, shrink};

@@ -22,6 +22,12 @@ pub struct Stats {
     pub conflicts: u64,
     /// Books that were opened after a failure of the disk during a call.
     pub recoveries: u64,
+    /// Checks of a device with the server that ended.
+    pub checks: u64,
+    /// Records that a check found to differ.
+    pub differences: u64,
+    /// Records that were mended.
+    pub mended: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -34,6 +40,9 @@ impl Stats {
         self.exchanges += other.exchanges;
         self.conflicts += other.conflicts;
         self.recoveries += other.recoveries;
+        self.checks += other.checks;
+        self.differences += other.differences;
+        self.mended += other.mended;
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
         }

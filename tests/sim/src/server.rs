@@ -5,6 +5,8 @@
 //! - S7: a repeated unit gets its first answer.
 //! - The rows of the store equal those of the ledger.
 
+mod compared;
+
 use std::collections::BTreeSet;
 
 use fieldbook::audit::entry::Receipt;
@@ -171,26 +173,11 @@ impl Server {
             Ok(Reply { result: Err(failure), applied: Vec::new(), overwrites: Vec::new() })
         };
         let code = || "simulated".to_owned();
-        let now = match self.way {
-            Some(Way::Clock(milliseconds)) => now.saturating_add(milliseconds),
-            _ => now,
-        };
+        let now = self.told_time(now);
         if let Some(failure) = self.way.and_then(|way| way.instead(request)) {
             return failed(failure);
         }
-        // A device that never reached the right server would take any other server for the right
-        // one, so no fault misleads it.
-        if self.way == Some(Way::OtherServer) && request.server_epoch.is_some() {
-            let other = MemoryAuthority::new(
-                ServerId::from_bytes([9; 16]),
-                ServerEpoch::from_bytes([9; 16]),
-            );
-            return elsewhere(other, request, now);
-        }
-        if self.way == Some(Way::OtherTenant) && request.tenant.is_some() {
-            let (server, epoch) = self.identity();
-            let other =
-                MemoryAuthority::new(server, epoch).of_tenant(TenantId::from_bytes([4; 16]));
+        if let Some(other) = self.other(request.server_epoch, request.tenant) {
             return elsewhere(other, request, now);
         }
         match trouble {
@@ -277,8 +264,7 @@ impl Server {
         // A failure is rolled back, like a transaction.
         let mut authority = self.authority.clone();
         let now = WallTime::from_milliseconds(now);
-        let denied = self.denied_actors.contains(&request.actor);
-        let caller = if denied { Caller::OneOf(BTreeSet::new()) } else { Caller::Anyone };
+        let caller = self.caller(&request.actor);
         let answer = match exchange(&mut authority, request, now, &caller, &Quota::default()) {
             Ok(answer) => answer,
             Err(ExchangeError::Refused(refusal)) => {

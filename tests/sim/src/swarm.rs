@@ -25,7 +25,9 @@ pub struct Swarm {
 
 /// Words of names: some begin or contain another, or differ from it by a letter.
 const NAMES: [&str; 7] = ["Ann", "Hanna", "hana", "Müller", "schmidt", "Schmitt", "東京都"];
-const ACTIONS: usize = 35;
+/// Makes the dice of checks differ from that of everything else.
+const CHECKED: u64 = 0x6368_6563_6b65_6400;
+const ACTIONS: usize = 37;
 
 impl Swarm {
     /// Draws the rates and the setup of the world.
@@ -47,6 +49,11 @@ impl Swarm {
             clock_errors,
             one_shot: dice.chance(150),
         };
+        // Drawn apart, so that the runs of the other seeds stay as they are.
+        let mut of_checks = Dice::new(seed ^ CHECKED);
+        let is_checked = of_checks.chance(450);
+        let mut often = |most| if is_checked { of_checks.between(1, most) } else { 0 };
+        let (left_out, checks) = (often(60), often(40));
         let mut sometimes = |most: u64, per_mille: u64| {
             if dice.chance(per_mille) { dice.between(1, most) } else { 0 }
         };
@@ -86,6 +93,8 @@ impl Swarm {
             sometimes(15, 250),        // hand over
             sometimes(6, 250),         // sign out with the unsent changes kept
             sometimes(40, 400),        // search
+            left_out,                  // leave a change out
+            checks,                    // check with the server
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -185,6 +194,8 @@ impl Swarm {
             31 => Action::SignIn { device },
             32 => Action::HandOver { device, back: letter },
             33 => Action::KeepUnsent { device },
+            35 => Action::LeaveOut { message: self.message(world), change: self.dice.index(8) },
+            36 => Action::Check { device, mend: self.dice.chance(500) },
             _ => {
                 let asked = self.asked();
                 Action::Search { device, entity: letter, asked, fold: self.dice.chance(500) }

@@ -4,7 +4,8 @@
 use fieldbook_sim::action::Case;
 use fieldbook_sim::{play, run_seed};
 
-/// Every case in `cases/` showed a bug once, which its story describes.
+/// Every case in `cases/` showed a bug once, which its story describes, or is a scene that seeds
+/// seldom draw.
 #[test]
 fn every_kept_case_holds() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/cases");
@@ -17,6 +18,20 @@ fn every_kept_case_holds() {
         played += 1;
     }
     assert!(played > 0, "there are no cases in {folder}");
+}
+
+/// A run in which no check finds anything shows nothing of checks.
+#[test]
+fn a_check_finds_what_an_answer_left_out_and_mends_it() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/cases/what-an-answer-left-out-is-found-and-mended.json"
+    );
+    let case: Case = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let ran = play(&case.setup, &case.actions);
+    assert_eq!(ran.broken, None);
+    // Each of the three checks is made twice, and the last one finds nothing.
+    assert_eq!((ran.stats.checks, ran.stats.differences, ran.stats.mended), (6, 8, 2));
 }
 
 #[test]

@@ -132,6 +132,12 @@ fn show_stats(out: &mut impl Write, seeds: u64, stats: &Stats) -> io::Result<()>
     writeln!(out, "exchanges             {}", stats.exchanges)?;
     writeln!(out, "conflicts             {}", stats.conflicts)?;
     writeln!(out, "recoveries            {}", stats.recoveries)?;
+    let (checks, differences) = (stats.checks, stats.differences);
+    writeln!(
+        out,
+        "checks                {checks}: {differences} differences, {} mended",
+        stats.mended
+    )?;
     for (kind, count) in &stats.faults {
         writeln!(out, "fault: {kind:<22} {count}")?;
     }

@@ -23,10 +23,15 @@ pub enum Law {
     /// At rest, the server has the join of the accepted writes: in each field the write with the
     /// greatest stamp. It is tested only with last write wins and without deletions.
     Join,
+    /// An index lists what a scan finds, and a live list is told of every change in it, with the
+    /// steps from its rows before to those after.
+    Lists,
+    /// A search finds what a scorer finds that looks at every record.
+    Search,
 }
 
 /// Every law.
-pub const LAWS: [Law; 8] = [
+pub const LAWS: [Law; 10] = [
     Law::Sound,
     Law::Outcome,
     Law::NoFalse,
@@ -35,6 +40,8 @@ pub const LAWS: [Law; 8] = [
     Law::Rest,
     Law::Equal,
     Law::Join,
+    Law::Lists,
+    Law::Search,
 ];
 
 impl Law {
@@ -49,6 +56,8 @@ impl Law {
             Self::Rest => "rest",
             Self::Equal => "equal",
             Self::Join => "join",
+            Self::Lists => "lists",
+            Self::Search => "search",
         }
     }
 

@@ -13,7 +13,8 @@
 //!   action   the possible next actions    act    their results
 //!   rows     the walk's knowledge of rows: the true events, and the tokens of a state
 //!   name     one name for all states with the same future
-//!   laws     what must be true            explore  the walk, and the shortest path to a broken law
+//!   laws     what must be true            lists    what must be true of lists and of search
+//!   explore  the walk, and the shortest path to a broken law
 //!   stroll   one path, chosen from outside
 //! ```
 //!
@@ -34,6 +35,7 @@ mod device;
 mod explore;
 mod law;
 mod laws;
+mod lists;
 mod name;
 mod rows;
 mod server;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::device::{Device, Moment};
 use super::law::Broken;
+use super::lists::{Named, follow_lists};
 use super::name::{Held, Token};
 use super::rows::{Ghosts, follow, image, of_answer, of_device, of_request, of_server};
 use super::server::{SERVER_TIME, Server};
@@ -77,7 +78,11 @@ impl State {
             devices.push(Device::new(id, ground.world.ids_fall, moment)?);
         }
         if ground.world.given {
+            let before = devices.clone();
             give(ground, &mut server, &mut devices)?;
+            for (before, device) in before.iter().zip(&mut devices) {
+                follow_lists(ground, before, device).into_iter().next().map_or(Ok(()), Err)?;
+            }
         }
         let ghosts = Ghosts {
             ops: vec![None; count * OPS_OF_A_DEVICE],
@@ -138,6 +143,7 @@ impl State {
     ) -> Option<Came> {
         let (before, moment) = (self.device(number)?, ground.moment(number, wall)?);
         let mut device = before.clone();
+        device.named = Named::default();
         let known = device.log.len();
         match work(&mut device, moment) {
             Ok(true) => {}
@@ -150,13 +156,14 @@ impl State {
         } else {
             Vec::new()
         };
-        let broken = follow(
+        let mut broken = follow_lists(ground, before, &mut device);
+        broken.extend(follow(
             (ground, self.server.get()),
             (number, &device, known),
             &images,
             answer,
             Rc::make_mut(&mut state.ghosts),
-        );
+        ));
         if let Some(place) = state.devices.get_mut(number) {
             *place = Held::new(device);
         }

@@ -1,4 +1,5 @@
-//! Tests that the walk is a walk of the product, by walking the same paths with real books.
+//! Tests that the walk is a walk of the product, by walking the same paths with real books. `lists`
+//! has their lists and their search.
 
 use std::sync::Arc;
 
@@ -10,12 +11,15 @@ use fieldbook::sync::protocol::{
     ExchangeAnswer, ExchangeRequest, Failure, Outcome, Unit, UnitOutcome,
 };
 use fieldbook::sync::{ExchangeParams, NextStep, ServerEpoch, ServerId};
-use fieldbook::{Book, BookOptions, Mutation, limits};
+use fieldbook::{Book, BookOptions, EntityType, Mutation, limits};
 use fieldbook_core::authority::{AuthorityRead, Caller, MemoryAuthority, Quota, exchange};
 use fieldbook_core::rows::{ConflictRow, RecordRow};
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 
+mod lists;
+
+use self::lists::Lists;
 use super::action::Action;
 use super::name::name;
 use super::server::SERVER_TIME;
@@ -38,6 +42,7 @@ struct Mirror {
     requests: Vec<Vec<ExchangeRequest>>,
     answers: Vec<Vec<(ExchangeRequest, ExchangeAnswer)>>,
     sent: Vec<Option<ExchangeRequest>>,
+    lists: Lists,
 }
 
 fn ask(push: bool) -> ExchangeParams {
@@ -55,7 +60,9 @@ impl Mirror {
             let actor = ground.actors.get(number).or(ground.actors.first()).unwrap();
             let schema = ground.schemas.get(number).or(ground.schemas.first()).unwrap();
             let options = BookOptions::new(actor.as_str()).unwrap().schema(schema.clone());
+            let entity = EntityType::parse("lead").unwrap();
             let options = options
+                .search(entity, ground.declared.search.clone())
                 .clock(Arc::new(clock.clone()))
                 .cache_bytes(1024 * 1024)
                 .randomness(Box::new(SeededRandomness::from_number(number as u64)));
@@ -67,6 +74,7 @@ impl Mirror {
         let server =
             MemoryAuthority::new(ServerId::from_bytes([1; 16]), ServerEpoch::from_bytes([1; 16]));
         let mut mirror = Self {
+            lists: Lists::of(&books),
             books,
             clocks,
             server,
@@ -233,7 +241,7 @@ impl Mirror {
 
     /// Checks that the walk's device equals the real book: the kinds of its entries, its records,
     /// its conflicts.
-    fn check(&self, ground: &Ground, state: &State, path: &[Action]) {
+    fn check(&mut self, ground: &Ground, state: &State, path: &[Action]) {
         for (number, book) in self.books.iter().enumerate() {
             let device = state.device(number).unwrap();
             let told = || tell::path(ground, path);
@@ -260,6 +268,8 @@ impl Mirror {
                 snapshot.conflicts().unwrap().iter().map(|(_, row)| conflict(row)).collect();
             let walked: Vec<_> = device.tables.conflicts.values().map(conflict).collect();
             assert_eq!(walked, real, "the conflicts of device {number}\n{}", told());
+            let checked = self.lists.check(ground, (number, book, device), path.len());
+            assert_eq!(checked, Ok(()), "the lists of device {number}\n{}", told());
         }
         let real: Vec<_> = self
             .server

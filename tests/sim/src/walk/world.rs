@@ -7,6 +7,7 @@ use std::time::Duration;
 use fieldbook_core::{Actor, EntityRules, EntityType, OpId, Policy, RecordKey, Schema};
 
 use super::law::Law;
+use super::lists::{self, Declared};
 
 /// The fields of a record.
 pub(super) const FIELDS: [&str; 2] = ["a", "b"];
@@ -107,6 +108,8 @@ pub(super) struct Ground {
     pub(super) schemas: Vec<Schema>,
     pub(super) actors: Vec<Actor>,
     pub(super) keys: Vec<RecordKey>,
+    /// The indexes, the search and the lists of each device.
+    pub(super) declared: Declared,
     /// Whether the law of the join is asked for.
     pub(super) asks_join: bool,
 }
@@ -119,6 +122,7 @@ impl Ground {
             let rules = EntityRules {
                 policy: *policy,
                 undo_window: Duration::ZERO,
+                indexes: lists::rules().to_vec(),
                 ..EntityRules::default()
             };
             Schema::closed().declare(entity.clone(), rules)
@@ -135,6 +139,7 @@ impl Ground {
             schemas: world.policies.iter().map(schema).collect(),
             actors: (0..world.policies.len()).map(actor).collect(),
             keys: (0..world.records).map(key).collect(),
+            declared: Declared::new(),
             world: world.clone(),
             asks_join,
         }

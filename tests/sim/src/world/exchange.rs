@@ -8,6 +8,7 @@ use fieldbook::sync::{ExchangeParams, NextStep, ServerEpoch, ServerId, TenantId}
 use fieldbook_core::rules::belonging::is_about_owner;
 use fieldbook_core::rules::failure::{Blame, blame};
 
+use super::left_out::leave_out;
 use super::{Message, World, get};
 use crate::broken::{Broken, ensure};
 use crate::ledger::{Image, Overwrite};
@@ -103,11 +104,12 @@ impl World {
                     Ok(answer) => Ok(serde_json::to_vec(&answer).unwrap_or_default()),
                     Err(failure) => Err(failure),
                 };
-                self.send(Message::Answer { device, request: Box::new(request), body });
+                let request = Box::new(request);
+                self.send(Message::Answer { device, request, body, left_out: None });
                 Ok(None)
             }
-            Some(Message::Answer { device, request, body }) => {
-                self.arrive(device, &request, body)?;
+            Some(Message::Answer { device, request, body, left_out }) => {
+                self.arrive(device, &request, body, left_out)?;
                 Ok(Some(device))
             }
         }
@@ -118,6 +120,7 @@ impl World {
         number: usize,
         request: &ExchangeRequest,
         body: Result<Vec<u8>, Failure>,
+        left_out: Option<usize>,
     ) -> Result<(), Broken> {
         let late_answers = self.setup.late_answers;
         let device = self.device(number)?;
@@ -127,8 +130,11 @@ impl World {
         }
         let failure = match body {
             Ok(bytes) => match serde_json::from_slice::<ExchangeAnswer>(&bytes) {
-                Ok(answer) if in_time || late_answers => {
+                Ok(mut answer) if in_time || late_answers => {
                     let by = (answer.server, answer.server_epoch, answer.tenant);
+                    if let Some(change) = left_out {
+                        leave_out(device, request, &mut answer, change);
+                    }
                     device.take(request, answer)?;
                     self.check_owner(number, by)?;
                     return if in_time { self.answered(number, request) } else { Ok(()) };

@@ -78,6 +78,7 @@ impl World {
             self.advance(2 * 3_600_000);
             let owed: usize = self.devices.iter().map(|device| device.model.pending()).sum();
             if owed == 0 && self.server.ledger.now.applied.len() == before && round > 0 {
+                self.mend_all()?;
                 return self.check_agreement();
             }
         }

@@ -18,7 +18,8 @@ use crate::broken::{Broken, ensure};
 /// The rows of a page: so few that most lists have several.
 const PAGE: usize = 3;
 
-type Images = BTreeMap<String, Map<String, Value>>;
+/// The fields of records, by their ids.
+pub(crate) type Images = BTreeMap<String, Map<String, Value>>;
 
 /// Checks S4 for the lists of a book.
 pub(crate) fn check_lists(book: &Book) -> Result<(), Broken> {
@@ -44,19 +45,24 @@ fn check_list(
     reversed.reverse();
     let name = || format!("{entity} by {}", rule.name());
     ensure(listed == reversed, "S4", || format!("{}: the reverse has other rows", name()))?;
+    let wanted = scanned(rule, images);
+    ensure(listed == wanted, "S4", || format!("{} lists {listed:?}, not {wanted:?}", name()))
+}
+
+/// Returns the ids of the records that a scan puts into an index, in the order of its rows.
+pub(crate) fn scanned<'i>(rule: &IndexRule, images: &'i Images) -> Vec<&'i str> {
     // No two records need to be in one order only, so the lists are compared as they should be
     // sorted.
     let mut wanted = Vec::new();
     for (id, image) in images {
-        wanted.extend(entries(rule, image).into_iter().map(|values| (id.clone(), values)));
+        wanted.extend(entries(rule, image).into_iter().map(|values| (id.as_str(), values)));
     }
     wanted.sort_by(|one, other| {
         let values = rule.parts().iter().zip(one.1.iter().zip(&other.1));
         let orders = values.map(|(part, (one, other))| compare(part, one.as_ref(), other.as_ref()));
-        orders.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then).then(one.0.cmp(&other.0))
+        orders.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then).then(one.0.cmp(other.0))
     });
-    let wanted: Vec<_> = wanted.into_iter().map(|(id, _)| id).collect();
-    ensure(listed == wanted, "S4", || format!("{} lists {listed:?}, not {wanted:?}", name()))
+    wanted.into_iter().map(|(id, _)| id).collect()
 }
 
 /// Returns the ids of a whole list, page by page.

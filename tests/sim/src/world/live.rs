@@ -10,38 +10,44 @@ use fieldbook::{Book, EntityType, Error};
 
 use crate::broken::{Broken, ensure};
 
-/// The rows of a list: so few that records come and go at its end.
-const ROWS: usize = 3;
+/// The rows of a list of the world: so few that records come and go at its end.
+pub(crate) const ROWS: usize = 3;
 
 /// A live list of a device, as a screen has it.
 pub(crate) struct Followed {
     entity: EntityType,
     index: String,
+    limit: usize,
     live: LiveList<FieldsJson>,
     rows: Vec<Stored<FieldsJson>>,
     next: Option<IndexPlace>,
     was_told: bool,
 }
 
-/// Returns the live lists of a book: one of each declared index.
+/// Returns the live lists of a book: one of each declared index, of so many rows.
 ///
 /// # Errors
 /// [`Broken`] if one cannot be made.
-pub(crate) fn follow(book: &Book) -> Result<Vec<Followed>, Broken> {
+pub(crate) fn follow(book: &Book, limit: usize) -> Result<Vec<Followed>, Broken> {
     let mut lists = Vec::new();
     for (entity, rules) in book.schema().declared() {
         for rule in &rules.indexes {
             let (entity, index) = (entity.clone(), rule.name().to_owned());
-            let live = list(book, &entity, &index).live().map_err(unlisted)?;
+            let live = list(book, &entity, &index, limit).live().map_err(unlisted)?;
             let (rows, next, was_told) = (Vec::new(), None, false);
-            lists.push(Followed { entity, index, live, rows, next, was_told });
+            lists.push(Followed { entity, index, limit, live, rows, next, was_told });
         }
     }
     Ok(lists)
 }
 
-fn list<'b>(book: &'b Book, entity: &EntityType, index: &'b str) -> Query<'b, FieldsJson> {
-    book.records().query(entity, index).limit(ROWS)
+fn list<'b>(
+    book: &'b Book,
+    entity: &EntityType,
+    index: &'b str,
+    limit: usize,
+) -> Query<'b, FieldsJson> {
+    book.records().query(entity, index).limit(limit)
 }
 
 impl Followed {
@@ -51,7 +57,7 @@ impl Followed {
     /// [`Broken`] if it is not.
     pub(crate) fn check(&mut self, book: &Book) -> Result<(), Broken> {
         let is_new = self.look()?;
-        let page = list(book, &self.entity, &self.index).page().map_err(unlisted)?;
+        let page = list(book, &self.entity, &self.index, self.limit).page().map_err(unlisted)?;
         // Time alone changes a status, and no list tells that.
         let without_status = |rows: &[Stored<FieldsJson>]| {
             rows.iter()

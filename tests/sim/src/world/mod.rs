@@ -1,8 +1,10 @@
 //! The world: devices, a network as a list of messages, a server, and time. It performs one action
 //! at a time, and after each action it checks every invariant that can be checked then.
 
+mod check;
 mod exchange;
 mod heal;
+mod left_out;
 pub(crate) mod lists;
 pub(crate) mod live;
 mod oracle;
@@ -54,8 +56,17 @@ pub struct World {
 /// A message in flight.
 #[derive(Clone)]
 enum Message {
-    Request { device: usize, bytes: Vec<u8> },
-    Answer { device: usize, request: Box<ExchangeRequest>, body: Result<Vec<u8>, Failure> },
+    Request {
+        device: usize,
+        bytes: Vec<u8>,
+    },
+    Answer {
+        device: usize,
+        request: Box<ExchangeRequest>,
+        body: Result<Vec<u8>, Failure>,
+        /// The change of its page that is left out on the way, counted round.
+        left_out: Option<usize>,
+    },
 }
 
 impl Message {
@@ -181,6 +192,11 @@ impl World {
                 }
                 Ok(None)
             }
+            Action::LeaveOut { message, change } => {
+                self.leave_out(*message, *change);
+                Ok(None)
+            }
+            Action::Check { device, mend } => self.check_with_server(number(device), *mend),
             Action::GiveUp { device } => self.give_up(number(device)),
             Action::Advance { milliseconds } => {
                 self.advance(*milliseconds);

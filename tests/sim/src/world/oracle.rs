@@ -154,8 +154,8 @@ fn check_tail(device: &Device) -> Result<(), Broken> {
     })
 }
 
-/// Checks S11: everything that the server did up to a cursor is applied, or undeclared. The device
-/// can have nothing of a server epoch that it has not accepted yet.
+/// Checks S11: everything that the server did up to a cursor is applied, or undeclared, unless an
+/// answer left it out. The device can have nothing of a server epoch that it has not accepted yet.
 fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     let model = &device.model;
     if model.server_epoch != ledger.epoch() || ledger.is_ambiguous(model.server_epoch) {
@@ -170,7 +170,7 @@ fn check_cursors(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Checks L2: the server's whole state is applied, or undeclared.
+/// Checks L2: the server's whole state is applied, or undeclared, unless an answer left it out.
 pub(super) fn check_read(device: &Device, ledger: &Ledger) -> Result<(), Broken> {
     let mut stored = ledger.now.current.iter();
     let missing = stored.find(|(key, stored)| !has(device, key, stored));
@@ -184,7 +184,7 @@ fn has(device: &Device, key: &RecordKey, stored: &Stored) -> bool {
     let known = model.records.get(key).and_then(|held| held.version);
     let kept =
         || model.undeclared.values().any(|kept| kept.key == *key && kept.version >= stored.version);
-    known >= Some(stored.version) || kept()
+    known >= Some(stored.version) || kept() || device.left_out.contains(key)
 }
 
 /// Returns whether a park remains after new credentials and an upgrade.

@@ -1,19 +1,16 @@
 //! The law of search: at any moment it finds what looking at every record finds that the app reads,
 //! with the same points and in the same order.
 
-#[path = "../../../common/scored.rs"]
-mod scored;
-
 use std::collections::BTreeMap;
 
 use fieldbook::EntityType;
 use serde_json::{Map, Value};
 
-use self::scored::scored;
 use super::World;
 use crate::app::{ENTITIES, knows, searched};
 use crate::broken::{Broken, ensure};
 use crate::device::Device;
+use crate::scored::scored;
 
 type Images = BTreeMap<String, Map<String, Value>>;
 

@@ -32,6 +32,7 @@ use fieldbook_core::{
 use fieldbook_projections::{Effects, LogView, MemoryTables, apply};
 
 use super::law::Broken;
+use super::lists::{Kept, Named};
 use super::world::op_id;
 
 /// The surroundings of a device when an action happens to it.
@@ -65,6 +66,10 @@ pub(super) struct Device {
     pub(super) drawn: u16,
     /// The number of ops that the device has written.
     pub(super) ops: u8,
+    /// What it keeps beside its records.
+    pub(super) kept: Kept,
+    /// The records that the commits of the last action named as changed.
+    pub(super) named: Named,
     /// Whether its op ids are below those of the devices before it.
     ids_fall: bool,
 }
@@ -102,6 +107,8 @@ impl Device {
             others: None,
             drawn: 0,
             ops: 0,
+            kept: Kept::default(),
+            named: Named::default(),
             ids_fall,
         };
         let id = DeviceId::from_bytes([number + 1; 16]);
@@ -124,6 +131,8 @@ impl Device {
         let mut job = Job { device: self, moment, effects: Effects::default(), appended: 0 };
         let made = work(&mut job)?;
         let effects = std::mem::take(&mut job.effects);
+        self.named.all |= effects.all_records;
+        self.named.records.extend(effects.records);
         effects.tail.into_iter().for_each(|effect| effect.apply_to(&mut self.tail));
         Ok(made)
     }
