@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use fieldbook::sync::{FnRemote, ParkReason, RecordState, RecordStatus};
 use fieldbook::{
     Actor, Book, EntityRules, EntityType, Mutation, Remote, RunOptions, Schema, SyncState, limits,
 };
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 use serde_json::json;
 
 fn actor(name: &str) -> Actor {
@@ -194,6 +197,67 @@ fn a_run_that_nobody_waits_for_any_more_leaves_nothing_in_flight() {
     assert_eq!(ann.status().state, SyncState::Idle);
 }
 
+/// A disk in memory that does something while it syncs: a commit is not finished then.
+#[derive(Clone, Default)]
+struct SlowDisk {
+    bytes: Arc<InMemoryBackend>,
+    meanwhile: Arc<Mutex<Option<Box<dyn Fn() + Send>>>>,
+}
+
+impl std::fmt::Debug for SlowDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SlowDisk")
+    }
+}
+
+impl StorageBackend for SlowDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.bytes.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.bytes.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.bytes.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        if let Some(meanwhile) = &*self.meanwhile.lock().unwrap() {
+            meanwhile();
+        }
+        self.bytes.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.bytes.write(offset, data)
+    }
+}
+
+/// A badge once went from "being sent" back to "waits" for a moment, before it went to "synced".
+#[test]
+fn what_was_sent_is_in_flight_until_its_answer_is_in_the_book() {
+    let (clock, disk) = (TestClock::starting(), SlowDisk::default());
+    let server = Server::new(&clock);
+    let ann = Book::on_backend(disk.clone(), options("ann", &clock)).unwrap();
+    ann.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let look = {
+        let (book, seen) = (ann.clone(), Arc::clone(&seen));
+        move || seen.lock().unwrap().push(book.record_status(&key("lead/1")).unwrap().state())
+    };
+    let meanwhile = Arc::clone(&disk.meanwhile);
+    let remote = FnRemote::new(move |request: &ExchangeRequest| {
+        let answer = server.answer(request);
+        // From here on everybody looks at the record while its answer is written.
+        *meanwhile.lock().unwrap() = Some(Box::new(look.clone()));
+        Ok(answer)
+    });
+    sync_with(&ann, &remote);
+    disk.meanwhile.lock().unwrap().take();
+    let mut seen = seen.lock().unwrap().clone();
+    seen.dedup();
+    assert_eq!(seen, [RecordState::InFlight]);
+    assert_eq!(ann.record_status(&key("lead/1")).unwrap(), RecordStatus::Synced);
+}
+
 /// The state was once idle, and did not show that an op waited.
 #[test]
 fn while_the_change_of_another_user_waits_the_state_says_for_whom() {
@@ -227,11 +291,8 @@ fn what_never_leaves_the_device_waits_for_nobody() {
     let schema =
         Schema::open(EntityRules { undo_window: Duration::ZERO, ..EntityRules::default() })
             .declare(EntityType::parse("draft").unwrap(), local);
-    let shared = Book::on_backend(
-        redb::backends::InMemoryBackend::new(),
-        options("ann", &clock).schema(schema),
-    )
-    .unwrap();
+    let shared =
+        Book::on_backend(InMemoryBackend::new(), options("ann", &clock).schema(schema)).unwrap();
     shared.records().create(key("draft/1"), fields(json!({"name": "Ann"}))).unwrap();
     assert_eq!(shared.status().pending, 0, "no server ever has to know it");
     shared.records().create(key("lead/1"), fields(json!({"name": "Ann"}))).unwrap();

@@ -208,8 +208,11 @@ impl SyncHost for Shared {
         answer: ExchangeAnswer,
     ) -> Result<ExchangeCounts, Error> {
         let _call = self.suspension.enter()?;
+        // Until the answer is in the book, its units are in flight: otherwise a reader would find them
+        // waiting again in between.
+        let applied = self.check_and_apply(request, answer);
         self.has_sent(request);
-        self.check_and_apply(request, answer)
+        applied
     }
 
     fn follow_up(
