@@ -201,8 +201,10 @@ fn a_run_that_nobody_waits_for_any_more_leaves_nothing_in_flight() {
 #[derive(Clone, Default)]
 struct SlowDisk {
     bytes: Arc<InMemoryBackend>,
-    meanwhile: Arc<Mutex<Option<Box<dyn Fn() + Send>>>>,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
+
+type Meanwhile = Box<dyn Fn() + Send>;
 
 impl std::fmt::Debug for SlowDisk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
