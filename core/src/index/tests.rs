@@ -249,7 +249,6 @@ proptest! {
         }
     }
 
-    /// The law of lists: what a span has is what a scan finds.
     #[test]
     fn a_change_turns_the_keys_that_only_one_side_has(
         rule in rule(), before in prop::option::of(record()), after in prop::option::of(record())
@@ -268,6 +267,7 @@ proptest! {
         prop_assert_eq!(turned.new, without(&after, &before));
     }
 
+    /// The law of lists: what a span has is what a scan finds.
     #[test]
     fn a_span_has_what_a_scan_finds(
         rule in rule(),
