@@ -114,16 +114,19 @@ impl Book {
     }
 
     /// Folds the words that lag behind, so that the next search begins at once. It works in parts,
-    /// each a commit, so that writes come in between: up to 50 ms for 1,250 changed records. Call
-    /// it when the app has nothing else to do.
+    /// each a commit, so that writes come in between: up to 50 ms for 1,250 changed records. What
+    /// is written while it works may lag behind again. Call it when the app has nothing else to do.
     ///
     /// # Errors
     /// [`Error::NotBuilt`] if words lag behind in a book that was opened read-only; [`Error::Store`]
     /// if the disk fails.
     pub fn fold_search(&self) -> Result<(), Error> {
-        let entities: Vec<_> = self.shared.searches.keys().cloned().collect();
-        for entity in entities {
-            self.words_near(&entity, 0)?;
+        for (entity, rule) in &self.shared.searches {
+            let Near { tail, snapshot, touched } = self.words_near(entity, limits::SEARCH_LAG)?;
+            drop(tail);
+            if !touched.is_empty() {
+                self.fold_words(entity, rule, snapshot)?;
+            }
         }
         Ok(())
     }
@@ -136,23 +139,36 @@ impl Book {
         ))?;
         loop {
             let (tail, snapshot) = self.shared.tail_and_snapshot()?;
-            match snapshot.search_lag(entity, rule)? {
-                Lag::Near(touched) if touched.len() <= most => {
-                    return Ok(Near { tail, snapshot, touched });
-                }
-                _ if self.shared.store.is_read_only() => return Err(Error::NotBuilt(ITS_WORDS)),
-                _ => {}
+            if let Lag::Near(touched) = snapshot.search_lag(entity, rule)?
+                && touched.len() <= most
+            {
+                return Ok(Near { tail, snapshot, touched });
             }
-            // The part is read here, so that the writer's turn has only to write it.
-            let part = snapshot.search_part(entity, rule)?;
-            drop((tail, snapshot));
-            if let Some(part) = part {
-                self.shared.write_in_turn(|session| {
-                    session.fold_search(part);
-                    Ok(())
-                })?;
-            }
+            drop(tail);
+            self.fold_words(entity, rule, snapshot)?;
         }
+    }
+
+    /// Folds the next words that a snapshot has.
+    fn fold_words(
+        &self,
+        entity: &EntityType,
+        rule: &SearchRule,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<(), Error> {
+        if self.shared.store.is_read_only() {
+            return Err(Error::NotBuilt(ITS_WORDS));
+        }
+        // The parts are read here, so that the writer's turns have only to write them.
+        let parts = snapshot.search_parts(entity, rule)?;
+        drop(snapshot);
+        for part in parts {
+            self.shared.write_in_turn(|session| {
+                session.fold_search(part);
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -69,6 +69,33 @@ fn asked_of(random: &mut SeededRandomness) -> String {
     asked.into_iter().collect()
 }
 
+/// A check compares the words that are on file at that moment and drops them, so the fold begins
+/// anew.
+#[test]
+fn a_fold_beside_writes_and_checks_ends_with_what_looking_at_every_record_finds() {
+    let mut random = SeededRandomness::from_number(17);
+    let book = in_memory();
+    let keys = (0..3_000).map(|number| key(&format!("lead/{number:05}")));
+    let made: Vec<_> = keys.map(|key| Mutation::create(key, fields(drawn(&mut random)))).collect();
+    book.import(made).unwrap();
+    std::thread::scope(|scope| {
+        let folds = scope.spawn(|| book.fold_search().unwrap());
+        let mut looks = 12;
+        while !folds.is_finished() {
+            let key = key(&format!("lead/{:05}", random.below(3_000)));
+            book.write(Mutation::update(key, fields(drawn(&mut random)))).unwrap();
+            if looks > 0 && random.below(3) == 0 {
+                looks -= 1;
+                assert_sound(&book);
+            }
+        }
+    });
+    for asked in ["hanna", "schm", "+62 8"] {
+        assert_eq!(found(&book, asked), looked_at(&book, asked), "{asked}");
+    }
+    assert_sound(&book);
+}
+
 /// `FIELDBOOK_SEARCH_QUERIES` sets how many queries are drawn.
 #[test]
 fn a_search_in_many_records_finds_what_looking_at_every_record_finds() {

@@ -48,6 +48,12 @@ impl Snapshot {
                 wanted.entry(word.clone()).or_default().insert(posting(row.number, *field));
             }
         }
+        // While all words are folded for the first time, those to come have no postings yet.
+        match &state.next {
+            Next::Records(_) => wanted.clear(),
+            Next::Words(after) => wanted.retain(|word, _| word <= after),
+            Next::Entries | Next::RestOfEntry(_) => {}
+        }
         Ok(is_numbered
             && self.all_ids(entity)? == numbers
             && self.all_words(entity)? == Some(wanted)
@@ -63,10 +69,10 @@ impl Snapshot {
         state: &State,
         folded: &BTreeMap<String, Folded>,
     ) -> Result<bool, StoreError> {
-        let Lag::Near(touched) = self.search_lag(entity, rule)? else { return Ok(true) };
         if state.next != Next::Entries {
             return Ok(true);
         }
+        let Lag::Near(touched) = self.search_lag(entity, rule)? else { return Ok(true) };
         let mut ids: BTreeSet<String> = folded.keys().cloned().collect();
         for row in self.records(entity, None)? {
             ids.insert(row?.0.as_str().to_owned());
@@ -83,7 +89,7 @@ impl Snapshot {
     }
 
     /// Passes the rows of an entity type to `read`, each with the rest of its key.
-    fn each_row(
+    pub(super) fn each_search_row(
         &self,
         table: super::Definition,
         entity: &EntityType,
@@ -101,7 +107,7 @@ impl Snapshot {
 
     fn all_folded(&self, entity: &EntityType) -> Result<BTreeMap<String, Folded>, StoreError> {
         let mut folded = BTreeMap::new();
-        self.each_row(RECORDS, entity, |id, row| {
+        self.each_search_row(RECORDS, entity, |id, row| {
             folded.insert(id_of(id, 0)?.to_owned(), Folded::read(row)?);
             Ok(())
         })?;
@@ -110,7 +116,7 @@ impl Snapshot {
 
     fn all_ids(&self, entity: &EntityType) -> Result<BTreeMap<u64, String>, StoreError> {
         let mut ids = BTreeMap::new();
-        self.each_row(IDS, entity, |row, stored| {
+        self.each_search_row(IDS, entity, |row, stored| {
             let row = u64::from_be_bytes(row.try_into().map_err(|_| damaged())?);
             let of_row = (row * ids::ROW..).zip(ids::of_row(stored)?);
             ids.extend(of_row.filter(|(_, id)| !id.is_empty()));
@@ -124,7 +130,7 @@ impl Snapshot {
     fn all_words(&self, entity: &EntityType) -> Result<Option<Words>, StoreError> {
         let mut far = Words::new();
         let mut is_sound = true;
-        self.each_row(POSTINGS, entity, |key, stored| {
+        self.each_search_row(POSTINGS, entity, |key, stored| {
             let end = key.iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
             let word = std::str::from_utf8(key.get(..end).unwrap_or_default());
             let known = far.entry(word.map_err(|_| damaged())?.to_owned()).or_default();
@@ -137,7 +143,7 @@ impl Snapshot {
             Ok(())
         })?;
         let mut words = Words::new();
-        self.each_row(WORDS, entity, |begin, stored| {
+        self.each_search_row(WORDS, entity, |begin, stored| {
             for (place, word) in Block::read(stored)?.words().enumerate() {
                 let word = word?;
                 is_sound &= place > 0 || word.text >= begin;

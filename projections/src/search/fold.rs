@@ -32,20 +32,23 @@ pub fn fold_part(transaction: &WriteTransaction, part: Part) -> Result<(), Store
             let (next, greatest) = (Next::Records(String::new()), String::new());
             State { digest, mark, next, number: 0, ordered: 0, greatest }
         }
-        Work::Words { records, order, mark, next } => {
+        Work::Words { records, mark, next } => {
             let Some(mut state) = follows.as_deref().and_then(State::read) else { return Ok(()) };
             // While all records are read for the first time, none of those that follow has a row.
             if matches!(state.next, Next::Records(_)) {
-                let numbers = write_new(transaction, &entity, &mut state, &records)?;
-                let changes = order.into_iter().filter_map(|(record, at)| {
-                    let (number, (_, words)) = (numbers.get(record)?, records.get(record)?);
-                    Some(Change::of(words.get(at)?, *number, true))
-                });
-                write_changes(transaction, &entity, &changes.collect::<Vec<_>>())?;
+                write_new(transaction, &entity, &mut state, &records)?;
             } else {
                 write_changed(transaction, &entity, &mut state, &records)?;
             };
             State { mark, next, ..state }
+        }
+        Work::Postings { words, next } => {
+            let Some(state) = follows.as_deref().and_then(State::read) else { return Ok(()) };
+            let changes = words.iter().flat_map(|(word, postings)| {
+                postings.iter().map(|posting| Change { word, posting: *posting, is_there: true })
+            });
+            write_changes(transaction, &entity, &changes.collect::<Vec<_>>())?;
+            State { next, ..state }
         }
     };
     let mut table = open(transaction, STATES)?;
@@ -117,24 +120,20 @@ struct Changed {
     ids: ids::Changes,
 }
 
-/// Writes the words of records that had none, and returns their numbers.
+/// Writes the words of records that had none. Their postings are written when all records are read.
 fn write_new(
     transaction: &WriteTransaction,
     entity: &EntityType,
     state: &mut State,
     records: &[Words],
-) -> Result<Vec<u64>, StoreError> {
-    let (mut changed, mut numbers) = (Changed::default(), Vec::with_capacity(records.len()));
-    for (id, words) in records {
-        // The number of a record without words is not used.
-        let number = if words.is_empty() { state.number } else { state.number_for(id) };
-        numbers.push(number);
-        if !words.is_empty() {
-            changed.record(id, key_of(entity, id.as_bytes()), number, words, true);
-        }
+) -> Result<(), StoreError> {
+    let mut changed = Changed::default();
+    // A record without words has no number.
+    for (id, words) in records.iter().filter(|(_, words)| !words.is_empty()) {
+        let number = state.number_for(id);
+        changed.record(id, key_of(entity, id.as_bytes()), number, words, true);
     }
-    changed.write(transaction, entity)?;
-    Ok(numbers)
+    changed.write(transaction, entity)
 }
 
 /// Writes the words that records have now, in place of those that they had.
@@ -211,21 +210,22 @@ fn compare<'w>(
 #[cfg(test)]
 mod tests {
     use fieldbook_core::Seq;
+    use fieldbook_core::search::SearchRule;
     use redb::backends::InMemoryBackend;
     use redb::{Database, ReadableDatabase, TableHandle};
 
     use super::*;
+    use crate::read::Snapshot;
 
     fn part(entity: &EntityType, follows: Option<Vec<u8>>, work: Work) -> Part {
         Part { entity: entity.clone(), follows, work }
     }
 
-    fn words(of: &[(&str, &str)]) -> Work {
+    fn words(of: &[(&str, &str)], next: Next) -> Work {
         let records = of.iter().map(|(id, word)| {
             ((*id).to_owned(), vec![FieldWord { field: 0, word: (*word).to_owned() }])
         });
-        let order = (0..of.len()).map(|record| (record, 0)).collect();
-        Work::Words { records: records.collect(), order, mark: Seq::new(7), next: Next::Entries }
+        Work::Words { records: records.collect(), mark: Seq::new(7), next }
     }
 
     #[test]
@@ -257,13 +257,43 @@ mod tests {
         fold_part(&transaction, part(&lead, None, begin)).unwrap();
         let begun = stored_state(&transaction, &lead).unwrap();
         let some = [("1", "ann"), ("2", "bela")];
-        fold_part(&transaction, part(&lead, begun.clone(), words(&some))).unwrap();
+        fold_part(&transaction, part(&lead, begun.clone(), words(&some, Next::Entries))).unwrap();
         let folded = stored_state(&transaction, &lead).unwrap();
         assert_ne!(folded, begun);
-        fold_part(&transaction, part(&lead, begun, words(&some))).unwrap();
-        fold_part(&transaction, part(&lead, None, words(&[("9", "zoe")]))).unwrap();
+        fold_part(&transaction, part(&lead, begun, words(&some, Next::Entries))).unwrap();
+        fold_part(&transaction, part(&lead, None, words(&[("9", "zoe")], Next::Entries))).unwrap();
         assert_eq!(stored_state(&transaction, &lead).unwrap(), folded);
         let records = open(&transaction, RECORDS).unwrap();
         assert_eq!(records.len().unwrap(), 2);
+    }
+
+    /// All records are taken apart before the first of their words is written.
+    #[test]
+    fn between_the_parts_of_the_first_fold_the_words_are_sound() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let (lead, rule) = (EntityType::parse("lead").unwrap(), SearchRule::new().field("name", 1));
+        let snapshot = || Snapshot::new(database.begin_read().unwrap());
+        let fold = |part| {
+            let transaction = database.begin_write().unwrap();
+            fold_part(&transaction, part).unwrap();
+            transaction.commit().unwrap();
+        };
+        fold(part(&lead, None, Work::Begin { digest: rule.digest(), mark: Seq::new(7) }));
+        let some = words(
+            &[("1", "ann"), ("2", "bela"), ("3", "ann"), ("4", "zoe")],
+            Next::Words(String::new()),
+        );
+        fold(part(&lead, snapshot().search_state(&lead).unwrap(), some));
+        let mut words_before = Vec::new();
+        loop {
+            let snapshot = snapshot();
+            let state = State::read(&snapshot.search_state(&lead).unwrap().unwrap()).unwrap();
+            let Next::Words(after) = &state.next else { break };
+            assert!(snapshot.search_is_sound(&lead, &rule).unwrap(), "after {after:?}");
+            words_before.push(after.clone());
+            let first = snapshot.first_words(&lead, after, 1).unwrap();
+            first.into_parts(&lead, state).into_iter().for_each(fold);
+        }
+        assert_eq!(words_before, ["", "ann", "bela"]);
     }
 }

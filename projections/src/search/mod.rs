@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   log after the mark ─► touched records ─► their words ─┐
-//!   all records, for a new rule ─► their words ───────────┴─► a part ─► dictionary with postings
+//!   all records, for a new rule ─► their words in order ──┴─► a part ─► dictionary with postings
 //!   asked words ─► dictionary ─► postings, without touched records ┐
 //!   touched records ─► their words ────────────────────────────────┴─► records with their points
 //! ```
@@ -10,7 +10,8 @@
 //! Records have numbers here, in the order in which they were folded. The dictionary is cut into
 //! blocks of neighbouring words, and a word's postings stand beside it. Only those of a frequent
 //! word have rows of their own. So a part of the fold changes each block once, however many of its
-//! words it meets.
+//! words it meets. For a new rule the words of all records are taken apart first, and written in the
+//! order of words after that: so each block is written once.
 //!
 //! Invariants:
 //! 1. A search finds what the app reads in the same snapshot, however far the mark is behind: the
@@ -102,6 +103,8 @@ enum Next {
     Entries,
     /// All records after an id, for the first time.
     Records(String),
+    /// The words after a word, of all records, for the first time.
+    Words(String),
     /// The records after an id that the entry after the mark touched.
     RestOfEntry(String),
 }
@@ -114,6 +117,7 @@ impl State {
             Next::Entries => (0, ""),
             Next::Records(after) => (1, after.as_str()),
             Next::RestOfEntry(after) => (2, after.as_str()),
+            Next::Words(after) => (3, after.as_str()),
         };
         bytes.push(kind);
         packed::put_bytes(after.as_bytes(), &mut bytes);
@@ -133,6 +137,7 @@ impl State {
             0 => Next::Entries,
             1 => Next::Records(after),
             2 => Next::RestOfEntry(after),
+            3 => Next::Words(after),
             _ => return None,
         };
         let number = take_number(&mut rest).ok()?;
@@ -156,7 +161,7 @@ impl State {
     /// Returns whether the words are those of a rule, of all records, up to the mark or up to a
     /// place behind it.
     fn is_whole(&self, rule: &SearchRule) -> bool {
-        self.digest == rule.digest() && !matches!(self.next, Next::Records(_))
+        self.digest == rule.digest() && !matches!(self.next, Next::Records(_) | Next::Words(_))
     }
 }
 
@@ -180,17 +185,23 @@ impl Folded {
         bytes
     }
 
-    fn read(mut bytes: &[u8]) -> Result<Self, StoreError> {
+    fn read(bytes: &[u8]) -> Result<Self, StoreError> {
+        let (number, mut words) = (take_number(&mut &*bytes)?, Vec::new());
+        Self::each(bytes, |_, field, word| words.push(FieldWord { field, word: word.to_owned() }))?;
+        Ok(Self { number, words })
+    }
+
+    /// Passes the words of a row to `read`, each with the record's number and the place of the
+    /// field.
+    fn each(mut bytes: &[u8], mut read: impl FnMut(u64, u8, &str)) -> Result<(), StoreError> {
         let number = take_number(&mut bytes)?;
-        let mut words = Vec::new();
         while let Some((field, rest)) = bytes.split_first() {
-            let end = rest.iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
+            let end = memchr::memchr(0, rest).ok_or_else(damaged)?;
             let (word, rest) = rest.split_at_checked(end).ok_or_else(damaged)?;
-            let word = std::str::from_utf8(word).map_err(|_| damaged())?.to_owned();
-            words.push(FieldWord { field: *field, word });
+            read(number, *field, std::str::from_utf8(word).map_err(|_| damaged())?);
             bytes = rest.get(1..).unwrap_or_default();
         }
-        Ok(Self { number, words })
+        Ok(())
     }
 }
 
@@ -230,6 +241,7 @@ mod tests {
             Next::Entries,
             Next::Records(String::new()),
             Next::Records("lead-7".to_owned()),
+            Next::Words("ann".to_owned()),
             Next::RestOfEntry("lead-7".to_owned()),
         ];
         for next in nexts {
