@@ -21,7 +21,7 @@ pub(crate) struct Figure {
     pub(crate) unit: Unit,
     pub(crate) sqlite: Option<f64>,
     pub(crate) fieldbook: Option<f64>,
-    /// The most that fieldbook aims at. It is never checked.
+    /// The most that fieldbook aims at.
     pub(crate) goal: Option<f64>,
     pub(crate) note: Option<String>,
 }
@@ -35,6 +35,11 @@ impl Figure {
     /// Makes a figure in bytes without values.
     pub(crate) fn bytes(name: &'static str, goal: Option<f64>) -> Self {
         Self { unit: Unit::Bytes, ..Self::seconds(name, goal) }
+    }
+
+    /// Returns whether fieldbook needs more than it aims at.
+    pub(crate) fn is_missed(&self) -> bool {
+        self.fieldbook.zip(self.goal).is_some_and(|(value, goal)| value > goal)
     }
 
     fn shown(&self, value: f64) -> String {

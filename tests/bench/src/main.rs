@@ -1,8 +1,9 @@
 //! `fieldbook-bench`: fieldbook beside SQLite and a bare file, interleaved in one process, printed
 //! as ratios.
 //!
-//! It never asserts a time: it prints its results with the goals. It does check that every peer
-//! returns the right answer, because the time of a wrong answer is no measurement.
+//! It asserts no time unless `--goals` asks for it: it prints its results with the goals. It does
+//! check that every peer returns the right answer, because the time of a wrong answer is no
+//! measurement.
 
 mod benchmarks;
 mod check;
@@ -56,6 +57,9 @@ struct Arguments {
     /// Runs only the peers whose name contains this, for example for a profile.
     #[arg(long, default_value = "")]
     peer: String,
+    /// Ends with an error if a result misses its goal; for an idle machine.
+    #[arg(long, conflicts_with_all = ["quick", "growth", "count"])]
+    goals: bool,
     /// Measures how costs grow, instead of the benchmarks.
     #[arg(long)]
     growth: bool,
@@ -159,7 +163,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         report::text(&lines, &served, &figures)
     });
-    Ok(())
+    let missed = report::missed(&lines, &figures);
+    if arguments.goals && !missed.is_empty() { Err(Failure::Missed { missed }) } else { Ok(()) }
 }
 
 /// Returns the names of all measurements.

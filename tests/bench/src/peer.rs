@@ -46,6 +46,8 @@ pub(crate) enum Failure {
     Uncounted { said: String },
     #[error("no benchmark has a name like that; --list prints their names")]
     NoSuchBenchmark,
+    #[error("missed the goal of: {}", missed.join("; "))]
+    Missed { missed: Vec<&'static str> },
     /// A peer that answers wrongly is not measured.
     #[error("{peer} {what}")]
     Wrong { peer: &'static str, what: &'static str },

@@ -28,6 +28,23 @@ impl Line {
     }
 }
 
+/// Returns the names of the results that miss their goals. The measurements with a server are not
+/// among them: they have several goals each.
+pub(crate) fn missed(lines: &[Line], figures: &[Figure]) -> Vec<&'static str> {
+    let is_missed = |line: &&Line| match line.benchmark.goal {
+        Goal::TimesSqlite(times) => {
+            line.times_sqlite(Contender::Fieldbook).is_some_and(|reached| reached < times)
+        }
+        Goal::Seconds(most) => {
+            line.seconds(Contender::Fieldbook).is_some_and(|seconds| seconds > most)
+        }
+        Goal::None => false,
+    };
+    let lines = lines.iter().filter(is_missed).map(|line| line.benchmark.name);
+    let figures = figures.iter().filter(|figure| figure.is_missed()).map(|figure| figure.name);
+    lines.chain(figures).collect()
+}
+
 fn others() -> impl Iterator<Item = Contender> {
     Contender::ALL.into_iter().filter(|contender| *contender != Contender::Sqlite)
 }
@@ -222,6 +239,13 @@ pub(crate) fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_figure_above_its_goal_is_missed_and_one_without_a_value_is_not() {
+        let figure = |fieldbook| Figure { fieldbook, ..Figure::seconds("a search", Some(0.05)) };
+        let figures = [figure(Some(0.06)), figure(Some(0.05)), figure(None)];
+        assert_eq!(missed(&[], &figures), ["a search"]);
+    }
 
     #[test]
     fn thousands_are_told_apart() {
