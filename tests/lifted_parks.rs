@@ -4,10 +4,14 @@
 
 mod common;
 
-use common::{Server, TestClock, assert_sound, book, fields, key, sync, sync_with};
+use common::{
+    Server, TestClock, assert_sound, book, fields, key, options, sync, sync_by, sync_with,
+};
+use fieldbook::schema::Policy;
 use fieldbook::sync::protocol::{ExchangeRequest, Failure};
 use fieldbook::sync::{FnRemote, Stopped};
-use fieldbook::{Actor, Book, Remote, SyncState};
+use fieldbook::{Actor, Book, EntityRules, Remote, RunOptions, Schema, SyncState};
+use redb::backends::InMemoryBackend;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -71,6 +75,32 @@ fn what_has_no_marker_parks_nothing_and_the_state_says_what_is_wanted() {
             (1, 0, SyncState::Idle)
         );
     }
+}
+
+/// The park once stayed until the next answer, so the state asked for credentials that were fine.
+#[test]
+fn an_answer_that_parks_an_op_ends_the_park_of_its_actor_all_the_same() {
+    let clock = TestClock::starting();
+    let server = Server::new(&clock);
+    let manual = EntityRules { policy: Policy::Manual, ..EntityRules::default() };
+    let open = |name: &str| {
+        let options = options(name, &clock).schema(Schema::open(manual.clone()));
+        Book::on_backend(InMemoryBackend::new(), options).unwrap()
+    };
+    let (ann, ben) = (open("ann"), open("ben"));
+    ann.records().create(key("note/1"), fields(json!({"t": "fine"}))).unwrap();
+    sync(&ann, &server);
+    sync(&ben, &server);
+    ben.records().update(key("note/1"), fields(json!({"t": "ben's"}))).unwrap();
+    sync(&ben, &server);
+    sync_with(&ann, &failing(&unauthorized("token_expired")));
+    ann.records().update(key("note/1"), fields(json!({"t": "ann's"}))).unwrap();
+    let once = RunOptions { pull_only: true, ..RunOptions::default() };
+    sync_by(&ann, &server.remote(), &once);
+    assert_eq!(ann.conflicts().list_open(None, 9).unwrap().items.len(), 1);
+    let state = ann.status().state;
+    assert!(matches!(state, SyncState::NeedsAttention { conflicts: 1, .. }), "{state:?}");
+    assert_sound(&ann);
 }
 
 #[test]

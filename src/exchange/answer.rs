@@ -84,6 +84,8 @@ pub(super) struct Took {
     /// Whether the page leaves out changes of units that are no longer unanswered. Its cursor must
     /// not be used then.
     pub(super) passed_over: bool,
+    /// Whether the answer parks an actor or an entity type.
+    pub(super) parks: bool,
 }
 
 /// Applies an answer: first the upstream entry, then the decisions. All of it is one commit, so the
@@ -105,6 +107,7 @@ pub(super) fn apply(
     let News { mut answered, tells, passed_over } =
         keep_news(&state, answer, now, !aside.is_empty(), answered);
     let read_to_end = ends_rereading(&state, asked, answer);
+    let parks = answered.tally.parked_more_than_ops;
     let taken = ExchangeCounts {
         set_aside: rows_aside + answered.tally.set_aside,
         ..taken(&answered.tally)
@@ -122,7 +125,7 @@ pub(super) fn apply(
     let Ok(drafts) = drafts.into_iter().map(Draft::checked).collect::<Result<Vec<_>, _>>() else {
         let taken =
             ExchangeCounts { misbehaved: Some("too_much_to_store"), ..ExchangeCounts::default() };
-        return Ok(Took { taken, passed_over: true });
+        return Ok(Took { taken, passed_over: true, parks: false });
     };
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
     for (number, draft) in drafts.into_iter().enumerate() {
@@ -131,7 +134,7 @@ pub(super) fn apply(
         session.append(draft, hlc)?;
     }
     offer_again(session, reoffers, read_to_end)?;
-    Ok(Took { taken, passed_over })
+    Ok(Took { taken, passed_over, parks })
 }
 
 /// Offers records again after a server was restored: records that the former epoch had confirmed

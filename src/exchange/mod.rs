@@ -361,6 +361,7 @@ impl Shared {
         self.lower_stamps(&answer)?;
         let resumed = self.resume_with_owner(&state)?;
         let more = answer.more || resumed;
+        let mut parks = false;
         let taken = if let Some(anchored) = answer.forked {
             self.start_epoch(anchored)?;
             ExchangeCounts { units_stale: 1, ..ExchangeCounts::default() }
@@ -373,6 +374,7 @@ impl Shared {
                 drop_late_cursors(request, began_here, || self.cursors(), &mut answer)?;
                 let asked = request.clone();
                 let took = self.write_in_turn(move |session| apply(session, &asked, &answer))?;
+                parks = took.parks;
                 (took.taken, took.passed_over)
             } else {
                 (ExchangeCounts::default(), false)
@@ -382,7 +384,7 @@ impl Shared {
             }
             ExchangeCounts { more, ..taken }
         };
-        if !taken.parked {
+        if !parks {
             self.unpark(&request.actor)?;
         }
         Ok(ExchangeCounts { resumed, ..taken })

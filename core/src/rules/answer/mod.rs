@@ -44,7 +44,7 @@ pub use entries::entries;
 use self::facts::Rows;
 use self::outcomes::{UnitEnd, UnitEnds};
 use super::View;
-use crate::entry::{Decision, Items, Upstream};
+use crate::entry::{Decision, Items, ParkScope, Upstream};
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::protocol::ExchangeAnswer;
@@ -114,6 +114,8 @@ pub struct AnswerCounts {
     pub set_aside: u32,
     /// Whether something was parked.
     pub parked: bool,
+    /// Whether something other than single ops was parked.
+    pub parked_more_than_ops: bool,
 }
 
 /// Decides what follows from an answer.
@@ -197,7 +199,10 @@ impl AnswerCounts {
         for decision in &ends.decisions {
             tally.units_tried += u32::from(matches!(decision, Decision::Tried { .. }));
             tally.conflicts += u32::from(matches!(decision, Decision::Conflicted(_)));
-            tally.parked |= matches!(decision, Decision::Parked { .. });
+            if let Decision::Parked { scope, .. } = decision {
+                tally.parked = true;
+                tally.parked_more_than_ops |= !matches!(scope, ParkScope::Op(_));
+            }
         }
         tally
     }
