@@ -135,7 +135,11 @@ impl World {
         })?;
         ensure(model.pending() <= pending, CHECK, || "mending wrote ops".to_owned())?;
         let version = device.version;
-        device.left_out.retain(|key| after.contains_key(key) || !knows(version, &key.entity));
+        let unread = unread(device, &self.server.ledger);
+        let stays = |key: &RecordKey| {
+            after.contains_key(key) || !knows(version, &key.entity) || unread.contains(key)
+        };
+        device.left_out.retain(stays);
         self.stats.mended += (before.len() - after.len()) as u64;
         Ok(())
     }
@@ -153,7 +157,8 @@ impl World {
             ensure(left.is_empty(), CHECK, || {
                 format!("{} is healed and mended, and differs in {left:?}", device.actor)
             })?;
-            device.left_out.clear();
+            let unread = unread(device, &self.server.ledger);
+            device.left_out.retain(|key| unread.contains(key));
             self.check(number, false)?;
         }
         Ok(())
@@ -334,4 +339,13 @@ fn block_on<T>(future: impl Future<Output = Result<T, CheckError>>) -> Result<T,
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.unwrap_or_else(|_| unreachable!("BUG: a runtime without drivers"));
     runtime.block_on(future)
+}
+
+/// Returns the records whose present version a device has not read. When nothing differs, these are
+/// deletions of records that the device never had: it has no row that a mend could change.
+fn unread(device: &Device, ledger: &Ledger) -> BTreeSet<RecordKey> {
+    let known = |key: &RecordKey| device.model.records.get(key).and_then(|held| held.version);
+    let stored = ledger.now.current.iter();
+    let unread = stored.filter(|(key, stored)| known(key) < Some(stored.version));
+    unread.map(|(key, _)| key.clone()).collect()
 }
