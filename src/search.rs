@@ -47,7 +47,7 @@ use std::sync::Arc;
 use fieldbook_core::search::{FieldWord, Word, asked_words, is_near, mistakes_of, words};
 pub use fieldbook_core::search::{Fit, SearchRule};
 use fieldbook_core::tail::Tail;
-use fieldbook_core::{EntityType, FieldsJson, InvalidFields, RecordKey, limits};
+use fieldbook_core::{EntityType, FieldsJson, InvalidFields, RecordKey};
 use fieldbook_projections::search::{Found, Lag};
 use fieldbook_projections::{Snapshot, sound};
 
@@ -122,7 +122,7 @@ impl Book {
     /// if the disk fails.
     pub fn fold_search(&self) -> Result<(), Error> {
         for (entity, rule) in &self.shared.searches {
-            let Near { tail, snapshot, touched } = self.words_near(entity, limits::SEARCH_LAG)?;
+            let Near { tail, snapshot, touched } = self.words_near(entity)?;
             drop(tail);
             if !touched.is_empty() {
                 self.fold_words(entity, rule, snapshot)?;
@@ -131,17 +131,15 @@ impl Book {
         Ok(())
     }
 
-    /// Folds words until a snapshot is at most so many records ahead of them, and returns the tail
-    /// and the snapshot of that instant.
-    fn words_near(&self, entity: &EntityType, most: usize) -> Result<Near, Error> {
+    /// Folds words until a snapshot is near them, and returns the tail and the snapshot of that
+    /// instant.
+    fn words_near(&self, entity: &EntityType) -> Result<Near, Error> {
         let rule = self.shared.searches.get(entity).ok_or(Error::Misuse(
             "this entity type is not searched: declare its fields with `BookOptions::search`",
         ))?;
         loop {
             let (tail, snapshot) = self.shared.tail_and_snapshot()?;
-            if let Lag::Near(touched) = snapshot.search_lag(entity, rule)?
-                && touched.len() <= most
-            {
+            if let Lag::Near(touched) = snapshot.search_lag(entity, rule)? {
                 return Ok(Near { tail, snapshot, touched });
             }
             drop(tail);
@@ -204,15 +202,15 @@ impl<'b, V> Search<'b, V> {
     /// row cannot be read.
     pub fn run(&self) -> Result<Vec<Hit<V>>, Error> {
         let book = self.book;
-        let near = book.words_near(&self.entity, limits::SEARCH_LAG)?;
+        let near = book.words_near(&self.entity)?;
         let Some(rule) = book.shared.searches.get(&self.entity) else { return Ok(Vec::new()) };
         let found =
             near.snapshot.search(&self.entity, rule, &self.asked, &near.touched, self.limit)?;
         let hits = found.into_iter();
         let mut hits =
             hits.map(|found| self.hit(rule, found, &near)).collect::<Result<Vec<_>, _>>()?;
-        let pending = hits.iter_mut().map(|hit| &mut hit.row).filter(|row| row.pending > 0);
-        fill_in(pending, &self.entity, &self.book.shared, &near.tail, &near.snapshot)?;
+        let rows = hits.iter_mut().map(|hit| &mut hit.row);
+        fill_in(rows, &self.entity, &self.book.shared, &near.tail, &near.snapshot)?;
         sound(&near.tail)?;
         Ok(hits)
     }

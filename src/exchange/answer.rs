@@ -78,7 +78,8 @@ impl Shared {
     }
 }
 
-/// The result of an answer.
+/// The result of an answer. The default is that of an answer without news.
+#[derive(Default)]
 pub(super) struct Took {
     pub(super) taken: ExchangeCounts,
     /// Whether the page leaves out changes of units that are no longer unanswered. Its cursor must
@@ -125,7 +126,7 @@ pub(super) fn apply(
     let Ok(drafts) = drafts.into_iter().map(Draft::checked).collect::<Result<Vec<_>, _>>() else {
         let taken =
             ExchangeCounts { misbehaved: Some("too_much_to_store"), ..ExchangeCounts::default() };
-        return Ok(Took { taken, passed_over: true, parks: false });
+        return Ok(Took { taken, passed_over: true, ..Took::default() });
     };
     let seen = answer.changes.iter().map(|change| change.edited_at).max().unwrap_or(Hlc::ZERO);
     for (number, draft) in drafts.into_iter().enumerate() {

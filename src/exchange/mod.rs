@@ -45,7 +45,7 @@ use fieldbook_transport::{
 };
 use tokio::sync::watch;
 
-use self::answer::apply;
+use self::answer::{Took, apply};
 pub(crate) use self::position::Others;
 use self::request::{Planned, request_with_units};
 use crate::book::{Book, Shared, read};
@@ -361,28 +361,25 @@ impl Shared {
         self.lower_stamps(&answer)?;
         let resumed = self.resume_with_owner(&state)?;
         let more = answer.more || resumed;
-        let mut parks = false;
-        let taken = if let Some(anchored) = answer.forked {
+        let (taken, parks) = if let Some(anchored) = answer.forked {
             self.start_epoch(anchored)?;
-            ExchangeCounts { units_stale: 1, ..ExchangeCounts::default() }
+            (ExchangeCounts { units_stale: 1, ..ExchangeCounts::default() }, false)
         } else {
             self.forget_others_while_rereading();
             let began_here = self.began_here(request)?;
             let (server, others) = ((answer.server, answer.server_epoch), answer.others.take());
             let news = is_news(&self.state(), request, &answer, self.clock.now().wall);
-            let (taken, passed_over) = if news {
+            let Took { taken, passed_over, parks } = if news {
                 drop_late_cursors(request, began_here, || self.cursors(), &mut answer)?;
                 let asked = request.clone();
-                let took = self.write_in_turn(move |session| apply(session, &asked, &answer))?;
-                parks = took.parks;
-                (took.taken, took.passed_over)
+                self.write_in_turn(move |session| apply(session, &asked, &answer))?
             } else {
-                (ExchangeCounts::default(), false)
+                Took::default()
             };
             if began_here && !passed_over {
                 self.read_on(server, others);
             }
-            ExchangeCounts { more, ..taken }
+            (ExchangeCounts { more, ..taken }, parks)
         };
         if !parks {
             self.unpark(&request.actor)?;

@@ -140,12 +140,12 @@ impl<'q, V> Query<'q, V> {
         tail: &Tail,
         snapshot: &Snapshot,
     ) -> Result<(), Error> {
-        let pending = page.items.iter_mut().filter(|row| row.pending > 0);
-        fill_in(pending, &self.entity, &book.shared, tail, snapshot)
+        fill_in(page.items.iter_mut(), &self.entity, &book.shared, tail, snapshot)
     }
 }
 
-/// Sets the status of rows with pending ops. The tail and the snapshot are of one instant.
+/// Sets the status of those rows that have pending ops. The tail and the snapshot are of one
+/// instant.
 pub(crate) fn fill_in<'r, V: 'r>(
     rows: impl Iterator<Item = &'r mut Stored<V>>,
     entity: &EntityType,
@@ -153,7 +153,7 @@ pub(crate) fn fill_in<'r, V: 'r>(
     tail: &Tail,
     snapshot: &Snapshot,
 ) -> Result<(), Error> {
-    let rows: Vec<_> = rows.collect();
+    let rows: Vec<_> = rows.filter(|row| row.pending > 0).collect();
     if rows.is_empty() {
         return Ok(());
     }

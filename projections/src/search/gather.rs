@@ -83,27 +83,25 @@ impl First {
 
     /// Cuts the words into parts, the first of which follows this state.
     pub(super) fn into_parts(self, entity: &EntityType, mut state: State) -> Vec<Part> {
-        let (mut parts, mut some, mut postings) = (Vec::new(), Vec::new(), 0);
-        let mut words = self.words.into_iter().peekable();
+        let (mut parts, mut words) = (Vec::new(), self.words.into_iter().peekable());
         loop {
-            let word = words.next();
-            let is_last = words.peek().is_none();
-            if let Some((word, mut of_word)) = word {
+            let (mut some, mut postings) = (Vec::new(), 0);
+            while postings < POSTINGS_AT_ONCE
+                && let Some((word, mut of_word)) = words.next()
+            {
                 of_word.sort_unstable();
                 postings += of_word.len();
                 some.push((word, of_word));
             }
-            if !is_last && postings < POSTINGS_AT_ONCE {
-                continue;
-            }
-            let last = some.last().map(|(word, _)| word.clone()).unwrap_or_default();
-            let is_whole = is_last && self.gone.is_none();
-            let next = if is_whole { Next::Entries } else { Next::Words(last) };
+            let is_last = words.peek().is_none();
+            let next = match some.last() {
+                Some((last, _)) if !is_last || self.gone.is_some() => Next::Words(last.clone()),
+                _ => Next::Entries,
+            };
             let follows = Some(state.to_bytes());
             state.next = next.clone();
-            let work = Work::Postings { words: std::mem::take(&mut some), next };
+            let work = Work::Postings { words: some, next };
             parts.push(Part { entity: entity.clone(), follows, work });
-            postings = 0;
             if is_last {
                 return parts;
             }

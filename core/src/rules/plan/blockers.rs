@@ -168,9 +168,7 @@ impl Planning<'_> {
         while let Some(key) = next.pop() {
             for (place, row) in tail.ops_of(key).filter_map(|place| Some((place, tail.op(place)?)))
             {
-                let is_one_of_several = row.transaction_ops > 1;
-                let together = is_one_of_several.then(|| tail.ops_of_entry(place.seq));
-                let together = together.into_iter().flatten().map(|(_, row)| &row.key);
+                let together = self.together_with(place, row);
                 let deletes = row.kind == OpKind::Delete;
                 let earlier = deletes.then(|| self.referring(key, place)).into_iter().flatten();
                 let earlier = earlier.filter_map(|place| Some(&tail.op(place)?.key));

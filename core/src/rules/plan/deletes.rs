@@ -102,9 +102,8 @@ impl Planning<'_> {
         goes_along: &impl Fn(&RecordKey) -> bool,
     ) -> bool {
         let Some(row) = self.row(place) else { return false };
-        let together = row.transaction_ops > 1
-            && self.input.tail.ops_of_entry(place.seq).any(|(_, row)| goes_along(&row.key));
-        if together || goes_along(&row.key) || self.stays_here(row) {
+        let is_together = self.together_with(place, row).any(goes_along);
+        if is_together || goes_along(&row.key) || self.stays_here(row) {
             return false;
         }
         let waits_for_a_person = self.input.tail.is_dead(place) || self.has_dead_create(&row.key);

@@ -300,9 +300,9 @@ impl<'a> Planning<'a> {
             {
                 places.insert(place);
                 // The ops of a transaction are looked at once, not once for each of them.
-                let is_new = row.transaction_ops > 1 && entries.insert(place.seq);
-                let together = is_new.then(|| tail.ops_of_entry(place.seq)).into_iter().flatten();
-                let together = together.map(|(_, row)| &row.key);
+                let is_new = entries.insert(place.seq);
+                let together = is_new.then(|| self.together_with(place, row));
+                let together = together.into_iter().flatten();
                 let deletes = self.heeds_references && row.kind == OpKind::Delete;
                 let earlier = deletes.then(|| self.referring(key, place)).into_iter().flatten();
                 let earlier = earlier.filter_map(|place| Some(&tail.op(place)?.key));
@@ -310,6 +310,17 @@ impl<'a> Planning<'a> {
             }
         }
         places
+    }
+
+    /// Returns the records of the transaction of an op; none if it has no other op.
+    fn together_with(
+        &self,
+        place: OpPlace,
+        row: &TailRow,
+    ) -> impl Iterator<Item = &'a RecordKey> + use<'a> {
+        let tail = self.input.tail;
+        let ops = (row.transaction_ops > 1).then(|| tail.ops_of_entry(place.seq));
+        ops.into_iter().flatten().map(|(_, row)| &row.key)
     }
 
     fn note_going(&mut self, places: impl Iterator<Item = OpPlace>) {

@@ -24,6 +24,7 @@ use fieldbook::sync::{
 };
 use fieldbook::{Book, Error, RecordKey};
 
+use super::oracle::has_read;
 use super::{World, get};
 use crate::app::knows;
 use crate::broken::{Broken, ensure};
@@ -344,8 +345,7 @@ fn block_on<T>(future: impl Future<Output = Result<T, CheckError>>) -> Result<T,
 /// Returns the records whose present version a device has not read. When nothing differs, these are
 /// deletions of records that the device never had: it has no row that a mend could change.
 fn unread(device: &Device, ledger: &Ledger) -> BTreeSet<RecordKey> {
-    let known = |key: &RecordKey| device.model.records.get(key).and_then(|held| held.version);
     let stored = ledger.now.current.iter();
-    let unread = stored.filter(|(key, stored)| known(key) < Some(stored.version));
+    let unread = stored.filter(|(key, stored)| !has_read(device, key, stored));
     unread.map(|(key, _)| key.clone()).collect()
 }

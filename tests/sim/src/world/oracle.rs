@@ -180,11 +180,16 @@ pub(super) fn check_read(device: &Device, ledger: &Ledger) -> Result<(), Broken>
 }
 
 fn has(device: &Device, key: &RecordKey, stored: &Stored) -> bool {
+    has_read(device, key, stored) || device.left_out.contains(key)
+}
+
+/// Returns whether a device has read a version of a record, or keeps it as undeclared.
+pub(super) fn has_read(device: &Device, key: &RecordKey, stored: &Stored) -> bool {
     let model = &device.model;
     let known = model.records.get(key).and_then(|held| held.version);
     let kept =
         || model.undeclared.values().any(|kept| kept.key == *key && kept.version >= stored.version);
-    known >= Some(stored.version) || kept() || device.left_out.contains(key)
+    known >= Some(stored.version) || kept()
 }
 
 /// Returns whether a park remains after new credentials and an upgrade.
