@@ -6,7 +6,7 @@
 use std::collections::hash_map::Entry;
 
 use fieldbook_core::entry::{Draft, Intent, Items, Meta, OpMeta};
-use fieldbook_core::rows::RecordRow;
+use fieldbook_core::rows::StoredRecord;
 use fieldbook_core::rules::admit::{AdmittedOp, SeenRecord, admit_transaction};
 use fieldbook_core::rules::restore::Offer;
 use fieldbook_core::rules::save::save;
@@ -198,8 +198,8 @@ impl Images {
             Entry::Occupied(seen) => seen.into_mut(),
             Entry::Vacant(unseen) => {
                 let row = session.tables.look(key)?;
-                let image = row.and_then(RecordRow::image).cloned();
-                let base = row.and_then(RecordRow::version);
+                let image = row.and_then(StoredRecord::image).cloned();
+                let base = row.and_then(StoredRecord::version);
                 let read = row.map(|row| row.greatest().edited_at).unwrap_or_default();
                 unseen.insert(SeenRecord { image, base, read })
             }

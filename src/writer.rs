@@ -25,7 +25,7 @@ use fieldbook_core::locks::{Mutex, MutexGuard};
 use fieldbook_core::log::{
     Appender, GroupCommit, Head, Reply, Stamp, Store, StoreError, read_entry,
 };
-use fieldbook_core::rows::{RecordRow, StateRow, UnitRow};
+use fieldbook_core::rows::{RecordRow, StateRow, StoredRecord, UnitRow};
 use fieldbook_core::rules::clock::{ServerTime, Stamped, entry_stamp, stamp};
 use fieldbook_core::rules::silence::Silences;
 use fieldbook_core::rules::{OpContent, View};
@@ -284,7 +284,7 @@ impl View for SessionView<'_, '_> {
     }
 
     fn confirmed_version(&mut self, key: &RecordKey) -> Result<Option<Version>, StoreError> {
-        Ok(self.tables.look(key)?.and_then(RecordRow::version))
+        Ok(self.tables.look(key)?.and_then(StoredRecord::version))
     }
 
     fn may_need_rebase(&mut self, key: &RecordKey) -> Result<bool, StoreError> {
@@ -293,7 +293,7 @@ impl View for SessionView<'_, '_> {
         if self.judge_all || self.tail.is_empty() {
             return Ok(self.judge_all);
         }
-        Ok(self.tables.look(key)?.is_some_and(|row| !row.tail.is_empty()))
+        Ok(self.tables.look(key)?.is_some_and(|row| row.pending() > 0))
     }
 
     fn unit(&mut self, unit: &UnitId) -> Result<Option<UnitRow>, StoreError> {

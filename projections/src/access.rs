@@ -9,12 +9,12 @@ use std::ops::Bound;
 use fieldbook_core::codec::{self, Stored};
 use fieldbook_core::entry::{ErasedRecords, Winner};
 use fieldbook_core::log::StoreError;
+use fieldbook_core::record::Pending;
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow, UnitRow,
+    ConflictRow, CursorRow, DeadLetterRow, OPS_IN_ROW, ParkedOpRow, RecordRow, RecordView,
+    StateRow, StoredRecord, UnitRow, Visible,
 };
-use fieldbook_core::{
-    ConflictId, DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId, Version,
-};
+use fieldbook_core::{ConflictId, DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId};
 use foldhash::{HashMap, HashMapExt};
 use redb::{ReadableTable, WriteTransaction};
 
@@ -39,6 +39,12 @@ pub trait Tables {
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn take_record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError>;
+    /// Returns the image that the app reads of a record. It does not read a long tail.
+    fn image(&mut self, key: &RecordKey) -> Result<Option<FieldsJson>, StoreError>;
+    /// Adds an op at the end of a record's tail, and sets what the app reads. It does not read a
+    /// long tail.
+    fn push_op(&mut self, key: &RecordKey, op: Pending, visible: Visible)
+    -> Result<(), StoreError>;
     fn unit(&mut self, id: &UnitId) -> Result<Option<UnitRow>, StoreError>;
     fn put_unit(&mut self, id: &UnitId, row: Option<UnitRow>) -> Result<(), StoreError>;
     /// Returns all unanswered units, in the order of ids.
@@ -122,8 +128,12 @@ struct HeldRecord {
     key: RecordKey,
     /// The stored key.
     bytes: Vec<u8>,
-    row: Option<RecordRow>,
+    row: Option<StoredRecord>,
+    /// The ops that were added to a tail that is apart and was not read.
+    added: Vec<Pending>,
     is_stored: bool,
+    /// Whether the table of pending ops has the ops of the stored row.
+    was_apart: bool,
     changed: bool,
 }
 
@@ -174,12 +184,28 @@ impl<'t> DiskTables<'t> {
         self.places.reserve(records);
     }
 
-    /// Returns a record's row without copying it.
+    /// Returns what the table of records has of a record, without copying it.
     ///
     /// # Errors
     /// [`StoreError`] if the table cannot be read.
-    pub fn look(&mut self, key: &RecordKey) -> Result<Option<&RecordRow>, StoreError> {
+    pub fn look(&mut self, key: &RecordKey) -> Result<Option<&StoredRecord>, StoreError> {
         Ok(self.held(key)?.row.as_ref())
+    }
+
+    /// Takes a record's row with its whole tail.
+    fn take_whole(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
+        let held = self.held(key)?;
+        let Some(row) = held.row.take() else { return Ok(None) };
+        if !row.is_apart() {
+            return row.whole(|| Ok(Vec::new())).map(Some);
+        }
+        let (mut added, bytes) = (std::mem::take(&mut held.added), held.bytes.clone());
+        let read = || {
+            let mut ops = ops_apart(self.which(Which::Pending)?, &bytes)?;
+            ops.append(&mut added);
+            Ok(ops)
+        };
+        row.whole(read).map(Some)
     }
 
     fn held(&mut self, key: &RecordKey) -> Result<&mut HeldRecord, StoreError> {
@@ -188,12 +214,13 @@ impl<'t> DiskTables<'t> {
             None => {
                 let bytes = key.to_bytes();
                 let row = self.stored_record(&bytes)?;
-                let is_stored = row.is_some();
                 self.records.push(HeldRecord {
                     key: key.clone(),
                     bytes,
+                    added: Vec::new(),
+                    is_stored: row.is_some(),
+                    was_apart: row.as_ref().is_some_and(StoredRecord::is_apart),
                     row,
-                    is_stored,
                     changed: false,
                 });
                 self.places.insert(key.clone(), self.records.len() - 1);
@@ -206,11 +233,11 @@ impl<'t> DiskTables<'t> {
             .unwrap_or_else(|| unreachable!("BUG: a record's place is where it was put")))
     }
 
-    fn stored_record(&mut self, key: &[u8]) -> Result<Option<RecordRow>, StoreError> {
+    fn stored_record(&mut self, key: &[u8]) -> Result<Option<StoredRecord>, StoreError> {
         if self.absent.has(key) {
             return Ok(None);
         }
-        let row: Option<RecordRow> = self.get(Which::Records, key)?;
+        let row: Option<StoredRecord> = self.get(Which::Records, key)?;
         let missed = std::mem::replace(&mut self.absent.missed, row.is_none());
         if row.is_none() && missed {
             self.absent.gap = Some(gap_around(self.which(Which::Records)?, key)?);
@@ -232,6 +259,7 @@ impl<'t> DiskTables<'t> {
         let keeps_keys = wanted.new_keys && changed.len() <= KEYS_KEPT_OF;
         let new_keys = self.flush_indexes(indexes, &changed, keeps_keys)?;
         let effects = if wanted.effects { self.effects(&changed)? } else { Vec::new() };
+        changed.iter_mut().try_for_each(|held| self.flush_apart(held))?;
         let rows = changed.into_iter().map(|held| {
             let value = held.row.as_ref().map(encode).transpose()?;
             Ok(SortedRow { key: held.bytes, value, is_new: !held.is_stored })
@@ -240,18 +268,61 @@ impl<'t> DiskTables<'t> {
         Ok(Flushed { effects, new_keys })
     }
 
+    /// Writes the ops of a record that are apart, and leaves the row without them.
+    fn flush_apart(&mut self, held: &mut HeldRecord) -> Result<(), StoreError> {
+        let HeldRecord { bytes, row, added, was_apart, .. } = held;
+        if row.as_ref().is_some_and(StoredRecord::is_apart) {
+            let added = added.iter().map(|op| Ok((apart_key(bytes, op), Some(encode(op)?))));
+            return self.write_apart(added.collect::<Result<_, StoreError>>()?, true);
+        }
+        let long = row.as_ref().and_then(StoredRecord::as_whole);
+        let long = long.filter(|row| row.tail.len() > OPS_IN_ROW);
+        let mut ops = BTreeMap::new();
+        for op in long.iter().flat_map(|row| &row.tail) {
+            ops.insert(apart_key(bytes, op), Some(encode(op)?));
+        }
+        if *was_apart {
+            let table = self.which(Which::Pending)?;
+            for stored in range_of(table, bytes)? {
+                let (key, stored) = stored.map_err(StoreError::during("reading rows"))?;
+                match ops.get(key.value()) {
+                    Some(Some(op)) if op == stored.value() => drop(ops.remove(key.value())),
+                    Some(_) => {}
+                    None => drop(ops.insert(key.value().to_vec(), None)),
+                }
+            }
+        }
+        if let Some(long) = long {
+            *row = StoredRecord::without_tail(long);
+        }
+        self.write_apart(ops, !*was_apart)
+    }
+
+    fn write_apart(
+        &mut self,
+        ops: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+        are_new: bool,
+    ) -> Result<(), StoreError> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let rows =
+            ops.into_iter().map(|(key, value)| Ok(SortedRow { key, value, is_new: are_new }));
+        write_sorted(self.which(Which::Pending)?, rows)
+    }
+
     fn effects(&mut self, changed: &[HeldRecord]) -> Result<Vec<RecordEffect>, StoreError> {
         let mut effects = Vec::with_capacity(changed.len());
         for held in changed {
             let before = self.stored(held)?.and_then(|row| row.image().cloned());
-            let after = held.row.as_ref().and_then(RecordRow::image).cloned();
+            let after = held.row.as_ref().and_then(StoredRecord::image).cloned();
             effects.push(RecordEffect { key: held.key.clone(), before, after });
         }
         Ok(effects)
     }
 
     /// Returns a record's row from before this transaction.
-    fn stored(&mut self, held: &HeldRecord) -> Result<Option<RecordRow>, StoreError> {
+    fn stored(&mut self, held: &HeldRecord) -> Result<Option<StoredRecord>, StoreError> {
         if held.is_stored { self.get(Which::Records, &held.bytes) } else { Ok(None) }
     }
 
@@ -266,8 +337,8 @@ impl<'t> DiskTables<'t> {
             let of_type = indexes.of(&held.key.entity);
             if !of_type.is_empty() {
                 let before = self.stored(held)?;
-                let before = before.as_ref().and_then(RecordRow::image);
-                let after = held.row.as_ref().and_then(RecordRow::image);
+                let before = before.as_ref().and_then(StoredRecord::image);
+                let after = held.row.as_ref().and_then(StoredRecord::image);
                 turned.add(of_type, &held.key, before, after)?;
             }
         }
@@ -276,6 +347,28 @@ impl<'t> DiskTables<'t> {
             turned.write(self.which(Which::Indexes)?)?;
         }
         Ok(new_keys)
+    }
+
+    /// Changes the ops that are apart as [`Tables::await_confirmation`] says, some at a time.
+    fn await_confirmation_apart(&mut self) -> Result<(), StoreError> {
+        let mut after = Vec::new();
+        loop {
+            let rows = self.which(Which::Pending)?;
+            let rows = rows.range::<&[u8]>((Bound::Excluded(after.as_slice()), Bound::Unbounded));
+            let rows = rows.map_err(StoreError::during("reading rows"))?.take(ROWS_AT_ONCE);
+            let mut changed = Vec::new();
+            for row in rows {
+                let (key, stored) = row.map_err(StoreError::during("reading rows"))?;
+                let mut op: Pending = decode(stored.value())?;
+                op.await_confirmation();
+                changed.push((key.value().to_vec(), encode(&op)?));
+            }
+            let Some((last, _)) = changed.last() else { return Ok(()) };
+            after.clone_from(last);
+            for (key, op) in changed {
+                self.note(Which::Pending, &key, &op)?;
+            }
+        }
     }
 
     /// Returns the transaction, for tables that are not among those that an entry changes.
@@ -295,7 +388,7 @@ impl<'t> DiskTables<'t> {
 
     /// Returns the next records of the table after a key, in the order of keys, at most
     /// [`ROWS_AT_ONCE`]. Changes of this transaction are not included.
-    fn stored_after(&mut self, after: &[u8]) -> Result<Vec<(Vec<u8>, RecordRow)>, StoreError> {
+    fn stored_after(&mut self, after: &[u8]) -> Result<Vec<(Vec<u8>, StoredRecord)>, StoreError> {
         let after = (Bound::Excluded(after), Bound::Unbounded);
         let rows = self.which(Which::Records)?.range::<&[u8]>(after);
         let rows = rows.map_err(StoreError::during("reading rows"))?.take(ROWS_AT_ONCE);
@@ -375,16 +468,35 @@ impl<'t> DiskTables<'t> {
 
 impl Tables for DiskTables<'_> {
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
-        Ok(self.held(key)?.row.clone())
+        let row = self.take_whole(key)?;
+        self.held(key)?.row = row.clone().map(StoredRecord::from);
+        Ok(row)
     }
 
     fn take_record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
-        Ok(self.held(key)?.row.take())
+        self.take_whole(key)
     }
 
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError> {
         let held = self.held(key)?;
-        held.row = row;
+        held.row = row.map(StoredRecord::from);
+        held.changed = true;
+        Ok(())
+    }
+
+    fn image(&mut self, key: &RecordKey) -> Result<Option<FieldsJson>, StoreError> {
+        Ok(self.held(key)?.row.as_ref().and_then(StoredRecord::image).cloned())
+    }
+
+    fn push_op(
+        &mut self,
+        key: &RecordKey,
+        op: Pending,
+        visible: Visible,
+    ) -> Result<(), StoreError> {
+        let held = self.held(key)?;
+        let row = held.row.get_or_insert_default();
+        held.added.extend(row.push(op, visible));
         held.changed = true;
         Ok(())
     }
@@ -499,8 +611,9 @@ impl Tables for DiskTables<'_> {
             });
             write_sorted(self.which(Which::Records)?, rows)?;
         }
+        self.await_confirmation_apart()?;
         let held = self.records.iter_mut().filter_map(|held| held.row.as_mut());
-        held.for_each(RecordRow::await_confirmation);
+        held.for_each(StoredRecord::await_confirmation);
         Ok(())
     }
 
@@ -519,7 +632,7 @@ impl Tables for DiskTables<'_> {
         keys.retain(|key| erased.has(key));
         for key in keys {
             let held = self.held(&key)?;
-            if held.row.as_ref().is_some_and(|row| row.tail.is_empty()) {
+            if held.row.as_ref().is_some_and(|row| row.pending() == 0) {
                 held.row = None;
                 held.changed = true;
             }
@@ -558,7 +671,7 @@ impl Tables for DiskTables<'_> {
             let rows = self.stored_after(&after)?;
             let Some((last, _)) = rows.last() else { break };
             after.clone_from(last);
-            for (key, _) in rows.iter().filter(|(_, row)| awaits_confirmation(row)) {
+            for (key, _) in rows.iter().filter(|(_, row)| row.awaits_confirmation()) {
                 waiting.push(RecordKey::from_bytes(key).ok_or(StoreError::Corrupt {
                     what: "a key of a table that is folded from the log",
                     seq: None,
@@ -568,9 +681,9 @@ impl Tables for DiskTables<'_> {
         }
         // Changes of this transaction override the table.
         waiting.retain(|key| !self.places.contains_key(key));
-        let held =
-            self.records.iter().filter(|held| held.row.as_ref().is_some_and(awaits_confirmation));
-        waiting.extend(held.map(|held| held.key.clone()));
+        let awaits =
+            |held: &&HeldRecord| held.row.as_ref().is_some_and(StoredRecord::awaits_confirmation);
+        waiting.extend(self.records.iter().filter(awaits).map(|held| held.key.clone()));
         waiting.sort_unstable();
         Ok(waiting)
     }
@@ -589,11 +702,31 @@ impl Tables for DiskTables<'_> {
     }
 }
 
-/// Returns whether a live record was confirmed by a former server only.
-pub(crate) fn awaits_confirmation(row: &RecordRow) -> bool {
-    row.confirmed
-        .as_ref()
-        .is_some_and(|confirmed| confirmed.version == Version::new(0) && !confirmed.deleted)
+/// Returns the rows of a table whose keys begin with a record and a place in the log.
+fn range_of<'t>(
+    table: &'t impl ReadableTable<&'static [u8], &'static [u8]>,
+    record: &[u8],
+) -> Result<redb::Range<'t, &'static [u8], &'static [u8]>, StoreError> {
+    let from = [record, &[0]].concat();
+    let to = tables::after_prefix(&from).unwrap_or_default();
+    table.range(from.as_slice()..to.as_slice()).map_err(StoreError::during("reading rows"))
+}
+
+/// Reads the ops of a tail that is apart, oldest first.
+pub(crate) fn ops_apart(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    record: &[u8],
+) -> Result<Vec<Pending>, StoreError> {
+    let rows = range_of(table, record)?.map(|row| {
+        let (_, stored) = row.map_err(StoreError::during("reading rows"))?;
+        decode(stored.value())
+    });
+    rows.collect()
+}
+
+/// Returns the key of an op of a tail that is apart.
+pub(crate) fn apart_key(record: &[u8], op: &Pending) -> Vec<u8> {
+    [record, &[0], &tables::place_key(op.place)].concat()
 }
 
 /// Reads a stored row that fits its sum.
@@ -624,7 +757,7 @@ const DAMAGED_ROW: &str = "a row that is folded from the log";
 #[cfg(test)]
 mod tests {
     use fieldbook_core::rows::Confirmed;
-    use fieldbook_core::{Hlc, OpId};
+    use fieldbook_core::{Hlc, OpId, Version};
     use redb::backends::InMemoryBackend;
     use redb::{Builder, Database};
 

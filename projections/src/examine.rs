@@ -14,11 +14,12 @@ use std::fmt;
 use fieldbook_core::codec::Stored;
 use fieldbook_core::index::IndexShapes;
 use fieldbook_core::log::{StoreError, catch_storage_panic};
+use fieldbook_core::record::Pending;
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, FOLD_VERSION, ParkedOpRow, RecordRow, StateRow, TailRow,
-    UnitRow,
+    ConflictRow, CursorRow, DeadLetterRow, FOLD_VERSION, ParkedOpRow, StateRow, StoredRecord,
+    TailRow, UnitRow,
 };
-use fieldbook_core::{EntityType, FieldsJson, RecordKey, Seq};
+use fieldbook_core::{EntityType, FieldsJson, OpPlace, RecordKey, Seq};
 use redb::{ReadTransaction, ReadableTable, TableHandle};
 
 use crate::access::{decode, encode};
@@ -230,9 +231,15 @@ fn look_at_row(which: Which, key: &[u8], value: &[u8], looked: &mut Looked) -> O
     match which {
         Which::Records => {
             RecordKey::from_bytes(key)?;
-            let row: RecordRow = read(value)?;
-            row.tail.iter().for_each(|reference| looked.names(reference.place.seq));
+            let row: StoredRecord = read(value)?;
+            row.ops_in_row().iter().for_each(|reference| looked.names(reference.place.seq));
             row.image().map_or(Some(()), is_fields)
+        }
+        Which::Pending => {
+            let (_, seq, index) = tables::of_record_from_key(key)?;
+            looked.names(seq);
+            let op: Pending = read(value)?;
+            (op.place == OpPlace { seq, index }).then_some(())
         }
         Which::Units => {
             <[u8; 16]>::try_from(key).ok()?;

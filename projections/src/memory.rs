@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fieldbook_core::entry::{ErasedRecords, Winner};
 use fieldbook_core::log::StoreError;
+use fieldbook_core::record::Pending;
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, StateRow, UnitRow,
+    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, StateRow, UnitRow, Visible,
 };
 use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId};
 
-use crate::access::{Tables, awaits_confirmation};
+use crate::access::Tables;
 
 /// The tables folded from some entries, in memory.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +60,29 @@ impl Tables for MemoryTables {
             (Some(row), None) => drop(self.records.insert(key.clone(), row)),
             (None, _) => drop(self.records.remove(key)),
         }
+        Ok(())
+    }
+
+    fn image(&mut self, key: &RecordKey) -> Result<Option<FieldsJson>, StoreError> {
+        Ok(self.records.get(key).and_then(RecordRow::image).cloned())
+    }
+
+    fn push_op(
+        &mut self,
+        key: &RecordKey,
+        op: Pending,
+        visible: Visible,
+    ) -> Result<(), StoreError> {
+        let row = match self.records.get_mut(key) {
+            Some(row) => row,
+            None => self.records.entry(key.clone()).or_default(),
+        };
+        row.visible = visible;
+        // Nearly every tail has one op, and a vector would allocate room for four.
+        if row.tail.is_empty() {
+            row.tail.reserve_exact(1);
+        }
+        row.tail.push(op);
         Ok(())
     }
 
@@ -164,7 +188,7 @@ impl Tables for MemoryTables {
 
     fn unconfirmed(&mut self) -> Result<Vec<RecordKey>, StoreError> {
         // In the order of keys, as on disk: the order of a hash map must not affect the fold.
-        let waiting = self.records.iter().filter(|(_, row)| awaits_confirmation(row));
+        let waiting = self.records.iter().filter(|(_, row)| row.awaits_confirmation());
         let mut keys: Vec<_> = waiting.map(|(key, _)| key.clone()).collect();
         keys.sort_unstable_by_key(RecordKey::to_bytes);
         Ok(keys)

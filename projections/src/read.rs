@@ -5,16 +5,18 @@ use std::sync::{Arc, OnceLock};
 
 use fieldbook_core::index::Span;
 use fieldbook_core::log::{StoreError, entries, entries_from};
+use fieldbook_core::record::Pending;
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow, UnitRow,
+    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, RecordView, StateRow,
+    StoredRecord, UnitRow,
 };
 use fieldbook_core::tail::{Tail, TailSum};
 use fieldbook_core::{
-    ConflictId, DeviceKey, EntityType, OpId, RecordId, RecordKey, Schema, Seq, UnitId,
+    ConflictId, DeviceKey, EntityType, OpId, OpPlace, RecordId, RecordKey, Schema, Seq, UnitId,
 };
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
 
-use crate::access::{awaits_confirmation, decode, view};
+use crate::access::{decode, ops_apart, view};
 use crate::index::IndexesOnFile;
 use crate::log_view::CachedLog;
 use crate::tables;
@@ -150,7 +152,47 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`] if the row cannot be read.
     pub fn record(&self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError> {
-        self.row(Which::Records, &key.to_bytes())
+        let bytes = key.to_bytes();
+        let stored = self.row(Which::Records, &bytes)?;
+        stored.map(|stored| self.whole(stored, &bytes)).transpose()
+    }
+
+    /// Reads the rest of a row whose ops are apart.
+    fn whole(&self, stored: StoredRecord, key: &[u8]) -> Result<RecordRow, StoreError> {
+        stored.whole(|| {
+            let table = self.table(Which::Pending)?;
+            table.map_or_else(|| Ok(Vec::new()), |table| ops_apart(table, key))
+        })
+    }
+
+    /// Returns the ops of a record that have not ended, oldest first, with the rest of the row left
+    /// unread.
+    pub(crate) fn pending(&self, key: &RecordKey) -> Result<Vec<Pending>, StoreError> {
+        let bytes = key.to_bytes();
+        let Some(table) = self.table(Which::Records)? else { return Ok(Vec::new()) };
+        let stored = table.get(bytes.as_slice()).map_err(StoreError::during("reading a row"))?;
+        let Some(stored) = stored else { return Ok(Vec::new()) };
+        // After an answer, most rows have no tail any more, and are not decoded.
+        if view(stored.value())?.pending == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(self.whole(decode(stored.value())?, &bytes)?.tail)
+    }
+
+    /// Returns an op of a record that has not ended, by its place.
+    pub(crate) fn pending_at(
+        &self,
+        key: &RecordKey,
+        place: OpPlace,
+    ) -> Result<Option<Pending>, StoreError> {
+        let bytes = key.to_bytes();
+        let Some(stored) = self.row::<StoredRecord>(Which::Records, &bytes)? else {
+            return Ok(None);
+        };
+        if stored.is_apart() {
+            return self.row(Which::Pending, &tables::of_record_key(key, place.seq, place.index));
+        }
+        Ok(stored.ops_in_row().iter().find(|op| op.place == place).cloned())
     }
 
     /// Returns rows of one entity type in the order of their ids, deleted ones included; after an
@@ -169,7 +211,7 @@ impl Snapshot {
         Ok(rows.into_iter().flatten().map(move |row| {
             let (key, stored) = row.map_err(StoreError::during(READING_ROWS))?;
             let id = RecordId::parse(id_of(key.value(), skip)?).map_err(|_| damaged_key())?;
-            Ok((id, decode(stored.value())?))
+            Ok((id, self.whole(decode(stored.value())?, key.value())?))
         }))
     }
 
@@ -220,7 +262,7 @@ impl Snapshot {
         for entity in self.entity_types()? {
             for row in self.records(&entity, None)? {
                 let (id, row) = row?;
-                if awaits_confirmation(&row) {
+                if row.awaits_confirmation() {
                     keys.push(RecordKey::new(entity.clone(), id));
                 }
             }

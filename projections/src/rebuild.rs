@@ -14,12 +14,12 @@ use std::thread;
 
 use fieldbook_core::entry::Entry;
 use fieldbook_core::log::{Appender, Head, StoreError, catch_storage_panic, entries_from};
-use fieldbook_core::rows::{StateRow, TailRow, UnitRow};
+use fieldbook_core::rows::{OPS_IN_ROW, StateRow, StoredRecord, TailRow, UnitRow};
 use fieldbook_core::tail::Tail;
 use fieldbook_core::{OpId, OpPlace, RecordKey, Schema, Seq, UnitId};
 use redb::{ReadOnlyTable, WriteTransaction};
 
-use crate::access::encode;
+use crate::access::{apart_key, encode};
 use crate::apply::apply;
 use crate::effects::{Effects, TailEffect};
 use crate::index::Indexes;
@@ -207,11 +207,15 @@ impl Rebuilt {
         }
         index_keys.sort_unstable();
         let nothing = Vec::new;
-        put_all(
-            transaction,
-            Which::Records,
-            records.into_iter().map(|(key, _, row)| Ok((key, encode(row)?))),
-        )?;
+        let long = records.iter().filter(|(.., row)| row.tail.len() > OPS_IN_ROW);
+        let apart =
+            long.flat_map(|(key, _, row)| row.tail.iter().map(|op| (apart_key(key, op), op)));
+        put_all(transaction, Which::Pending, apart.map(|(key, op)| Ok((key, encode(op)?))))?;
+        let records = records.into_iter().map(|(key, _, row)| {
+            let without_tail = StoredRecord::without_tail(row);
+            Ok((key, without_tail.map_or_else(|| encode(row), |row| encode(&row))?))
+        });
+        put_all(transaction, Which::Records, records)?;
         put_all(
             transaction,
             Which::Units,

@@ -13,8 +13,13 @@ type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// One row for each record that the server confirmed or that has a tail.
 ///
-/// Key: entity type, 0, record id. Value: `RecordRow`.
+/// Key: entity type, 0, record id. Value: `StoredRecord`.
 pub(crate) const RECORDS: Definition = TableDefinition::new("records-1");
+
+/// The ops of long tails, which are not in the rows of their records (`rows::OPS_IN_ROW`).
+///
+/// Key: entity type, 0, record id, 0, seq (u64 BE), index (u32 BE). Value: `Pending`.
+pub(crate) const PENDING: Definition = TableDefinition::new("pending-1");
 
 /// Unanswered units.
 ///
@@ -83,8 +88,9 @@ pub(crate) const UNDECLARED: Definition = TableDefinition::new("aside-1");
 pub(crate) const INDEXES: Definition = TableDefinition::new("indexes-2");
 
 /// Every table that is folded from the log.
-pub(crate) const ALL: [Definition; 14] = [
+pub(crate) const ALL: [Definition; 15] = [
     RECORDS,
+    PENDING,
     UNITS,
     CONFLICTS,
     OPEN_CONFLICTS,
@@ -203,8 +209,8 @@ pub(crate) fn history_from_key(key: &[u8]) -> Option<Seq> {
     Some(Seq::new(u64::from_be_bytes(seq.try_into().ok()?)))
 }
 
-/// Returns the key of an undeclared change, or of a conflict: the record and a place in the
-/// log.
+/// Returns the key of an op of a long tail, of an undeclared change, or of a conflict: the record
+/// and a place in the log.
 pub(crate) fn of_record_key(key: &RecordKey, seq: Seq, number: u32) -> Vec<u8> {
     let mut bytes = history_prefix(key);
     bytes.extend_from_slice(&numbered(seq, number));
@@ -242,6 +248,7 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Which {
     Records,
+    Pending,
     Units,
     Conflicts,
     OpenConflicts,
@@ -258,8 +265,9 @@ pub(crate) enum Which {
 }
 
 impl Which {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Records,
+        Self::Pending,
         Self::Units,
         Self::Conflicts,
         Self::OpenConflicts,
@@ -278,6 +286,7 @@ impl Which {
     pub(crate) const fn definition(self) -> Definition {
         match self {
             Self::Records => RECORDS,
+            Self::Pending => PENDING,
             Self::Units => UNITS,
             Self::Conflicts => CONFLICTS,
             Self::OpenConflicts => OPEN_CONFLICTS,
@@ -297,6 +306,7 @@ impl Which {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Records => "records",
+            Self::Pending => "pending ops",
             Self::Units => "units",
             Self::Conflicts => "conflicts",
             Self::OpenConflicts => "open conflicts",

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   an op                      a row of the tail's table
-//!   the ops of a record        its row, which names each of them
+//!   the ops of a record        its row, or the table of pending ops if the tail is long
 //!   what refers to a record    the table of references
 //!   the place of an op         its dead letter, or the log, by the time in the op's id
 //! ```
@@ -18,12 +18,12 @@ use std::sync::Arc;
 
 use fieldbook_core::entry::{Entry, Meta};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::{DeadLetterRow, RecordRow, TailRow};
+use fieldbook_core::rows::{DeadLetterRow, TailRow};
 use fieldbook_core::tail::{StoredTail, Tail, TailFault};
 use fieldbook_core::{OpId, OpPlace, RecordKey, Seq, WallTime};
 use redb::ReadableTableMetadata;
 
-use crate::access::{decode, view};
+use crate::access::decode;
 use crate::lazy::LEADS_AWAY;
 use crate::log_view::LogView;
 use crate::read::{Snapshot, damaged_key};
@@ -99,9 +99,8 @@ impl TailOnDisk {
             return Ok(Some(dead.op.place));
         }
         if let Some((place, key)) = self.written(op)? {
-            let row = self.snapshot.record(&key)?;
-            let waits = row.is_some_and(|row| row.tail.iter().any(|pending| pending.op == *op));
-            return Ok(waits.then_some(place));
+            let pending = self.snapshot.pending_at(&key, place)?;
+            return Ok(pending.filter(|pending| pending.op == *op).map(|_| place));
         }
         let mut from = OpPlace::default();
         loop {
@@ -163,15 +162,8 @@ impl StoredTail for TailOnDisk {
     }
 
     fn ops_of(&self, key: &RecordKey) -> Result<Vec<(OpPlace, bool)>, TailFault> {
-        let Some(table) = self.snapshot.table(Which::Records)? else { return Ok(Vec::new()) };
-        let stored = key.with_bytes(|key| table.get(key)).map_err(StoreError::during(READING))?;
-        let Some(stored) = stored else { return Ok(Vec::new()) };
-        // After an answer, most rows have no tail any more, and are not decoded.
-        if view(stored.value())?.pending == 0 {
-            return Ok(Vec::new());
-        }
-        let row: RecordRow = decode(stored.value())?;
-        Ok(row.tail.into_iter().map(|pending| (pending.place, pending.dead)).collect())
+        let ops = self.snapshot.pending(key)?.into_iter();
+        Ok(ops.map(|pending| (pending.place, pending.dead)).collect())
     }
 
     fn referring(&self, key: &RecordKey) -> Result<Vec<(OpPlace, bool)>, TailFault> {

@@ -237,7 +237,10 @@ impl<'b> DeadLetters<'b> {
 /// conflict.
 fn stopped(session: &mut Session<'_>, ops: &[OpId]) -> Result<Stopped, Error> {
     let (tail, mut stopped) = (session.tail, Stopped::default());
-    for (_, row) in ops.iter().flat_map(|op| together(tail, op)) {
+    if session.tables.state()?.parked_ops == 0 {
+        return Ok(stopped);
+    }
+    for (_, row) in together(tail, ops) {
         let Some(parked) = session.tables.park_of(&row.op)? else { continue };
         if session.tables.open_conflict(&row.key, &row.op)?.is_some() {
             stopped.open.insert(row.op);
@@ -252,7 +255,10 @@ pub(super) fn record_rows<'k>(
     session: &mut Session<'_>,
     keys: impl Iterator<Item = &'k RecordKey>,
 ) -> Result<BTreeMap<RecordKey, RecordRow>, Error> {
-    keys.map(|key| Ok((key.clone(), session.tables.record(key)?.unwrap_or_default()))).collect()
+    // A row with a long tail is large, and many ops may be of one record.
+    let keys: BTreeSet<_> = keys.collect();
+    let rows = keys.into_iter();
+    rows.map(|key| Ok((key.clone(), session.tables.record(key)?.unwrap_or_default()))).collect()
 }
 
 /// Reads why an op is held.

@@ -11,6 +11,8 @@
 //! What it does not do: give or change the writes of the op ([`super::TailOp`]), or decide how the
 //! op ends ([`crate::rules`]).
 
+use std::collections::BTreeSet;
+
 use super::registers::{Registers, Writes};
 use super::stamp::EditStamp;
 use crate::codec::{Decode, Encode};
@@ -118,6 +120,13 @@ impl Pending {
         }
     }
 
+    /// Sets the version that an abandoned unit was made for to 0, if it was of a former server.
+    pub fn await_confirmation(&mut self) {
+        if let Some(sent) = &mut self.abandoned {
+            sent.version = sent.version.map(|_| Version::default());
+        }
+    }
+
     /// Returns the op's own stamp. Fields can have another stamp (`raised`, `cleared_at`).
     pub const fn stamp(&self) -> EditStamp {
         EditStamp { edited_at: self.edited_at, op: self.op }
@@ -137,7 +146,8 @@ pub fn fall_with<'a>(
     tail: impl Iterator<Item = &'a Pending> + Clone,
     ending: &[PlannedOp],
 ) -> Vec<(PlannedOp, Vec<String>)> {
-    let is_ending = |pending: &&Pending| ending.iter().any(|op| op.id == pending.op);
+    let ending: BTreeSet<_> = ending.iter().map(|op| op.id).collect();
+    let is_ending = |pending: &&Pending| ending.contains(&pending.op);
     let deletions = tail.clone().filter(is_ending).filter(|pending| pending.kind == OpKind::Delete);
     let stamps: Vec<_> = deletions.map(Pending::stamp).collect();
     let falls = |later: &&Pending| {
@@ -157,7 +167,8 @@ pub fn uncovered_by<'a>(
     tail: impl Iterator<Item = &'a Pending> + Clone,
     ending: &[PlannedOp],
 ) -> Vec<PlannedOp> {
-    let is_ending = |pending: &&Pending| ending.iter().any(|op| op.id == pending.op);
+    let ending: BTreeSet<_> = ending.iter().map(|op| op.id).collect();
+    let is_ending = |pending: &&Pending| ending.contains(&pending.op);
     let deletions =
         tail.clone().filter(is_ending).filter(|op| op.kind == OpKind::Delete && !op.emptied);
     let Some(last) = deletions.map(|deletion| deletion.place).max() else { return Vec::new() };

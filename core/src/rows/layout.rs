@@ -5,11 +5,12 @@
 //!   u8 flags
 //!   u32 length of the confirmed text                      if CONFIRMED
 //!   u32 length of its own text                            if OWN
-//!   u32 number of ops in the tail                         if TAIL
+//!   u32 number of ops in the tail                         if TAIL or APART
 //!   i64 synced_at                                         if SYNCED
 //!   u64 version │ u64 edited_at │ op[16]                  if CONFIRMED
 //!   confirmed text │ own text
-//!   the older stamps, the floor and the tail (bincode)    if MORE
+//!   the older stamps, the floor, and the tail or the
+//!     greatest stamp of a tail that is apart (bincode)    if MORE
 //! ```
 //!
 //! Numbers are little-endian.
@@ -22,6 +23,7 @@
 //! tables are for that check.
 
 use super::record::{Confirmed, RecordRow, Visible};
+use super::stored::{Apart, OPS_IN_ROW, StoredRecord};
 use crate::codec::{self, CodecError, Decode, Encode, Stored};
 use crate::fields::FieldsJson;
 use crate::ids::OpId;
@@ -36,6 +38,7 @@ const ABSENT: u8 = 1 << 3;
 const SYNCED: u8 = 1 << 4;
 const TAIL: u8 = 1 << 5;
 const MORE: u8 = 1 << 6;
+const APART: u8 = 1 << 7;
 const WHAT: &str = "a record's row";
 
 /// The parts of a record's row that an app reads, without a copy.
@@ -104,7 +107,7 @@ impl<'a> Parts<'a> {
         }
         let confirmed = parts.length_if(CONFIRMED)?;
         let own = parts.length_if(OWN)?;
-        parts.pending = parts.length_if(TAIL)?;
+        parts.pending = parts.length_if(TAIL | APART)?;
         if parts.has(SYNCED) {
             parts.synced_at = Some(WallTime::from_milliseconds(i64::from_le_bytes(parts.array()?)));
         }
@@ -123,10 +126,10 @@ impl<'a> Parts<'a> {
     }
 
     const fn has_flags_of_a_row(&self) -> bool {
-        let known = CONFIRMED | DELETED | OWN | ABSENT | SYNCED | TAIL | MORE;
-        self.flags & !known == 0
-            && (!self.has(DELETED) || self.has(CONFIRMED))
+        (!self.has(DELETED) || self.has(CONFIRMED))
             && !(self.has(OWN) && self.has(ABSENT))
+            && !(self.has(TAIL) && self.has(APART))
+            && (!self.has(APART) || self.has(MORE))
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -152,49 +155,57 @@ struct More {
     tail: Vec<Pending>,
 }
 
+/// The part behind the text of a row whose tail is apart.
+#[derive(Encode, Decode)]
+struct MoreApart {
+    older: Vec<FieldWrites>,
+    floor: Option<EditStamp>,
+    greatest: EditStamp,
+}
+
+/// A whole row: the tail is in it.
 impl Stored for RecordRow {
     const WHAT: &'static str = WHAT;
 
     fn write(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
-        let confirmed = self.confirmed.as_ref();
-        let own = if let Visible::Own(own) = &self.visible { Some(own.as_bytes()) } else { None };
-        let texts = [confirmed.map(|confirmed| confirmed.fields.as_bytes()), own];
-        let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
-        bytes.reserve(64 + length + 64 * self.tail.len());
-        let flags = flags(self);
-        bytes.push(flags);
-        let tail = Some(self.tail.len()).filter(|ops| *ops > 0);
-        for length in texts.iter().map(|text| text.map(<[u8]>::len)).chain([tail]).flatten() {
-            let length = u32::try_from(length).map_err(|_| codec::damaged(WHAT))?;
-            bytes.extend_from_slice(&length.to_le_bytes());
-        }
-        if let Some(synced_at) = self.synced_at {
-            bytes.extend_from_slice(&synced_at.milliseconds().to_le_bytes());
-        }
-        if let Some(confirmed) = confirmed {
-            bytes.extend_from_slice(&confirmed.version.number().to_le_bytes());
-            bytes.extend_from_slice(&confirmed.edited_at.to_bits().to_le_bytes());
-            bytes.extend_from_slice(confirmed.op.as_bytes());
-        }
-        texts.iter().flatten().for_each(|text| bytes.extend_from_slice(text));
-        if flags & MORE != 0 {
-            let (older, floor) = confirmed
-                .map_or((&[][..], None), |confirmed| (confirmed.older.as_slice(), confirmed.floor));
-            // The tuple is stored as the members of `More` are.
-            codec::write_behind(bytes, &(older, floor, self.tail.as_slice()), WHAT)?;
-        }
-        Ok(())
+        write(self, None, bytes)
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, CodecError> {
+        let StoredRecord { row, apart } = StoredRecord::read(bytes)?;
+        if apart.is_none() { Ok(row) } else { Err(codec::damaged(WHAT)) }
+    }
+}
+
+impl Stored for StoredRecord {
+    const WHAT: &'static str = WHAT;
+
+    fn write(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+        write(&self.row, self.apart, bytes)
     }
 
     fn read(bytes: &[u8]) -> Result<Self, CodecError> {
         let parts = Parts::of(bytes).ok_or(codec::damaged(WHAT))?;
-        let More { older, floor, tail } =
-            if parts.has(MORE) { codec::read_whole(parts.rest, WHAT)? } else { More::default() };
-        if !parts.has(MORE) && !parts.rest.is_empty() {
+        let mut apart = None;
+        let More { older, floor, tail } = if parts.has(APART) {
+            let MoreApart { older, floor, greatest } = codec::read_whole(parts.rest, WHAT)?;
+            let ops = u32::try_from(parts.pending).map_err(|_| codec::damaged(WHAT))?;
+            apart = Some(Apart { ops, greatest });
+            More { older, floor, tail: Vec::new() }
+        } else if parts.has(MORE) {
+            codec::read_whole(parts.rest, WHAT)?
+        } else if parts.rest.is_empty() {
+            More::default()
+        } else {
             return Err(codec::damaged(WHAT));
-        }
+        };
+        let fits = if apart.is_some() {
+            parts.pending > OPS_IN_ROW
+        } else {
+            tail.len() == parts.pending && tail.len() <= OPS_IN_ROW
+        };
         let has_stamps = !older.is_empty() || floor.is_some();
-        if tail.len() != parts.pending || (has_stamps && !parts.has(CONFIRMED)) {
+        if !fits || (has_stamps && !parts.has(CONFIRMED)) {
             return Err(codec::damaged(WHAT));
         }
         let text = |text| FieldsJson::from_stored(text).map_err(|_| codec::damaged(WHAT));
@@ -212,11 +223,50 @@ impl Stored for RecordRow {
         } else {
             None
         };
-        Ok(Self { confirmed, visible, tail, synced_at: parts.synced_at })
+        let row = RecordRow { confirmed, visible, tail, synced_at: parts.synced_at };
+        Ok(Self { row, apart })
     }
 }
 
-fn flags(row: &RecordRow) -> u8 {
+fn write(row: &RecordRow, apart: Option<Apart>, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    if row.tail.len() > OPS_IN_ROW {
+        return Err(codec::damaged(WHAT));
+    }
+    let confirmed = row.confirmed.as_ref();
+    let own = if let Visible::Own(own) = &row.visible { Some(own.as_bytes()) } else { None };
+    let texts = [confirmed.map(|confirmed| confirmed.fields.as_bytes()), own];
+    let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
+    bytes.reserve(64 + length + 64 * row.tail.len());
+    let flags = flags(row, apart);
+    bytes.push(flags);
+    let tail = apart.map_or(row.tail.len(), |apart| apart.ops as usize);
+    let tail = Some(tail).filter(|ops| *ops > 0);
+    for length in texts.iter().map(|text| text.map(<[u8]>::len)).chain([tail]).flatten() {
+        let length = u32::try_from(length).map_err(|_| codec::damaged(WHAT))?;
+        bytes.extend_from_slice(&length.to_le_bytes());
+    }
+    if let Some(synced_at) = row.synced_at {
+        bytes.extend_from_slice(&synced_at.milliseconds().to_le_bytes());
+    }
+    if let Some(confirmed) = confirmed {
+        bytes.extend_from_slice(&confirmed.version.number().to_le_bytes());
+        bytes.extend_from_slice(&confirmed.edited_at.to_bits().to_le_bytes());
+        bytes.extend_from_slice(confirmed.op.as_bytes());
+    }
+    texts.iter().flatten().for_each(|text| bytes.extend_from_slice(text));
+    if flags & MORE == 0 {
+        return Ok(());
+    }
+    // The tuples are stored as the members of `More` and `MoreApart` are.
+    let (older, floor) = confirmed
+        .map_or((&[][..], None), |confirmed| (confirmed.older.as_slice(), confirmed.floor));
+    match apart {
+        Some(apart) => codec::write_behind(bytes, &(older, floor, apart.greatest), WHAT),
+        None => codec::write_behind(bytes, &(older, floor, row.tail.as_slice()), WHAT),
+    }
+}
+
+fn flags(row: &RecordRow, apart: Option<Apart>) -> u8 {
     let visible = match row.visible {
         Visible::AsConfirmed => 0,
         Visible::Absent => ABSENT,
@@ -224,12 +274,14 @@ fn flags(row: &RecordRow) -> u8 {
     };
     let has_stamps =
         |confirmed: &Confirmed| !confirmed.older.is_empty() || confirmed.floor.is_some();
-    let has_more = !row.tail.is_empty() || row.confirmed.as_ref().is_some_and(has_stamps);
+    let has_tail = !row.tail.is_empty() || apart.is_some();
+    let has_more = has_tail || row.confirmed.as_ref().is_some_and(has_stamps);
     let of = |flag, is_so| if is_so { flag } else { 0 };
     visible
         | of(CONFIRMED, row.confirmed.is_some())
         | of(DELETED, row.confirmed.as_ref().is_some_and(|confirmed| confirmed.deleted))
         | of(SYNCED, row.synced_at.is_some())
         | of(TAIL, !row.tail.is_empty())
+        | of(APART, apart.is_some())
         | of(MORE, has_more)
 }

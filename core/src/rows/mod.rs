@@ -6,6 +6,7 @@
 
 mod layout;
 mod record;
+mod stored;
 
 use crate::codec::{Decode, Encode, is_part, stored_by_members};
 use crate::entry::{
@@ -16,17 +17,19 @@ use crate::ids::{DeviceId, Epoch, OpId, ServerEpoch, ServerId, TenantId, UnitId}
 use crate::names::{Actor, RecordKey};
 use crate::numbers::{Cursor, Hash, Seq, Version};
 use crate::op::OpKind;
+use crate::record::Pending;
 use crate::schema::Policy;
 use crate::tail::TailSum;
 use crate::time::{Hlc, WallTime};
 
 pub use layout::RecordView;
 pub use record::{Confirmed, RecordRow, Visible};
+pub use stored::{OPS_IN_ROW, StoredRecord};
 
 /// The version of the fold. It changes whenever an entry folds to other rows, because the type of a
 /// row or the fold itself changed. `tests/golden` has the tables of every golden log, which show
 /// such a change.
-pub const FOLD_VERSION: u32 = 25;
+pub const FOLD_VERSION: u32 = 26;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -293,10 +296,11 @@ stored_by_members! {
     TailRow => "a row of the tail";
     CursorRow => "a cursor's row";
     StateRow => "the book's state row";
+    Pending => "an op of a tail that is stored apart";
 }
 
 const _: () = assert!(is_part::<PlannedChange>());
-const _: () = assert!(is_part::<crate::record::Pending>());
+const _: () = assert!(is_part::<Pending>());
 
 /// Returns the hash by which a row that was set aside is recognised. The hash covers the row's
 /// name, and the whole row if the row has no version.

@@ -144,9 +144,14 @@ impl RecordRow {
         if let Some(confirmed) = self.confirmed.as_mut() {
             confirmed.version = Version::default();
         }
-        for sent in self.tail.iter_mut().filter_map(|pending| pending.abandoned.as_mut()) {
-            sent.version = sent.version.map(|_| Version::default());
-        }
+        self.tail.iter_mut().for_each(Pending::await_confirmation);
+    }
+
+    /// Returns whether a live record was confirmed by a former server only.
+    pub fn awaits_confirmation(&self) -> bool {
+        let awaits =
+            |confirmed: &Confirmed| confirmed.version == Version::default() && !confirmed.deleted;
+        self.confirmed.as_ref().is_some_and(awaits)
     }
 
     /// Returns the confirmed record as registers.

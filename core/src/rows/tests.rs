@@ -150,7 +150,7 @@ fn bytes_that_contradict_themselves_are_no_row() {
     let confirmed = |flags: u8| [&[flags, 2, 0, 0, 0][..], &numbers, b"{}"].concat();
     assert!(codec::decode::<RecordRow>(&confirmed(0b1)).is_ok());
     assert!(codec::decode::<RecordRow>(&confirmed(0b11)).is_ok());
-    assert!(RecordView::read(&confirmed(0b1000_0001)).is_err(), "a flag that no row has");
+    assert!(RecordView::read(&confirmed(0b1000_0001)).is_err(), "apart, with nothing to come");
     assert!(codec::decode::<RecordRow>(&confirmed(0b100_0001)).is_err(), "more is to come");
     assert!(RecordView::read(&[0b10]).is_err(), "deleted by nobody");
     assert!(RecordView::read(&[0b1100, 2, 0, 0, 0, b'{', b'}']).is_err(), "absent, and of its own");

@@ -30,7 +30,7 @@ use crate::entry::{Decision, PlannedOp};
 use crate::ids::OpId;
 use crate::names::RecordKey;
 use crate::op::{OpKind, OpPlace};
-use crate::record::{Pending, fall_with};
+use crate::record::fall_with;
 use crate::rows::RecordRow;
 use crate::tail::Tail;
 
@@ -92,21 +92,27 @@ pub fn discard(
     for DiscardedOp { key, op, kind } in discarded {
         let Some(row) = rows.get(key) else { continue };
         let takes_later = *kind == OpKind::Create && !is_there_without(row, op.place);
-        let stands_on =
-            |found: &Pending| takes_later && found.place > op.place && !is_unanswered(found.place);
-        let ends = |found: &&Pending| found.place == op.place || stands_on(found);
-        let ends: Vec<_> =
-            row.tail.iter().filter(ends).filter(|found| ended.insert(found.place)).collect();
+        // A tail ascends by place, and it may be long.
+        let from = row.tail.partition_point(|found| found.place < op.place);
+        let later = row.tail.get(from..).unwrap_or_default().iter();
+        let ends: Vec<_> = later
+            .take_while(|found| takes_later || found.place == op.place)
+            .filter(|found| found.place == op.place || !is_unanswered(found.place))
+            .filter(|found| ended.insert(found.place))
+            .collect();
+        let deletes = ends.iter().any(|found| found.kind == OpKind::Delete);
         let ops: Vec<_> =
             ends.into_iter().map(|found| PlannedOp { id: found.op, place: found.place }).collect();
-        let falls = fall_with(row.tail.iter(), &ops)
-            .into_iter()
-            .filter(|(op, _)| !ended.contains(&op.place));
-        decisions.extend(falls.map(|(op, fields)| Decision::Dropped {
-            key: key.clone(),
-            op,
-            fields,
-        }));
+        if deletes {
+            let falls = fall_with(row.tail.iter(), &ops)
+                .into_iter()
+                .filter(|(op, _)| !ended.contains(&op.place));
+            decisions.extend(falls.map(|(op, fields)| Decision::Dropped {
+                key: key.clone(),
+                op,
+                fields,
+            }));
+        }
         decisions.extend(ops.into_iter().map(|op| Decision::Discarded { key: key.clone(), op }));
     }
     decisions

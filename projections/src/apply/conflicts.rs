@@ -4,10 +4,11 @@
 use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Conflicted, ItemIndex, Meta, PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::{Pending, TailOp};
-use fieldbook_core::rows::{ConflictRow, RecordRow, TailRow};
+use fieldbook_core::record::TailOp;
+use fieldbook_core::rows::{ConflictRow, TailRow};
 
 use super::Applying;
+use super::open::Open;
 use super::tail_rows::{Made, image_before};
 use crate::access::Tables;
 use crate::effects::TailEffect;
@@ -66,42 +67,44 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         op: PlannedOp,
         change: impl Fn(&mut TailOp),
     ) -> Result<(), StoreError> {
-        self.each_op(key, &[op], change)?;
-        let row = self.tables.record(key)?;
-        row.map_or(Ok(()), |row| self.know_anew(&row, |pending| pending.op == op.id))
+        let Some(mut open) = self.take(key)? else { return Ok(()) };
+        open.change(&[op], change);
+        if open.op(&op).is_some() {
+            self.know_anew(&open, |known| known.op.id == op.id)?;
+        }
+        self.keep(open);
+        Ok(())
     }
 
     /// Updates the references of a record's ops in the tail after the server sent something new of
     /// the record. A reference below a later write of somebody else must not hold an op either.
-    pub(super) fn refer_by_what_stands(
-        &mut self,
-        key: &RecordKey,
-        row: &RecordRow,
-    ) -> Result<(), StoreError> {
-        if self.schema.rules(&key.entity).is_none_or(|rules| rules.references.is_empty()) {
+    pub(super) fn refer_by_what_stands(&mut self, open: &Open) -> Result<(), StoreError> {
+        if self.schema.rules(&open.key.entity).is_none_or(|rules| rules.references.is_empty()) {
             return Ok(());
         }
-        self.know_anew(row, |_| true)
+        self.know_anew(open, |_| true)
     }
 
     /// Updates rows of the tail from the ops of a record.
     fn know_anew(
         &mut self,
-        row: &RecordRow,
-        concerned: impl Fn(&Pending) -> bool,
+        open: &Open,
+        concerned: impl Fn(&TailOp) -> bool,
     ) -> Result<(), StoreError> {
-        if !row.tail.iter().any(&concerned) {
+        let mut ops = open.tail().filter(|op| concerned(op)).peekable();
+        if ops.peek().is_none() {
             return Ok(());
         }
-        let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
-        for op in self.tail_ops(row)?.iter().filter(|op| concerned(&op.pending)) {
+        let confirmed = open.row.registers().map_err(|fault| self.damaged(fault))?;
+        for op in ops {
             let (place, left) =
                 (op.op.place, op.named_above(&confirmed).map(|left| left.to_json()));
             let made = self.log.existing(place.seq)?;
             let ops = if let Meta::Intent(intent) = &made.meta { intent.ops.len() } else { 0 };
             let made =
                 Made { schema: self.schema, entry: &made, ops, meta: op_meta(&made, place)? };
-            let tail_row = made.tail_row(left.as_ref(), || image_before(row, self.log, place))?;
+            let before = || Ok(image_before(confirmed.clone(), open.tail(), place));
+            let tail_row = made.tail_row(left.as_ref(), before)?;
             let (upcast, edited_at) = (op.pending.upcast, op.pending.greatest().edited_at);
             let actor = op.pending.sent_by.clone().unwrap_or_else(|| tail_row.actor.clone());
             let tail_row = TailRow { actor, upcast, edited_at, ..tail_row };

@@ -2,43 +2,37 @@
 
 use fieldbook_core::entry::{PlannedOp, Winner};
 use fieldbook_core::log::StoreError;
-use fieldbook_core::record::Pending;
-use fieldbook_core::rows::{ParkedOpRow, RecordRow};
+use fieldbook_core::rows::ParkedOpRow;
 use fieldbook_core::{OpId, RecordKey};
 
 use super::Applying;
+use super::open::Open;
 use crate::access::Tables;
 use crate::effects::TailEffect;
 use crate::log_view::LogView;
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
-    /// Ends ops of a record.
+    /// Ends ops of a record. If an op was parked, its park ends and its open conflicts close, since
+    /// there is nothing left to choose.
     pub(super) fn end(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
-        let row = self.tables.take_record(key)?.unwrap_or_default();
-        self.end_in(key, row, ops)
+        let open = self.take_or_begin(key)?;
+        self.end_in(open, ops)
     }
 
-    /// Ends ops of a record, given its row. If an op was parked, its park ends and its open
-    /// conflicts close, since there is nothing left to choose.
-    pub(super) fn end_in(
-        &mut self,
-        key: &RecordKey,
-        mut row: RecordRow,
-        ops: &[PlannedOp],
-    ) -> Result<(), StoreError> {
-        let ends = |pending: &Pending| ops.iter().any(|op| op.id == pending.op);
-        for dead in row.tail.iter().filter(|pending| pending.dead && ends(pending)) {
-            self.tables.put_dead_letter(&dead.op, None)?;
-        }
-        row.tail.retain(|pending| !ends(pending));
-        self.effects.tail.extend(ops.iter().map(|op| TailEffect::Remove(op.place)));
+    /// Ends ops of an open record.
+    pub(super) fn end_in(&mut self, mut open: Open, ops: &[PlannedOp]) -> Result<(), StoreError> {
         for op in ops {
+            if open.end(op).is_some_and(|ended| ended.pending.dead) {
+                self.tables.put_dead_letter(&op.id, None)?;
+            }
+            self.effects.tail.push(TailEffect::Remove(op.place));
             if self.tables.park_of(&op.id)?.is_some() {
-                self.tables.close_conflicts(key, &op.id, Winner::Remote, None)?;
+                self.tables.close_conflicts(&open.key, &op.id, Winner::Remote, None)?;
                 self.park(&op.id, None)?;
             }
         }
-        self.see(key, row)
+        self.keep(open);
+        Ok(())
     }
 
     /// Parks a single op, or ends its park. A parked op keeps its first code.

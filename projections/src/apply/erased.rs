@@ -14,6 +14,7 @@ use crate::log_view::LogView;
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// A record with an op in the tail stays: nothing that the server does not have is erased.
     pub(super) fn erased(&mut self, records: &ErasedRecords) -> Result<(), StoreError> {
+        self.close()?;
         self.tables.erase(records)?;
         let seq = self.seq();
         let is_all = matches!(records, ErasedRecords::Except(_));

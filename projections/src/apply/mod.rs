@@ -15,10 +15,11 @@
 //! 3. After every entry, `visible` is `confirmed` with the tail joined, for each record that the
 //!    entry changed.
 //!
-//! This file has the kinds of entry, the kinds of decision, and the functions that write a record's
-//! row. The other files have one subject each:
+//! This file has the kinds of entry and the kinds of decision. The other files have one subject
+//! each:
 //!
 //! ```text
+//!   open        the record that is being changed, and how its row is written
 //!   upstream    the facts of an answer: changes, cursors; another server
 //!   units       the steps of a unit: planned, tried, suspected, acked, requeued, dead-lettered
 //!   conflicts   changes of ops: conflicts, choices, upcasts, other stamps
@@ -33,6 +34,7 @@
 mod conflicts;
 mod ends;
 mod erased;
+mod open;
 mod tail_rows;
 mod units;
 mod upstream;
@@ -52,6 +54,7 @@ use crate::access::Tables;
 use crate::effects::{Effects, TailEffect};
 use crate::log_view::LogView;
 
+use open::Open;
 use tail_rows::Made;
 pub use tail_rows::tail_rows;
 
@@ -67,7 +70,7 @@ pub fn apply(
     entry: &Entry,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let mut applying = Applying { tables, log, schema, entry, effects };
+    let mut applying = Applying { tables, log, schema, entry, effects, open: None };
     match &entry.meta {
         Meta::Intent(intent) => {
             let seq = entry.header.seq;
@@ -78,7 +81,8 @@ pub fn apply(
         }
         Meta::Upstream(upstream) => applying.upstream(upstream),
         Meta::Control(control) => applying.control(control),
-    }
+    }?;
+    applying.close()
 }
 
 struct Applying<'a, T, L> {
@@ -87,6 +91,8 @@ struct Applying<'a, T, L> {
     schema: &'a Schema,
     entry: &'a Entry,
     effects: &'a mut Effects,
+    /// The record that is being changed. Its row is read through [`Applying::take`] only.
+    open: Option<Open>,
 }
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
@@ -100,34 +106,35 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         }
         let text = meta.fields.map(|index| self.entry.fields(index)).transpose();
         let text = text.map_err(|fault| self.damaged(fault))?.flatten();
-        let mut row = self.tables.take_record(&meta.key)?.unwrap_or_default();
+        // A long tail is not read: most ops need only what the app reads.
+        let before = self.tables.image(&meta.key)?;
         let made = Made { schema: self.schema, entry: self.entry, ops, meta };
-        let tail_row = made.tail_row(text.as_ref(), || Ok(row.image().cloned()))?;
+        let tail_row = made.tail_row(text.as_ref(), || Ok(before.clone()))?;
         let mut pending = Pending::new(meta.id, place, meta.kind, meta.edited_at);
-        self.clear(&row, &mut pending, text.as_ref())?;
+        self.clear(&meta.key, &mut pending, text.as_ref())?;
         // The op's stamp is above all that its author had read, so the op applies to the visible
         // image.
-        let image = apply_to_text(row.image(), meta.kind, text.unwrap_or_default());
-        row.visible =
+        let image = apply_to_text(before.as_ref(), meta.kind, text.unwrap_or_default());
+        let visible =
             image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
-        // Nearly every tail has one op, and a vector would allocate room for four.
-        if row.tail.is_empty() {
-            row.tail.reserve_exact(1);
-        }
-        row.tail.push(pending);
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
-        self.put(&meta.key, row)
+        self.touched(&meta.key);
+        self.tables.push_op(&meta.key, pending, visible)
     }
 
     /// Sets the fields that an op removes without naming them. A replace removes the fields that
     /// its author had read, including those of earlier local ops and removed ones. A creation
     /// removes the fields that the local deletion before it covered.
     fn clear(
-        &self,
-        row: &RecordRow,
+        &mut self,
+        key: &RecordKey,
         pending: &mut Pending,
         text: Option<&FieldsJson>,
     ) -> Result<(), StoreError> {
+        if !matches!(pending.kind, OpKind::Replace | OpKind::Create) {
+            return Ok(());
+        }
+        let Some(row) = self.tables.record(key)? else { return Ok(()) };
         let deletion = row.tail.last().filter(|last| last.kind == OpKind::Delete && !last.emptied);
         let seen = match (pending.kind, deletion) {
             (OpKind::Replace, _) => row.tail.as_slice(),
@@ -139,7 +146,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let named =
             text.map(FieldsJson::to_fields).transpose().map_err(|fault| self.damaged(fault))?;
         let named = named.unwrap_or_default();
-        let tail = self.tail_ops(&RecordRow { tail: seen.to_vec(), ..RecordRow::default() })?;
+        let seen = RecordRow { tail: seen.to_vec(), ..RecordRow::default() };
+        let tail = seen.tail_ops(|place| self.log.op(place), |fault| self.damaged(fault))?;
         let confirmed = row.registers().map_err(|fault| self.damaged(fault))?;
         // The tail can delete and create the record more than once. No field of an earlier creation
         // comes back.
@@ -262,60 +270,18 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         }
     }
 
-    /// Changes ops of a record's tail, and writes the record's row.
+    /// Changes ops of a record's tail.
     fn each_op(
         &mut self,
         key: &RecordKey,
         ops: &[PlannedOp],
         change: impl Fn(&mut TailOp),
     ) -> Result<(), StoreError> {
-        let Some(row) = self.tables.take_record(key)? else { return Ok(()) };
-        let mut tail = self.tail_ops(&row)?;
-        for number in 0..tail.len() {
-            let Some(op) = tail.get_mut(number).filter(|op| ops.iter().any(|of| of.id == op.op.id))
-            else {
-                continue;
-            };
-            let before = op.writes.stamp;
-            change(op);
-            let after = op.writes.stamp;
-            tail.iter_mut().for_each(|later| later.follow_deletion(before, after));
+        if let Some(mut open) = self.take(key)? {
+            open.change(ops, change);
+            self.keep(open);
         }
-        self.put_tail(key, row, tail)
-    }
-
-    fn tail_ops(&self, row: &RecordRow) -> Result<Vec<TailOp>, StoreError> {
-        row.tail_ops(|place| self.log.op(place), |fault| self.damaged(fault))
-    }
-
-    /// Writes a row with the tail that it has.
-    fn see(&mut self, key: &RecordKey, row: RecordRow) -> Result<(), StoreError> {
-        let tail = self.tail_ops(&row)?;
-        self.put_tail(key, row, tail)
-    }
-
-    /// Writes a row with a tail, and sets `visible` to `confirmed` with the tail joined.
-    fn put_tail(
-        &mut self,
-        key: &RecordKey,
-        mut row: RecordRow,
-        tail: Vec<TailOp>,
-    ) -> Result<(), StoreError> {
-        if !tail.is_empty() {
-            let visible = row.registers().map_err(|fault| self.damaged(fault))?;
-            let visible = visible.with(tail.iter().map(|op| &op.writes)).image();
-            row.visible = visible.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()));
-        }
-        row.tail = tail.into_iter().map(|op| op.pending).collect();
-        self.put(key, row)
-    }
-
-    fn put(&mut self, key: &RecordKey, mut row: RecordRow) -> Result<(), StoreError> {
-        if row.tail.is_empty() {
-            row.visible = Visible::AsConfirmed;
-        }
-        self.touched(key);
-        self.tables.put_record(key, Some(row).filter(|row| !row.is_empty()))
+        Ok(())
     }
 
     /// Notes that a record's row or status changed.

@@ -2,6 +2,7 @@
 
 use fieldbook_core::entry::{Entry, Meta, OpMeta};
 use fieldbook_core::log::StoreError;
+use fieldbook_core::record::{Registers, TailOp};
 use fieldbook_core::rows::{FieldReference, RecordRow, TailRow};
 use fieldbook_core::{
     Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Reference, Schema,
@@ -29,23 +30,25 @@ pub fn tail_rows(
         let text =
             text.map_err(|fault| StoreError::corrupt("an op's fields", entry.header.seq, fault))?;
         let made = Made { schema, entry, ops: intent.ops.len(), meta };
-        let before = || row_of(&meta.key)?.map_or(Ok(None), |row| image_before(&row, log, place));
+        let before = || {
+            let Some(row) = row_of(&meta.key)? else { return Ok(None) };
+            let damaged = |fault| StoreError::corrupt("stored fields", place.seq, fault);
+            let tail = row.tail_ops(|place| log.op(place), damaged)?;
+            Ok(image_before(row.registers().map_err(damaged)?, tail.iter(), place))
+        };
         Ok((place, made.tail_row(text.flatten().as_ref(), before)?))
     });
     rows.collect()
 }
 
 /// Returns the image that the app read before an op of the record's tail was made.
-pub(super) fn image_before(
-    row: &RecordRow,
-    log: &impl LogView,
+pub(super) fn image_before<'t>(
+    mut record: Registers,
+    tail: impl Iterator<Item = &'t TailOp>,
     place: OpPlace,
-) -> Result<Option<FieldsJson>, StoreError> {
-    let damaged = |fault| StoreError::corrupt("stored fields", place.seq, fault);
-    let mut record = row.registers().map_err(damaged)?;
-    let tail = row.tail_ops(|place| log.op(place), damaged)?;
-    record.join_tail(tail.iter().filter(|op| op.op.place < place).map(|op| &op.writes));
-    Ok(record.image().map(|fields| fields.to_json()))
+) -> Option<FieldsJson> {
+    record.join_tail(tail.filter(|op| op.op.place < place).map(|op| &op.writes));
+    record.image().map(|fields| fields.to_json())
 }
 
 /// An op as it was appended.

@@ -1,12 +1,15 @@
 //! Applies the steps of a unit: planned, tried, and then acked, requeued or dead-lettered.
 
+use std::collections::BTreeSet;
+
 use fieldbook_core::entry::{ItemIndex, PlannedOp, PlannedUnit};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::{SentFor, TailOp, Writes, join_own};
-use fieldbook_core::rows::{Confirmed, DeadLetterRow, RecordRow, UnitRow};
+use fieldbook_core::rows::{Confirmed, DeadLetterRow, UnitRow};
 use fieldbook_core::{RecordKey, UnitId, Version, WallTime};
 
 use super::Applying;
+use super::open::Open;
 use crate::access::Tables;
 use crate::effects::TailEffect;
 use crate::log_view::LogView;
@@ -23,7 +26,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         }
         let mut records = Vec::with_capacity(unit.changes.len());
         for change in &unit.changes {
-            records.push(self.tables.record(&change.key)?.unwrap_or_default().confirmed);
+            records.push(self.confirmed(&change.key)?);
         }
         let row = UnitRow {
             planned: self.seq(),
@@ -85,22 +88,22 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
         self.end_unit(id)?;
         for change in &unit.changes {
-            let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
-            row.synced_at = Some(self.entry.header.wall);
+            let mut open = self.take_or_begin(&change.key)?;
+            open.row.synced_at = Some(self.entry.header.wall);
             let version =
                 versions.iter().find(|(key, _)| *key == change.key).map(|(_, version)| *version);
             let fields = self.log.fields(change.fields)?.unwrap_or_default();
             let fields = fields.to_fields().map_err(|fault| self.damaged(fault))?;
-            if row.tail.iter().any(|pending| pending.abandoned.is_some()) {
-                let own = self.writes_of(&row, &change.ops)?;
-                self.join_own_to_abandoned(&mut row, &own)?;
+            if open.tail().any(|op| op.pending.abandoned.is_some()) {
+                let own = writes_of(&open, &change.ops);
+                self.join_own_to_abandoned(&mut open, &own)?;
             }
-            if let Some(version) = version.filter(|version| row.is_behind(*version)) {
-                let mut record = row.registers().map_err(|fault| self.damaged(fault))?;
+            if let Some(version) = version.filter(|version| open.row.is_behind(*version)) {
+                let mut record = open.row.registers().map_err(|fault| self.damaged(fault))?;
                 change.join_into(&mut record, fields);
-                row.confirmed = Confirmed::of(&record, version);
+                open.row.confirmed = Confirmed::of(&record, version);
             }
-            self.end_in(&change.key, row, &change.ops)?;
+            self.end_in(open, &change.ops)?;
         }
         Ok(())
     }
@@ -108,9 +111,9 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// Ends ops that arrived without an ack, and joins them to the records that unanswered units
     /// were made for. These units can have been planned before that was known.
     pub(super) fn arrived(&mut self, key: &RecordKey, ops: &[PlannedOp]) -> Result<(), StoreError> {
-        let mut row = self.tables.take_record(key)?.unwrap_or_default();
-        let own = self.writes_of(&row, ops)?;
-        self.join_own_to_abandoned(&mut row, &own)?;
+        let mut open = self.take_or_begin(key)?;
+        let own = writes_of(&open, ops);
+        self.join_own_to_abandoned(&mut open, &own)?;
         for (id, mut unit) in self.tables.units()? {
             let at = unit.changes.iter().position(|change| change.key == *key);
             if let Some(made_for) = at.and_then(|at| unit.records.get_mut(at)) {
@@ -118,23 +121,17 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 self.put_unit(&id, unit)?;
             }
         }
-        self.end_in(key, row, ops)
+        self.end_in(open, ops)
     }
 
     /// Joins own ops to the records that abandoned units were made for: the authors of these units
     /// had read the ops. The fields that a change carried along to bring the record back do not
     /// count as read, so the writes of the ops are joined and not the change that was sent.
-    fn join_own_to_abandoned(&self, row: &mut RecordRow, own: &[Writes]) -> Result<(), StoreError> {
-        let mut sent_for = row.tail.iter_mut().filter_map(|pending| pending.abandoned.as_mut());
+    fn join_own_to_abandoned(&self, open: &mut Open, own: &[Writes]) -> Result<(), StoreError> {
+        let mut sent_for = open.tail_mut().filter_map(|op| op.pending.abandoned.as_mut());
         sent_for
             .try_for_each(|sent| join_own(&mut sent.record, own))
             .map_err(|fault| self.damaged(fault))
-    }
-
-    /// Returns the writes of ops of a record.
-    fn writes_of(&self, row: &RecordRow, ops: &[PlannedOp]) -> Result<Vec<Writes>, StoreError> {
-        let tail = self.tail_ops(row)?.into_iter();
-        Ok(tail.filter(|op| ops.contains(&op.op)).map(|op| op.writes).collect())
     }
 
     pub(super) fn requeued(&mut self, unit: &UnitId) -> Result<(), StoreError> {
@@ -223,4 +220,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         self.effects.tail.push(TailEffect::UnitGone(*id));
         self.tables.put_unit(id, None)
     }
+}
+
+/// Returns the writes of ops of a record, oldest first.
+fn writes_of(open: &Open, ops: &[PlannedOp]) -> Vec<Writes> {
+    let named: BTreeSet<_> = ops.iter().map(|op| op.id).collect();
+    let tail = open.tail().filter(|op| named.contains(&op.op.id));
+    tail.map(|op| op.writes.clone()).collect()
 }

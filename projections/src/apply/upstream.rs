@@ -69,18 +69,18 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         if !self.tables.concerns(&change.key) {
             return Ok(());
         }
-        let mut row = self.tables.take_record(&change.key)?.unwrap_or_default();
-        row.synced_at = Some(self.entry.header.wall);
+        let mut open = self.take_or_begin(&change.key)?;
+        open.row.synced_at = Some(self.entry.header.wall);
         // A record of a former server has version 0. A change of version 0 is news for it: the
         // accepted server never had the record.
         let is_newer = |known: Version| change.version > known || known == Version::default();
-        if row.version().is_none_or(is_newer) {
+        if open.row.version().is_none_or(is_newer) {
             let sent = change.fields.map(|index| sent_by.fields(index)).transpose();
             let sent = sent.map_err(|fault| self.damaged(fault))?.flatten().unwrap_or_default();
-            if row.version() == Some(Version::default()) {
+            if open.row.version() == Some(Version::default()) {
                 // The rebase has compared the ops of abandoned units with this change of the
                 // accepted server.
-                row.tail.iter_mut().for_each(|pending| pending.abandoned = None);
+                open.tail_mut().for_each(|op| op.pending.abandoned = None);
             }
             let sent = Confirmed {
                 version: change.version,
@@ -91,16 +91,17 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
                 deleted: change.extent == Extent::Deleted,
                 fields: sent.into_image().map_err(|fault| self.damaged(fault))?,
             };
-            row.confirmed = if change.extent == Extent::Partial {
-                let before = row.registers().map_err(|fault| self.damaged(fault))?;
+            open.row.confirmed = if change.extent == Extent::Partial {
+                let before = open.row.registers().map_err(|fault| self.damaged(fault))?;
                 let sent = sent.registers().map_err(|fault| self.damaged(fault))?;
                 Confirmed::of(&before.with_part(sent), change.version)
             } else {
                 Some(sent)
             };
-            self.refer_by_what_stands(&change.key, &row)?;
+            self.refer_by_what_stands(&open)?;
         }
-        self.see(&change.key, row)
+        self.keep(open);
+        Ok(())
     }
 
     pub(super) fn adopted(
@@ -121,10 +122,11 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         if !self.tables.concerns(key) {
             return Ok(());
         }
-        let Some(mut row) = self.tables.take_record(key)? else { return Ok(()) };
-        row.confirmed = None;
-        self.refer_by_what_stands(key, &row)?;
-        self.see(key, row)
+        let Some(mut open) = self.take(key)? else { return Ok(()) };
+        open.row.confirmed = None;
+        self.refer_by_what_stands(&open)?;
+        self.keep(open);
+        Ok(())
     }
 
     pub(super) fn server_accepted(
@@ -136,6 +138,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         for (id, unit) in self.tables.units()? {
             self.abandon(id, &unit)?;
         }
+        self.close()?;
         self.tables.await_confirmation()?;
         self.effects.all_records = true;
         self.change_state(|state, _| {
@@ -151,13 +154,14 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     pub(super) fn server_read(&mut self) -> Result<(), StoreError> {
+        self.close()?;
         for key in self.tables.unconfirmed()? {
-            let mut row = self.tables.take_record(&key)?.unwrap_or_default();
-            if let Some(confirmed) = row.confirmed.as_mut() {
+            let mut open = self.take_or_begin(&key)?;
+            if let Some(confirmed) = open.row.confirmed.as_mut() {
                 confirmed.never_was();
             }
-            self.refer_by_what_stands(&key, &row)?;
-            self.see(&key, row)?;
+            self.refer_by_what_stands(&open)?;
+            self.keep(open);
         }
         self.change_state(|state, _| state.rereading = false)
     }

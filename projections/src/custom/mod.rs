@@ -31,7 +31,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use fieldbook_core::log::StoreError;
-use fieldbook_core::rows::RecordRow;
+use fieldbook_core::rows::StoredRecord;
 use fieldbook_core::{
     EntityRules, EntityType, Fields, FieldsJson, Form, RecordKey, Schema, limits,
 };
@@ -319,7 +319,7 @@ impl Projections {
                 seq: None,
                 source: None,
             })?;
-            let row: RecordRow = decode(stored.value())?;
+            let row: StoredRecord = decode(stored.value())?;
             if let Some(image) = row.image() {
                 folding.fold(&key, None, Some(image))?;
             }

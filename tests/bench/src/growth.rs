@@ -33,18 +33,21 @@ enum Beside {
     OtherActor,
     Conflicts,
     DeadLetters,
+    SameRecord,
 }
 
 /// The measured operation.
 #[derive(Clone, Copy)]
 enum Thing {
     Write,
+    /// An edit of the record that has all the other edits.
+    Edit,
     Exchange,
     Explain,
     Open,
 }
 
-const LINES: [(&str, Beside, Thing); 10] = [
+const LINES: [(&str, Beside, Thing); 12] = [
     ("an exchange of 50 ops, beside as many that wait", Beside::Waiting, Thing::Exchange),
     ("the same, beside ops of a lower priority", Beside::LowerPriority, Thing::Exchange),
     ("the same, beside ops of another actor", Beside::OtherActor, Thing::Exchange),
@@ -53,6 +56,8 @@ const LINES: [(&str, Beside, Thing); 10] = [
     ("a write, beside ops that wait", Beside::Waiting, Thing::Write),
     ("a write, beside open conflicts", Beside::Conflicts, Thing::Write),
     ("a write, beside dead letters", Beside::DeadLetters, Thing::Write),
+    ("an edit of a record, beside its other unsent edits", Beside::SameRecord, Thing::Edit),
+    ("a write, beside a record with unsent edits", Beside::SameRecord, Thing::Write),
     ("an explanation, beside ops that wait", Beside::Waiting, Thing::Explain),
     ("opening a book with ops that wait", Beside::Waiting, Thing::Open),
 ];
@@ -115,6 +120,10 @@ fn measure(beside: Beside, thing: Thing, size: usize) -> Result<f64, Failure> {
                 let mutation = mutation("fresh", size + round, "y")?;
                 timed(|| stage.book.write(mutation))?
             }
+            Thing::Edit => {
+                let edit = Mutation::update(key("lead", 0)?, fields(json!({ "round": round }))?);
+                timed(|| stage.book.write(edit))?
+            }
             Thing::Explain => {
                 let key = key(Stage::type_of(beside), 0)?;
                 timed(|| stage.book.explain(&key))?
@@ -170,6 +179,7 @@ impl Stage {
             Beside::Waiting | Beside::LowerPriority => {
                 write(&stage.book, Self::type_of(beside), size, "x")?
             }
+            Beside::SameRecord => stage.edit(size)?,
             Beside::OtherActor => {
                 stage.book.act_as(Actor::parse("ben")?);
                 write(&stage.book, "lead", size, "x")?;
@@ -186,13 +196,29 @@ impl Stage {
                 }
             }
         }
-        // The first plan looks once at ops that cannot be sent.
-        stage.exchange(ROUNDS)?;
+        // The first plan looks once at ops that cannot be sent. One would send all edits of a
+        // record.
+        if !matches!(beside, Beside::SameRecord) {
+            stage.exchange(ROUNDS)?;
+        }
         Ok(stage)
     }
 
     const fn type_of(beside: Beside) -> &'static str {
         if let Beside::LowerPriority = beside { "later" } else { "lead" }
+    }
+
+    /// Makes a record with many edits.
+    fn edit(&self, size: usize) -> Result<(), Failure> {
+        write(&self.book, "lead", 1, "x")?;
+        let edit = |number| {
+            Ok(Mutation::update(key("lead", 0)?, fields(json!({ "number": number + 1 }))?))
+        };
+        let all = (0..size).map(edit).collect::<Result<Vec<_>, Failure>>()?;
+        for some in all.chunks(10_000) {
+            self.book.import(some.to_vec())?;
+        }
+        Ok(())
     }
 
     /// Sends 50 ops and applies the answer.

@@ -31,6 +31,7 @@ use crate::entry::{Cancelled, CancelledReason, Decision, ItemIndex, Items, ParkS
 use crate::fields::Fields;
 use crate::names::RecordKey;
 use crate::numbers::Version;
+use crate::op::OpKind;
 use crate::random::Randomness;
 use crate::record::{Does, EditStamp, Registers, TailOp, fall_with};
 use crate::schema::EntityRules;
@@ -204,10 +205,13 @@ impl Subject<'_> {
     fn lose(&mut self, number: usize) {
         let Op { tail, standing, .. } = self.op(number);
         let (op, standing, deletes) = (tail.op, *standing, tail.deletes());
-        let stay = self.ops.iter().filter(|other| other.standing != OpStanding::Ended);
-        for (falls, names) in fall_with(stay.map(|op| &op.tail.pending), &[op]) {
-            let at = self.which(|other| other.tail.op == falls);
-            at.into_iter().for_each(|at| self.drop_fields(at, &names));
+        // Only a deletion has later creations that lose fields, and a tail may be long.
+        if tail.kind == OpKind::Delete {
+            let stay = self.ops.iter().filter(|other| other.standing != OpStanding::Ended);
+            for (falls, names) in fall_with(stay.map(|op| &op.tail.pending), &[op]) {
+                let at = self.which(|other| other.tail.op == falls);
+                at.into_iter().for_each(|at| self.drop_fields(at, &names));
+            }
         }
         let is_beneath = |other: &Op| {
             let says = matches!(other.tail.writes.does, Does::Creates | Does::Edits);

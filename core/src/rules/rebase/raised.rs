@@ -5,7 +5,10 @@
 //!    writes of the same fields.
 //! 2. A later local write stays above a raised write.
 
+use std::collections::BTreeMap;
+
 use super::{Op, OpStanding, Subject};
+use crate::ids::OpId;
 use crate::record::{EditStamp, Register, Registers};
 use crate::time::Hlc;
 
@@ -14,15 +17,20 @@ impl Subject<'_> {
     /// the tail. The tail's stamps were lowered while nobody knew that the earlier write had
     /// arrived.
     pub(super) fn stay_above_own(&mut self) {
+        // Nearly all ops of a long tail meet the same few writers.
+        let mut writers: BTreeMap<OpId, Option<usize>> = BTreeMap::new();
         for number in
             self.which(|op| op.standing == OpStanding::Waits || op.standing == OpStanding::Dead)
         {
-            let (op, earlier) = (self.op(number), self.ops.iter().take(number));
-            // The stamps are compared first, since nearly no write of a long tail is passed by. The
-            // search for the writer goes through the whole tail.
-            let is_passed_by = |there: EditStamp, here: EditStamp| {
-                let is_earlier = || earlier.clone().any(|earlier| earlier.tail.op.id == there.op);
-                there > here && is_earlier() && self.is_own(there)
+            let op = self.op(number);
+            let mut number_of = |writer: OpId| {
+                let find = || self.ops.iter().position(|op| op.tail.op.id == writer);
+                *writers.entry(writer).or_insert_with(find)
+            };
+            let mut is_passed_by = |there: EditStamp, here: EditStamp| {
+                there > here
+                    && number_of(there.op).is_some_and(|earlier| earlier < number)
+                    && self.is_own(there)
             };
             let writes = &op.tail.writes;
             let passed = |(name, field): &(&String, &Register)| {

@@ -48,11 +48,9 @@ impl Stopped {
     /// Decides that parked ops are sent again, with the ops that belong to them. A person may retry
     /// each op of `asked`.
     pub fn retry(&self, tail: &Tail, asked: &[OpId]) -> Vec<Decision> {
-        let mut again = BTreeMap::new();
-        for op in asked {
-            again.extend(together(tail, op).filter(|(_, row)| self.is_for_a_person(&row.op)));
-        }
-        let decisions = again.into_iter().flat_map(|(place, row)| {
+        let again = together(tail, asked).into_iter();
+        let again = again.filter(|(_, row)| self.is_for_a_person(&row.op));
+        let decisions = again.flat_map(|(place, row)| {
             let (key, op) = (row.key.clone(), PlannedOp { id: row.op, place });
             [Decision::Retried { key, op }, Decision::Unparked { scope: ParkScope::Op(op.id) }]
         });
@@ -60,17 +58,23 @@ impl Stopped {
     }
 }
 
-/// Returns the ops that may be sent together with an op of the tail, including itself: those of its
-/// record and of its transaction.
-pub fn together<'t>(
-    tail: &'t Tail,
-    op: &OpId,
-) -> impl Iterator<Item = (OpPlace, &'t TailRow)> + use<'t> {
-    let found = tail.place_of(op).and_then(|place| Some((place, tail.op(place)?)));
-    found.into_iter().flat_map(|(place, row)| {
-        let of_record = tail.ops_of(&row.key).filter_map(|place| Some((place, tail.op(place)?)));
-        of_record.chain(tail.ops_of_entry(place.seq))
-    })
+/// Returns the ops that may be sent together with some ops of the tail, including themselves: those
+/// of their records and of their transactions, each once and in order.
+pub fn together<'t>(tail: &'t Tail, ops: &[OpId]) -> BTreeMap<OpPlace, &'t TailRow> {
+    let mut found = BTreeMap::new();
+    let (mut records, mut entries) = (BTreeSet::new(), BTreeSet::new());
+    for op in ops {
+        let Some(place) = tail.place_of(op) else { continue };
+        let Some(row) = tail.op(place) else { continue };
+        if records.insert(&row.key) {
+            let of_record = tail.ops_of(&row.key);
+            found.extend(of_record.filter_map(|place| Some((place, tail.op(place)?))));
+        }
+        if entries.insert(place.seq) {
+            found.extend(tail.ops_of_entry(place.seq));
+        }
+    }
+    found
 }
 
 #[cfg(test)]
