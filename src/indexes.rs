@@ -6,7 +6,7 @@
 //! 2. Building and dropping are one commit, so a kill leaves the former indexes or the new ones.
 
 use fieldbook_core::Schema;
-use fieldbook_core::log::{Store, catch_storage_panic, commit};
+use fieldbook_core::log::{Store, catch_storage_panic};
 use fieldbook_projections::{Indexes, Snapshot};
 
 use crate::error::Error;
@@ -32,7 +32,7 @@ impl Wanted {
         if !on_file.are(&wanted) {
             let transaction = store.begin_write()?;
             wanted.build(&transaction, &on_file, schema, &mut self.on_build)?;
-            commit(transaction)?;
+            store.commit(transaction)?;
         }
         Ok(wanted)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta};
 use fieldbook_core::log::{
-    Head, PART_ENTRIES, Store, StoreError, catch_storage_panic, commit, entries, import, read_head,
+    Head, PART_ENTRIES, Store, StoreError, catch_storage_panic, entries, import, read_head,
     verify_in_parts,
 };
 use fieldbook_core::rules::parks::only_news;
@@ -164,7 +164,7 @@ impl Audit<'_> {
         writer.at_rest = false;
         #[cfg(feature = "search")]
         fieldbook_projections::search::drop_search(&transaction)?;
-        let committed = commit(transaction);
+        let committed = self.book.shared.store.commit(transaction);
         self.book.shared.latest.forget();
         if let Err(error) = committed {
             self.book.shared.fail();
@@ -319,7 +319,7 @@ pub(crate) fn refold(
     drop(entries);
     // The app's own projections are removed: opening the book with them folds them again.
     catch_storage_panic(|| Projections::default().fold_anew(&transaction))?;
-    Ok(commit(transaction)?)
+    Ok(store.commit(transaction)?)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 
-use fieldbook_core::log::{StoreError, commit};
+use fieldbook_core::log::StoreError;
 pub use fieldbook_projections::{
     Broken, InvalidProjection, KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projection,
     ProjectionError, ProjectionTable, RecordChange,
@@ -150,7 +150,7 @@ impl Shared {
         if writer.projections.is_stale() {
             let transaction = self.store.begin_write()?;
             writer.projections.fold_stale(&transaction)?;
-            commit(transaction)?;
+            self.store.commit(transaction)?;
         }
         Ok(())
     }

@@ -26,8 +26,8 @@ use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Entry, Items, Meta, PlannedOp};
 use fieldbook_core::log::{
-    ENTRIES, Piece, Pieces, Store, StoreError, StoreOptions, carve, catch_storage_panic, commit,
-    entries, not_made, open_to_read, read_head,
+    ENTRIES, Piece, Pieces, Store, StoreError, StoreOptions, carve, catch_storage_panic, entries,
+    not_made, open_to_read, read_head,
 };
 use fieldbook_core::new_file::new_file_by_path;
 use fieldbook_core::rules::recover::{Recovered, Recovery, write_again};
@@ -154,7 +154,7 @@ fn write_linked(
         }
     }
     DiskTables::new(&transaction).set_device_key(key)?;
-    commit(transaction)?;
+    store.commit(transaction)?;
     let log = entries(&store.begin_read()?)?;
     let (head, schema) = (read_head(&log)?, options.schema.to_fold(&log)?);
     drop(log);

@@ -22,7 +22,7 @@ use fieldbook_core::RecordKey;
 use fieldbook_core::entry::{Control, Draft, Erased, ErasedRecords};
 use fieldbook_core::log::turn::{Which, beside};
 use fieldbook_core::log::{
-    Appender, Head, Stamp, Store, StoreOptions, commit, copy_without, entries, not_made, read_head,
+    Appender, Head, Stamp, Store, StoreOptions, copy_without, entries, not_made, read_head,
 };
 use fieldbook_core::new_file::replace_file_by_path;
 use fieldbook_core::rules::clock::entry_stamp;
@@ -165,7 +165,7 @@ impl Shared {
         if let Some(key) = &self.device_key {
             DiskTables::new(&transaction).set_device_key(key)?;
         }
-        commit(transaction)?;
+        new.commit(transaction)?;
         refold(&new, &self.schema, head, |_| {})?;
         Ok(new.close()?)
     }

@@ -14,7 +14,7 @@ use redb::ReadableTable;
 
 use super::entries::ENTRIES;
 use super::error::StoreError;
-use super::store::{Store, commit};
+use super::store::Store;
 use super::stream::{BEGINS_2, Cover, ENTRY, Place, Streamed, end_block};
 use super::verify::{Damage, Verified, Walk};
 use crate::entry::{EntryError, frame::Frame};
@@ -154,7 +154,7 @@ pub fn import(reader: &mut impl Read, store: &Store) -> Result<Verified, StoreEr
             drop(replaced.map_err(during("storing an exported log"))?);
         }
     }
-    commit(transaction)?;
+    store.commit(transaction)?;
     Ok(walk.done)
 }
 

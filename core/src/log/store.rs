@@ -185,7 +185,9 @@ impl Store {
     ///
     /// After a commit redb frees the pages that nobody reads any more, in a second commit of its
     /// own, which does not wait for the disk. While somebody still reads the earlier state, redb
-    /// leaves these pages to the next commit, which frees them together with its own work.
+    /// leaves these pages to the next commit, which frees them together with its own work. It would
+    /// also cost every reader: after the second commit, until the next one, each page that is not
+    /// in the cache is looked for in all parts of the write buffer first.
     ///
     /// # Errors
     /// Those of [`commit`], and [`StoreError`] if no snapshot can be begun; then nothing was
@@ -322,7 +324,8 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Commits a transaction durably.
+/// Commits a transaction durably. [`Store::commit`] does so at less cost to those who read
+/// afterwards.
 ///
 /// # Errors
 /// [`StoreError::Disk`] or [`StoreError::Corrupt`]: it is *unknown* whether the reopened book has
@@ -342,7 +345,7 @@ fn initialise(backend: impl StorageBackend, options: &StoreOptions) -> Result<St
     let store = opened(database, staged, options, LastStop::None);
     let transaction = store.begin_write()?;
     transaction.open_table(ENTRIES).map_err(StoreError::during("creating the log's table"))?;
-    commit(transaction)?;
+    store.commit(transaction)?;
     Ok(store)
 }
 

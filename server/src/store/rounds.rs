@@ -20,7 +20,7 @@ use fieldbook_core::authority::{self, Accepted, Caller, ExchangeError, Quota};
 use fieldbook_core::log::{Abandoned, GroupCommit, Reply};
 use fieldbook_core::protocol::ExchangeRequest;
 use fieldbook_core::{ServerEpoch, ServerId, WallTime};
-use redb::Database;
+use redb::{Database, ReadableDatabase};
 
 use super::state::TenantState;
 use super::{Incoming, StateError, StoreExchangeError, Tenant};
@@ -145,6 +145,10 @@ fn commit_some<'j>(
     }
     drop(state);
     if wrote {
+        // While somebody reads the earlier state, redb leaves the pages that this commit frees to
+        // the next one. A second commit for them would cost as much again, and every reader of a
+        // page that is not in the cache would search the write buffer after it.
+        let _before = database.begin_read()?;
         transaction.commit()?
     } else {
         transaction.abort()?
