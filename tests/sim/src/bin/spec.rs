@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use fieldbook_sim::seeds::{SeedRange, on_all_cores};
 use fieldbook_sim::spec::{FailedCase, FileReport, Manner, run_file};
 
 const USAGE: &str = "usage: spec [OPTION...] FILE...\n\n  \
@@ -80,8 +81,12 @@ fn options(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, Ins
 
 fn run(options: &Options) -> ExitCode {
     let mut is_good = true;
-    for manner in &options.manners {
-        let (text, all_passed) = run_in(*manner, options);
+    let manners = SeedRange { from: 0, seeds: options.manners.len() as u64 };
+    let run = |number: u64| {
+        let manner = options.manners.get(usize::try_from(number).ok()?)?;
+        Some(run_in(*manner, options))
+    };
+    for (_, (text, all_passed)) in on_all_cores(manners, run) {
         let was_said = say(&mut io::stdout(), &text, ExitCode::SUCCESS) == ExitCode::SUCCESS;
         is_good &= was_said && all_passed;
     }
