@@ -8,7 +8,6 @@
 //! 3. A question takes the tail and holds no lock of it. So a commit waits for a plan of an
 //!    exchange only, and for no other question.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use fieldbook_core::locks::MutexGuard;
@@ -17,8 +16,9 @@ use fieldbook_core::rows::{StateRow, TailRow};
 use fieldbook_core::rules::plan::{Plan, PlanInput, ReadyQueue, plan_next};
 use fieldbook_core::tail::{StoredTail, Tail, TailFault};
 use fieldbook_core::{OpId, OpPlace, RecordKey, Schema, Seq};
-use fieldbook_projections::{Effects, Snapshot, TailEffect, TailOnDisk, sound};
+use fieldbook_projections::{Changed, Effects, Snapshot, TailEffect, TailOnDisk, sound};
 use fieldbook_transport::ExchangeParams;
+use foldhash::HashMap;
 
 use crate::book::Shared;
 use crate::error::Error;
@@ -49,6 +49,8 @@ struct Touched {
     appended: Vec<TailRow>,
     /// Whether its ops changed in another way.
     changed: bool,
+    /// Whether it has no op in the tail after the commit.
+    is_empty: bool,
 }
 
 impl Shared {
@@ -61,14 +63,14 @@ impl Shared {
         state: &StateRow,
         head: Seq,
     ) -> Vec<RecordKey> {
-        let mut touched: HashMap<RecordKey, Touched> = HashMap::new();
-        for key in &effects.records {
-            match touched.get_mut(key) {
-                Some(known) => known.written += 1,
-                None => {
-                    drop(touched.insert(key.clone(), Touched { written: 1, ..Touched::default() }))
-                }
-            }
+        let mut touched: HashMap<RecordKey, Touched> = HashMap::default();
+        touched.reserve(effects.records.len());
+        for Changed { key, may_have_tail } in &effects.records {
+            let known = match touched.get_mut(key) {
+                Some(known) => known,
+                None => touched.entry(key.clone()).or_default(),
+            };
+            (known.written, known.is_empty) = (known.written + 1, !may_have_tail);
         }
         let mut ended = Vec::new();
         let mut ready = self.ready();
@@ -87,8 +89,10 @@ impl Shared {
             following.snapshot = Some(snapshot);
             following.tail.clone()
         };
-        for (key, Touched { written, appended, changed }) in touched {
-            if changed || written > appended.len() {
+        for (key, Touched { written, appended, changed, is_empty }) in touched {
+            if is_empty {
+                ready.emptied(&tail, &self.schema, &key);
+            } else if changed || written > appended.len() {
                 ready.changed(&tail, &self.schema, &key);
             }
             appended.iter().for_each(|row| ready.appended(&tail, &self.schema, row));
@@ -98,7 +102,7 @@ impl Shared {
             // A record that could not be read is not in the queue. The next plan reads it again.
             *ready = ReadyQueue::default();
         }
-        effects.records
+        effects.records.into_iter().map(|changed| changed.key).collect()
     }
 
     /// Returns the tail, for one question.

@@ -605,7 +605,7 @@ impl Shared {
             Err(_) => {
                 // The commit is in the file, but nothing that is read from now on would be right.
                 self.failed.store(true, Ordering::SeqCst);
-                done.effects.records
+                done.effects.records.into_iter().map(|changed| changed.key).collect()
             }
         };
         let turn = Turn { records: &keys, new_keys: done.new_keys.as_deref() };

@@ -39,8 +39,9 @@ pub trait Tables {
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn take_record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError>;
-    /// Returns the image that the app reads of a record. It does not read a long tail.
-    fn image(&mut self, key: &RecordKey) -> Result<Option<FieldsJson>, StoreError>;
+    /// Returns the image that the app reads of a record, and whether the record has a tail. It does
+    /// not read a long tail.
+    fn seen(&mut self, key: &RecordKey) -> Result<(Option<FieldsJson>, bool), StoreError>;
     /// Adds an op at the end of a record's tail, and sets what the app reads. It does not read a
     /// long tail.
     fn push_op(&mut self, key: &RecordKey, op: Pending, visible: Visible)
@@ -484,8 +485,10 @@ impl Tables for DiskTables<'_> {
         Ok(())
     }
 
-    fn image(&mut self, key: &RecordKey) -> Result<Option<FieldsJson>, StoreError> {
-        Ok(self.held(key)?.row.as_ref().and_then(StoredRecord::image).cloned())
+    fn seen(&mut self, key: &RecordKey) -> Result<(Option<FieldsJson>, bool), StoreError> {
+        let row = self.held(key)?.row.as_ref();
+        let has_tail = row.is_some_and(|row| row.pending() > 0);
+        Ok((row.and_then(StoredRecord::image).cloned(), has_tail))
     }
 
     fn push_op(

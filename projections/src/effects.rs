@@ -9,8 +9,8 @@ use fieldbook_core::{FieldsJson, OpId, OpPlace, RecordKey, UnitId};
 pub struct Effects {
     /// The changes of the tail, in order.
     pub tail: Vec<TailEffect>,
-    /// The records whose row or status changed.
-    pub records: Vec<RecordKey>,
+    /// The records whose row or status changed, in order. A record may be there more than once.
+    pub records: Vec<Changed>,
     /// Whether every record may have changed: another server was accepted.
     pub all_records: bool,
 }
@@ -21,6 +21,15 @@ impl Effects {
         self.tail.reserve(ops);
         self.records.reserve(ops);
     }
+}
+
+/// A record whose row or status changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The record.
+    pub key: RecordKey,
+    /// Whether ops of the record may be in the tail. If not, nobody has to look for them.
+    pub may_have_tail: bool,
 }
 
 /// A record whose visible image a commit changed.

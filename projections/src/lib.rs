@@ -40,7 +40,7 @@ pub use custom::{
     Broken, InvalidProjection, KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projection,
     ProjectionError, ProjectionRow, ProjectionTable, Projections, RecordChange,
 };
-pub use effects::{Effects, RecordEffect, TailEffect};
+pub use effects::{Changed, Effects, RecordEffect, TailEffect};
 pub use examine::{TableFault, TableFaultKind, examine_tables};
 pub use index::{Indexes, IndexesOnFile};
 pub use lazy::{fold_history, fold_tail, tail_is_due};

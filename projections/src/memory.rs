@@ -1,7 +1,7 @@
 //! The tables in memory. A rebuild folds everything in memory before it writes anything, and a
 //! replay uses them too.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use fieldbook_core::entry::{ErasedRecords, Winner};
 use fieldbook_core::log::StoreError;
@@ -10,6 +10,7 @@ use fieldbook_core::rows::{
     ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, StateRow, UnitRow, Visible,
 };
 use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId};
+use foldhash::HashMap;
 
 use crate::access::Tables;
 
@@ -63,8 +64,10 @@ impl Tables for MemoryTables {
         Ok(())
     }
 
-    fn image(&mut self, key: &RecordKey) -> Result<Option<FieldsJson>, StoreError> {
-        Ok(self.records.get(key).and_then(RecordRow::image).cloned())
+    fn seen(&mut self, key: &RecordKey) -> Result<(Option<FieldsJson>, bool), StoreError> {
+        let row = self.records.get(key);
+        let has_tail = row.is_some_and(|row| !row.tail.is_empty());
+        Ok((row.and_then(RecordRow::image).cloned(), has_tail))
     }
 
     fn push_op(

@@ -19,7 +19,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let seq = self.seq();
         let is_all = matches!(records, ErasedRecords::Except(_));
         match records {
-            ErasedRecords::Only(keys) => self.effects.records.extend(keys.iter().cloned()),
+            ErasedRecords::Only(keys) => keys.iter().for_each(|key| self.touched(key, true)),
             ErasedRecords::Except(_) => self.effects.all_records = true,
         }
         self.change_state(|state, _| {

@@ -51,7 +51,7 @@ use fieldbook_core::rows::{FOLD_VERSION, RecordRow, StateRow, Suspicion, UnitRow
 use fieldbook_core::{Fields, FieldsJson, InvalidFields, OpKind, OpPlace, RecordKey, Schema, Seq};
 
 use crate::access::Tables;
-use crate::effects::{Effects, TailEffect};
+use crate::effects::{Changed, Effects, TailEffect};
 use crate::log_view::LogView;
 
 use open::Open;
@@ -107,18 +107,20 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let text = meta.fields.map(|index| self.entry.fields(index)).transpose();
         let text = text.map_err(|fault| self.damaged(fault))?.flatten();
         // A long tail is not read: most ops need only what the app reads.
-        let before = self.tables.image(&meta.key)?;
+        let (before, has_tail) = self.tables.seen(&meta.key)?;
         let made = Made { schema: self.schema, entry: self.entry, ops, meta };
         let tail_row = made.tail_row(text.as_ref(), || Ok(before.clone()))?;
         let mut pending = Pending::new(meta.id, place, meta.kind, meta.edited_at);
-        self.clear(&meta.key, &mut pending, text.as_ref())?;
+        if meta.kind == OpKind::Replace || (meta.kind == OpKind::Create && has_tail) {
+            self.clear(&meta.key, &mut pending, text.as_ref())?;
+        }
         // The op's stamp is above all that its author had read, so the op applies to the visible
         // image.
         let image = apply_to_text(before.as_ref(), meta.kind, text.unwrap_or_default());
         let visible =
             image.map_err(|fault| self.damaged(fault))?.map_or(Visible::Absent, Visible::Own);
         self.effects.tail.push(TailEffect::Insert(place, tail_row));
-        self.touched(&meta.key);
+        self.touched(&meta.key, true);
         self.tables.push_op(&meta.key, pending, visible)
     }
 
@@ -131,9 +133,6 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         pending: &mut Pending,
         text: Option<&FieldsJson>,
     ) -> Result<(), StoreError> {
-        if !matches!(pending.kind, OpKind::Replace | OpKind::Create) {
-            return Ok(());
-        }
         let Some(row) = self.tables.record(key)? else { return Ok(()) };
         let deletion = row.tail.last().filter(|last| last.kind == OpKind::Delete && !last.emptied);
         let seen = match (pending.kind, deletion) {
@@ -285,8 +284,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     /// Notes that a record's row or status changed.
-    fn touched(&mut self, key: &RecordKey) {
-        self.effects.records.push(key.clone());
+    fn touched(&mut self, key: &RecordKey, may_have_tail: bool) {
+        self.effects.records.push(Changed { key: key.clone(), may_have_tail });
     }
 
     fn change_state(

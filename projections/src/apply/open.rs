@@ -126,7 +126,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             joined.map_or(Visible::Absent, |fields| Visible::Own(fields.to_json()))
         };
         row.tail = tail.into_iter().map(|op| op.pending).collect();
-        self.touched(&key);
+        self.touched(&key, !row.tail.is_empty());
         self.tables.put_record(&key, Some(row).filter(|row| !row.is_empty()))
     }
 }

@@ -46,7 +46,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     }
 
     fn put_unit(&mut self, id: &UnitId, row: UnitRow) -> Result<(), StoreError> {
-        row.changes.iter().for_each(|change| self.touched(&change.key));
+        row.changes.iter().for_each(|change| self.touched(&change.key, true));
         self.effects.tail.push(TailEffect::Unit(*id, row.clone()));
         self.tables.put_unit(id, Some(row))
     }

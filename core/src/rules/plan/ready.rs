@@ -112,6 +112,12 @@ impl ReadyQueue {
         self.wake_behind(tail, schema, key);
     }
 
+    /// Records the same of a record that has no op in the tail after the commit.
+    pub fn emptied(&mut self, tail: &Tail, schema: &Schema, key: &RecordKey) {
+        self.forget(key);
+        self.wake_behind(tail, schema, key);
+    }
+
     /// Makes records ready that wait for a record that changed.
     fn wake_behind(&mut self, tail: &Tail, schema: &Schema, key: &RecordKey) {
         self.wake(tail, schema, &Cause::Record(key.clone()));

@@ -132,7 +132,7 @@ impl Device {
         let made = work(&mut job)?;
         let effects = std::mem::take(&mut job.effects);
         self.named.all |= effects.all_records;
-        self.named.records.extend(effects.records);
+        self.named.records.extend(effects.records.into_iter().map(|changed| changed.key));
         effects.tail.into_iter().for_each(|effect| effect.apply_to(&mut self.tail));
         Ok(made)
     }
