@@ -94,6 +94,12 @@ impl Connections {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// The flights that this thread has waited for.
+    pub(super) static FLIGHTS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A connection in use.
 pub(super) struct Lent {
     object: Option<Object>,
@@ -164,6 +170,8 @@ impl Lent {
         run: impl AsyncFnOnce(&Object) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.is_clean = false;
+        #[cfg(test)]
+        FLIGHTS.set(FLIGHTS.get() + 1);
         let answered = timeout(ANSWER_WITHIN, run(self.client()?)).await;
         answered.map_err(|_| Failure::TooSlow)?
     }

@@ -1,12 +1,8 @@
 //! Connections that break at every place of an exchange, and two servers at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fieldbook_core::authority::{Caller, Quota};
 use fieldbook_core::protocol::{
@@ -18,8 +14,10 @@ use fieldbook_core::{
 };
 use tokio::runtime::Runtime;
 
+use super::super::connections::FLIGHTS;
 use super::super::{Postgres, PostgresUrl};
 use super::cluster::{self, Cluster};
+use super::proxy::{Cut, Proxy};
 use super::support::{answered, tenant};
 use crate::store::{Incoming, StoreExchangeError};
 
@@ -92,108 +90,6 @@ fn pulled(store: &Postgres, of: &str) -> BTreeMap<String, u64> {
     }
 }
 
-/// What the proxy does with a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    /// The client does not get this answer, nor any after it.
-    Before,
-    /// The client gets this answer and none after it.
-    After,
-}
-
-/// Stands between a store and its database, and cuts a connection at one of the answers.
-struct Proxy {
-    port: u16,
-    answers: Arc<AtomicUsize>,
-    cut_at: Arc<AtomicUsize>,
-    cuts_before: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    fn new(socket: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self {
-            port: listener.local_addr().unwrap().port(),
-            answers: Arc::default(),
-            cut_at: Arc::new(AtomicUsize::new(usize::MAX)),
-            cuts_before: Arc::default(),
-        };
-        let (answers, cut_at) = (Arc::clone(&proxy.answers), Arc::clone(&proxy.cut_at));
-        let cuts_before = Arc::clone(&proxy.cuts_before);
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let database = UnixStream::connect(&socket).unwrap();
-                let (mut to, mut from) =
-                    (database.try_clone().unwrap(), client.try_clone().unwrap());
-                std::thread::spawn(move || {
-                    drop(std::io::copy(&mut from, &mut to));
-                    drop(to.shutdown(Shutdown::Both));
-                });
-                let (answers, cut_at) = (Arc::clone(&answers), Arc::clone(&cut_at));
-                let cuts_before = Arc::clone(&cuts_before);
-                std::thread::spawn(move || {
-                    let decides = |number| {
-                        let is_it = number == cut_at.load(Ordering::SeqCst);
-                        let cut = if cuts_before.load(Ordering::SeqCst) {
-                            Cut::Before
-                        } else {
-                            Cut::After
-                        };
-                        is_it.then_some(cut)
-                    };
-                    pass(database, &client, &answers, decides);
-                    drop(client.shutdown(Shutdown::Both));
-                });
-            }
-        });
-        proxy
-    }
-
-    /// Cuts at the answer of this number, counted from now on.
-    fn cut(&self, number: usize, cut: Cut) {
-        self.answers.store(0, Ordering::SeqCst);
-        self.cuts_before.store(cut == Cut::Before, Ordering::SeqCst);
-        self.cut_at.store(number, Ordering::SeqCst);
-    }
-
-    fn url(&self, database: &str) -> PostgresUrl {
-        let text = format!("postgres://tester@127.0.0.1:{}/{database}", self.port);
-        PostgresUrl::parse(&text).unwrap()
-    }
-}
-
-/// Passes messages of the database on, and counts those that end a statement.
-fn pass(
-    mut database: UnixStream,
-    mut client: &TcpStream,
-    answers: &AtomicUsize,
-    decides: impl Fn(usize) -> Option<Cut>,
-) {
-    let mut head = [0; 5];
-    while database.read_exact(&mut head).is_ok() {
-        let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
-        let mut rest = vec![0; length - 4];
-        if database.read_exact(&mut rest).is_err() {
-            return;
-        }
-        let ends_a_statement = head[0] == b'C';
-        let cut = if ends_a_statement {
-            decides(answers.fetch_add(1, Ordering::SeqCst) + 1)
-        } else {
-            None
-        };
-        if cut == Some(Cut::Before) {
-            return;
-        }
-        if client.write_all(&[head.as_slice(), &rest].concat()).is_err() {
-            return;
-        }
-        if cut == Some(Cut::After) {
-            return;
-        }
-    }
-}
-
 struct Bench {
     runtime: Runtime,
     cluster: &'static Cluster,
@@ -218,6 +114,34 @@ impl Bench {
             self.cluster.client(&self.name).await.batch_execute(text).await.unwrap();
         });
     }
+}
+
+/// What 0048 promises of round trips.
+#[test]
+fn an_exchange_with_units_is_three_round_trips_whatever_its_units() {
+    let Some(bench) = Bench::new() else { return };
+    let store = bench.open();
+    exchanged(&store, "acme", &request(1, vec![unit(1, "lead/1")])).unwrap();
+    let trips = |request: &ExchangeRequest| {
+        let before = FLIGHTS.get();
+        exchanged(&store, "acme", request).unwrap();
+        FLIGHTS.get() - before
+    };
+    let units = |from: u64, count: u64| -> Vec<_> {
+        (from..from + count)
+            .map(|number| unit(number, &format!("t{}/{number}", number % 7)))
+            .collect()
+    };
+    assert_eq!(trips(&whole(2, units(10, 1))), 3);
+    assert_eq!(trips(&whole(3, units(100, 500))), 3);
+    assert_eq!(trips(&whole(3, units(100, 500))), 3, "the same again");
+    assert_eq!(trips(&ExchangeRequest { page_limit: 1, ..request(4, Vec::new()) }), 2);
+    assert_eq!(
+        trips(&ExchangeRequest { page_limit: 1, ..whole(3, Vec::new()) }),
+        2,
+        "a known head"
+    );
+    assert_eq!(trips(&whole(5, Vec::new())), 4, "a new key and a new head");
 }
 
 /// Whatever answer of the database is lost, the retry of the device applies its unit once: a commit
