@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use fieldbook_core::authority::{Caller, Quota};
 use fieldbook_core::protocol::{
@@ -226,27 +226,25 @@ fn a_backend_that_is_terminated_while_it_stores_or_commits_has_stored_nothing() 
 fn cursor_not_ahead() {
     let Some(bench) = Bench::new() else { return };
     let (one, two, reader) = (bench.open(), bench.open(), bench.open());
-    let done = AtomicUsize::new(0);
     let (mut seen, mut pulls) = (BTreeSet::new(), 0);
     std::thread::scope(|scope| {
-        for (writer, store) in [(0, &one), (1, &two)] {
-            let done = &done;
+        let writers = [(0, &one), (1, &two)].map(|(writer, store)| {
             scope.spawn(move || {
                 for number in 0..400 {
                     let number = 2 * number + writer;
                     let units = vec![unit(number, &format!("t{}/{number}", number % 3))];
                     exchanged(store, "acme", &request(1, units)).unwrap();
                 }
-                done.fetch_add(1, Ordering::SeqCst);
-            });
-        }
+            })
+        });
         let mut ask = ExchangeRequest {
             others: Some(Cursor::default()),
             page_limit: 5,
             ..request(200, Vec::new())
         };
         loop {
-            let is_last = done.load(Ordering::SeqCst) == 2;
+            // Also if one of them failed: its failure is the test's.
+            let is_last = writers.iter().all(|writer| writer.is_finished());
             let answer = exchanged(&reader, "acme", &ask).unwrap();
             pulls += 1;
             for change in &answer.changes {
