@@ -4,11 +4,14 @@
 //! The clients run in the same process, so the figures are for comparing stores on one machine.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use fieldbook_core::Clock as _;
 use fieldbook_core::protocol::{ExchangeRequest, Unit, UnitChange};
+use fieldbook_core::system::SystemClock;
 use fieldbook_core::{Actor, DeviceId, Epoch, FieldsJson, Hlc, OpId, OpKind, RequestId, UnitId};
 use fieldbook_server::{PostgresUrl, ServeOptions, serve};
+use tokio::time::Instant;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,9 +46,8 @@ fn body(client: u64, number: u64) -> Result<Vec<u8>, Failed> {
 async fn send(url: String, token: String, client: u64, until: Instant) -> Result<u64, Failed> {
     let http = reqwest::Client::builder().no_proxy().build()?;
     // The numbers of each round are others.
-    let first = u64::try_from(
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos(),
-    )?;
+    let now = SystemClock::new().now().wall.milliseconds();
+    let first = u64::try_from(now)? * 1_000_000;
     let mut done = 0;
     while Instant::now() < until {
         let post = http.post(format!("{url}/v1/exchange")).bearer_auth(&token);
