@@ -315,17 +315,17 @@ impl Server {
     /// stopped server, and call [`crate::declare_restored`].
     ///
     /// # Errors
-    /// [`ServeError::NotBackedUp`]: the path exists, its folder is missing, the disk is full, or
-    /// the store is out of reach for the moment.
+    /// [`ServeError::NotBackedUp`]: the path exists, its folder is missing, the disk is full, the
+    /// store is out of reach for the moment, or it is in a database, which has its own tools.
     pub async fn backup(&self, path: impl Into<PathBuf>) -> Result<u64, ServeError> {
         let (path, store) = (path.into(), self.store.clone());
         let to = path.clone();
-        let copied = tokio::task::spawn_blocking(move || store.and_then(|store| store.backup(&to)));
-        let copied = match copied.await {
-            Ok(Some(copied)) => copied.map_err(Into::into),
-            Ok(None) => Err(StoreExchangeError::OutOfReach.into()),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+        let copied = tokio::task::spawn_blocking(move || match store {
+            Some(store) => store.backup(&to),
+            None => Err(StoreExchangeError::OutOfReach.into()),
+        });
+        let copied =
+            copied.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         copied.map_err(|source| ServeError::NotBackedUp { path, source })
     }
 

@@ -1,11 +1,11 @@
 //! The seam between the server and its store: a file of this process, or a database of several
 //! servers. Nothing beyond it knows which of them it is.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
 use fieldbook_core::authority::{Accepted, Caller, Compared, Quota};
-use fieldbook_core::log::StoreError;
 use fieldbook_core::protocol::{Change, CompareRequest, ExchangeAnswer};
 use fieldbook_core::{ServerEpoch, ServerId, WallTime};
 
@@ -94,13 +94,17 @@ impl AnyStore {
         }
     }
 
-    /// Copies the store into a new file. None if the store is out of reach, or is a database, which
-    /// has tools of its own for that.
-    pub(crate) fn backup(&self, path: &Path) -> Option<Result<u64, StoreError>> {
+    /// Copies the store into a new file. A database has tools of its own for that.
+    pub(crate) fn backup(&self, path: &Path) -> Result<u64, Box<dyn Error + Send + Sync>> {
         match self {
-            Self::File(keeper) => keeper.backup(path),
+            Self::File(keeper) => {
+                let copied = keeper.backup(path).ok_or(StoreExchangeError::OutOfReach)?;
+                Ok(copied?)
+            }
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => None,
+            Self::Postgres(_) => {
+                Err("a database is backed up by its own tools, such as pg_dump".into())
+            }
         }
     }
 

@@ -142,3 +142,15 @@ async fn a_restored_database_begins_a_new_epoch_with_higher_commits() {
     assert_ne!(before, after);
     server.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_backup_of_a_database_is_refused_with_the_tool_for_it() {
+    let Some(cluster) = cluster::shared() else { return };
+    let name = cluster.database().await;
+    let server = serve(options(&cluster.url(&name))).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let error = server.backup(folder.path().join("backup")).await.unwrap_err();
+    assert!(error.source().unwrap().to_string().contains("pg_dump"), "{error:?}");
+    assert!(!folder.path().join("backup").exists());
+    server.shutdown().await.unwrap();
+}
