@@ -120,8 +120,39 @@ impl Cluster {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the server, and waits until it answers.
+    /// Starts the server, and waits until it answers. After a kill the processes of its connections
+    /// may still end, and then a start fails.
     pub(crate) fn run(&self) {
+        for _ in 0..4 {
+            self.spawn();
+            if (0..300).any(|_| self.answers()) {
+                return;
+            }
+            self.end();
+        }
+        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        panic!("Postgres does not start:\n{log}");
+    }
+
+    fn answers(&self) -> bool {
+        let mut asked = Command::new(self.programs.join("pg_isready"));
+        let asked = asked.arg("-q").arg("-h").arg(&self.folder).status();
+        let answers = asked.is_ok_and(|status| status.success());
+        if !answers {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        answers
+    }
+
+    /// Ends the shell, and keeps the folder.
+    fn end(&self) {
+        if let Some(Running(mut shell)) = self.lock().take() {
+            drop(shell.stdin.take().unwrap().write_all(b"stay\n"));
+            shell.wait().unwrap();
+        }
+    }
+
+    fn spawn(&self) {
         let mut shell = Command::new("sh");
         self.as_user(&mut shell);
         let script = r#"folder=$1; shift; "$@" >"$folder/log" 2>&1 & server=$!
@@ -132,19 +163,6 @@ impl Cluster {
         shell.args(["-c", "listen_addresses=", "-c", "max_connections=300"]).args(self.settings);
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         *self.lock() = Some(Running(shell.spawn().unwrap()));
-        for _ in 0..600 {
-            let ready = Command::new(self.programs.join("pg_isready"))
-                .arg("-q")
-                .arg("-h")
-                .arg(&self.folder)
-                .status();
-            if ready.is_ok_and(|status| status.success()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-        panic!("Postgres does not start:\n{log}");
     }
 
     /// Kills the server as a loss of power would, and starts it again once nothing of it is left.
@@ -153,11 +171,7 @@ impl Cluster {
         let number = text.lines().next().unwrap().parse().unwrap();
         let server = rustix::process::Pid::from_raw(number).unwrap();
         rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
-        if let Some(Running(mut shell)) = self.lock().take() {
-            // The folder stays.
-            drop(shell.stdin.take().unwrap().write_all(b"stay\n"));
-            shell.wait().unwrap();
-        }
+        self.end();
         // The processes of its connections end by themselves; only then may another server start.
         std::thread::sleep(Duration::from_millis(500));
         self.run();
