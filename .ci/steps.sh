@@ -4,9 +4,10 @@
 # Runs the first command of the README, like a reader.
 step-demo() { counted '^(mutations|equal devices|unexplained) ' run_readme demo; }
 
-# Runs the second command of the README.
+# Runs the second command of the README. The tests with Postgres have a step of their own.
 step-test() {
     local log
+    local -x FIELDBOOK_POSTGRES=off
     log=$(mktemp)
     run_readme test 2>&1 | tee "$log"
     figures+=("$(awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
@@ -322,6 +323,19 @@ step-page() {
 step-door() {
     [[ -f server/examples/door/main.rs ]] || { absent "there is no server/examples/door"; return; }
     counted ' MiB|^door ' cargo run --release -p fieldbook-server --example door
+}
+
+# Runs the tests of the store in Postgres, which is started for them and killed by them. The features
+# are those of the step `test`, so that nothing is built twice.
+step-postgres() {
+    [[ -d server/src/store/postgres ]] || { absent "there is no server/src/store/postgres"; return; }
+    if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql
+    fi
+    local -x FIELDBOOK_POSTGRES=needed
+    counted 'without an answer' cargo test --workspace --lib -- store::postgres --show-output
+    counted ' tries, ' cargo test --workspace --test on_postgres -- --show-output
 }
 
 # Runs simulated worlds. A failing seed is printed with the command that plays it again.

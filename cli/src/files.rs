@@ -35,6 +35,12 @@ pub(crate) fn open(path: &Path) -> Result<File, Failure> {
 
 /// Checks that a path is a file, if it exists.
 pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
+    // The address may have a password, so it is not repeated.
+    let is_url = |text: &str| text.starts_with("postgres://") || text.starts_with("postgresql://");
+    if path.to_str().is_some_and(is_url) {
+        return Err(Failure::usage("a file is needed here, and this is the address of a database")
+            .hint("serve and restored take it with --store-file or --store"));
+    }
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
             Err(Failure::new(format!("cannot read {}", shown(path)))

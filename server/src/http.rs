@@ -46,7 +46,7 @@ use crate::door::{Door, Guest, Running, Share, Shares, Turn, Turns};
 use crate::identity::{Denied, Grant, Identity};
 use crate::limits::DoorLimits;
 use crate::metrics::{self, Metrics};
-use crate::store::{Incoming, Keeper, StateError, StoreExchangeError};
+use crate::store::{AnyStore, Incoming, StateError, StoreExchangeError};
 
 /// The room that is reserved for an answer before it exists: a full page and a little more. Then
 /// the share is resized to the answer's real size.
@@ -58,7 +58,7 @@ const LENDING_BYTES: usize = 64 * 1024;
 
 /// The state that the handlers share.
 pub(crate) struct App {
-    store: Arc<Keeper>,
+    store: Arc<AnyStore>,
     identity: Arc<Identity>,
     clock: Arc<dyn Clock>,
     quota: Quota,
@@ -73,7 +73,7 @@ pub(crate) struct App {
 impl App {
     /// Makes the state of a server whose connections a door accepts.
     pub(crate) fn new(
-        store: Arc<Keeper>,
+        store: Arc<AnyStore>,
         identity: Arc<Identity>,
         (clock, quota): (Arc<dyn Clock>, Quota),
         door: &Door,
@@ -120,7 +120,7 @@ pub(crate) fn router(app: App) -> Router {
 /// The state of the operator's address.
 pub(crate) struct Watched {
     pub(crate) door: Arc<Door>,
-    pub(crate) store: Arc<Keeper>,
+    pub(crate) store: Arc<AnyStore>,
 }
 
 /// Returns what the operator's address answers: the counts, and nothing that a device needs.
@@ -385,6 +385,8 @@ fn failed(error: StoreExchangeError) -> Problem {
             match error {
                 StateError::Storage(_) => problem::store_failed(),
                 StateError::Damaged(damaged) => problem::store_damaged(damaged.what),
+                #[cfg(feature = "postgres")]
+                StateError::Database(_) => problem::store_failed(),
             }
         }
         StoreExchangeError::OutOfReach => problem::store_failed(),

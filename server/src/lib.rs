@@ -7,7 +7,7 @@
 //!   identity  the credentials of a request: the token file, signed tokens, rights
 //!   metrics   counts for a monitor, at an address of its own
 //!   tokens    the tenant and the actors of each token of the file
-//!   store     one redb file: tables, transactions
+//!   store     one redb file, or behind the feature `postgres` a database: tables, transactions
 //!   fieldbook_core::authority    the rules: what an exchange does
 //! ```
 //!
@@ -21,6 +21,7 @@ mod http;
 mod identity;
 mod limits;
 mod metrics;
+mod offline;
 mod serve;
 mod store;
 mod tokens;
@@ -29,9 +30,13 @@ mod tokens;
 pub use identity::jwt::JwtError;
 pub use identity::{FileError, RightsError};
 pub use limits::DoorLimits;
-pub use serve::{
-    ServeError, ServeOptions, Server, add_signing_key, check_digests, declare_restored,
-    retire_signing_key, serve, signing_keys,
+#[cfg(feature = "postgres")]
+pub use offline::declare_database_restored;
+pub use offline::{
+    add_signing_key, check_digests, declare_restored, retire_signing_key, signing_keys,
 };
+pub use serve::{ServeError, ServeOptions, Server, serve};
+#[cfg(feature = "postgres")]
+pub use store::{DatabaseFault, OpenDatabaseError, PostgresUrl, PostgresUrlError};
 pub use store::{OpenStoreError, SigningKey, SigningKeyError, WrongDigest};
 pub use tokens::TokensError;

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fieldbook_core::Clock;
 use fieldbook_core::authority::Quota;
 use fieldbook_core::system::SystemClock;
-use fieldbook_core::{Clock, ServerEpoch};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,9 +17,7 @@ use crate::door::Door;
 use crate::http::{self, App};
 use crate::identity::{Identity, Sources};
 use crate::limits::DoorLimits;
-use crate::store::{
-    Keeper, OpenStoreError, SigningKey, SigningKeyError, Store, StoreExchangeError, WrongDigest,
-};
+use crate::store::{AnyStore, Keeper, OpenStoreError, SigningKeyError, StoreExchangeError};
 use crate::tokens::TokensError;
 
 /// The most connections of monitors.
@@ -31,6 +29,10 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// The path of the store. The file is made if it does not exist; its folder must exist.
     pub data: PathBuf,
+    /// The database that has the store, in place of the file: then `data` and `cache_bytes` mean
+    /// nothing. Any number of servers may use the same database.
+    #[cfg(feature = "postgres")]
+    pub database: Option<crate::PostgresUrl>,
     /// The token file. Without it, and without `jwt`, the server listens on this machine only, and
     /// all records belong to one tenant. The server reads the file again when it has changed.
     pub tokens: Option<PathBuf>,
@@ -65,6 +67,8 @@ impl ServeOptions {
         Self {
             listen,
             data: data.into(),
+            #[cfg(feature = "postgres")]
+            database: None,
             tokens: None,
             #[cfg(feature = "jwt")]
             jwt: None,
@@ -124,6 +128,10 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
+    /// The database cannot be opened as a store.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Database(#[from] crate::OpenDatabaseError),
     /// The new epoch could not be written.
     #[error("the store cannot be given a new epoch: check the disk, then try again")]
     NotRestored {
@@ -166,89 +174,13 @@ pub struct Server {
     local_addr: SocketAddr,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
-    store: Option<Arc<Keeper>>,
+    store: Option<Arc<AnyStore>>,
     keeping: Option<JoinHandle<()>>,
     watching: Option<JoinHandle<()>>,
     metrics_addr: Option<SocketAddr>,
     stop_within: Duration,
     identity: Arc<Identity>,
 }
-
-/// Declares that a store was restored from a backup: the store begins a new epoch. Without this
-/// call, devices that have read or sent more than the backup has are refused, and other devices
-/// could take a new state for a state that they know.
-///
-/// Every device then shows that another server epoch answered, and continues once its user has
-/// accepted it. Devices offer again the records that the backup lacks. Returns the new epoch.
-///
-/// # Errors
-/// [`ServeError::Store`] if there is no such store, if a server has it open, or if it cannot be
-/// written. The store then does not change.
-pub fn declare_restored(data: &Path) -> Result<ServerEpoch, ServeError> {
-    let mut store = Store::open_existing(data, FEW_PAGES)?;
-    let failed = |source| ServeError::NotRestored { source: Box::new(source) };
-    store.start_epoch().map_err(failed)?;
-    let (_, epoch) = store.identity();
-    store.close().map_err(failed)?;
-    Ok(epoch)
-}
-
-/// Counts the records of a store, and returns the digests that differ from them; none in a sound
-/// store. The digests of a store from before there were digests are counted first.
-///
-/// # Errors
-/// [`ServeError::Store`] if there is no such store, if a server has it open, or if it is damaged;
-/// [`ServeError::NotChecked`] if its records cannot be read.
-pub fn check_digests(data: &Path) -> Result<Vec<WrongDigest>, ServeError> {
-    let store = Store::open_existing(data, FEW_PAGES)?;
-    let failed = |source| ServeError::NotChecked { source: Box::new(source) };
-    let wrong = store.wrong_digests().map_err(failed)?;
-    store.close().map_err(failed)?;
-    Ok(wrong)
-}
-
-/// Returns the keys with which a store's server signs receipts, oldest first. A store from before
-/// there were keys has none until its next start.
-///
-/// # Errors
-/// [`ServeError::Store`] if there is no such store, or if a server has it open;
-/// [`ServeError::Keys`] if the keys cannot be read.
-pub fn signing_keys(data: &Path) -> Result<Vec<SigningKey>, ServeError> {
-    with_store(data, |store| store.signing_keys())
-}
-
-/// Adds a key that signs receipts from the next start on, beside those that sign already. Its name
-/// should be the host of the server.
-///
-/// # Errors
-/// [`ServeError::Store`] as for [`signing_keys`]; [`ServeError::Keys`] for another name, or if the
-/// store cannot be written.
-pub fn add_signing_key(data: &Path, name: &str) -> Result<SigningKey, ServeError> {
-    with_store(data, |store| store.add_signing_key(name))
-}
-
-/// Retires a key: it signs nothing more from the next start on. Receipts by it stay as good as they
-/// are.
-///
-/// # Errors
-/// [`ServeError::Store`] as for [`signing_keys`]; [`ServeError::Keys`] for an unknown id, for the
-/// only key that signs, or if the store cannot be written.
-pub fn retire_signing_key(data: &Path, id: &str) -> Result<SigningKey, ServeError> {
-    with_store(data, |store| store.retire_signing_key(id))
-}
-
-fn with_store<T>(
-    data: &Path,
-    work: impl FnOnce(&Store) -> Result<T, SigningKeyError>,
-) -> Result<T, ServeError> {
-    let store = Store::open_existing(data, FEW_PAGES)?;
-    let done = work(&store)?;
-    store.close().map_err(|source| ServeError::Close { source: Box::new(source) })?;
-    Ok(done)
-}
-
-/// Room for the pages of a command that touches few of them.
-const FEW_PAGES: usize = 4 * 1024 * 1024;
 
 /// Starts a server in the background of the present tokio runtime.
 ///
@@ -258,6 +190,8 @@ pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
     let ServeOptions {
         listen,
         data,
+        #[cfg(feature = "postgres")]
+        database,
         tokens,
         #[cfg(feature = "jwt")]
         jwt,
@@ -285,9 +219,14 @@ pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
         None => None,
     };
     let metrics_addr = for_monitor.as_ref().map(|(_, address)| *address);
-    let opened = tokio::task::spawn_blocking(move || Keeper::open(&data, cache_bytes)).await;
-    let store =
-        Arc::new(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+    #[cfg(feature = "postgres")]
+    let store = match database {
+        Some(url) => AnyStore::Postgres(crate::store::Postgres::open(&url).await?),
+        None => open_file(data, cache_bytes).await?,
+    };
+    #[cfg(not(feature = "postgres"))]
+    let store = open_file(data, cache_bytes).await?;
+    let store = Arc::new(store);
     let door = Door::new(limits);
     let limits = *door.limits();
     let (stop, stopped) = watch::channel(false);
@@ -316,8 +255,14 @@ pub async fn serve(options: ServeOptions) -> Result<Server, ServeError> {
     })
 }
 
+async fn open_file(data: PathBuf, cache_bytes: usize) -> Result<AnyStore, ServeError> {
+    let opened = tokio::task::spawn_blocking(move || Keeper::open(&data, cache_bytes)).await;
+    let keeper = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    Ok(AnyStore::File(Arc::new(keeper)))
+}
+
 /// Keeps the store open and the credentials up to date until the server is stopped.
-async fn keep(store: Arc<Keeper>, identity: Arc<Identity>, mut stopped: watch::Receiver<bool>) {
+async fn keep(store: Arc<AnyStore>, identity: Arc<Identity>, mut stopped: watch::Receiver<bool>) {
     tokio::select! {
         _ = stopped.wait_for(|stopped| *stopped) => {}
         () = store.keep() => {}
@@ -336,7 +281,7 @@ impl Server {
     /// Returns the public keys that sign receipts, each as `name+id+key`. Whoever is to check them
     /// has to get them from the server's owner.
     pub fn verifiers(&self) -> Vec<String> {
-        self.store.as_ref().map(|store| store.verifiers().to_vec()).unwrap_or_default()
+        self.store.as_ref().map(|store| store.verifiers()).unwrap_or_default()
     }
 
     /// Returns the address on which the server listens.
@@ -367,20 +312,20 @@ impl Server {
 
     /// Copies the store, as its last commit left it, into a new file, and returns the number of
     /// rows. The server goes on meanwhile. To use the backup, put it in the place of the store of a
-    /// stopped server, and call [`declare_restored`].
+    /// stopped server, and call [`crate::declare_restored`].
     ///
     /// # Errors
-    /// [`ServeError::NotBackedUp`]: the path exists, its folder is missing, the disk is full, or
-    /// the store is out of reach for the moment.
+    /// [`ServeError::NotBackedUp`]: the path exists, its folder is missing, the disk is full, the
+    /// store is out of reach for the moment, or it is in a database, which has its own tools.
     pub async fn backup(&self, path: impl Into<PathBuf>) -> Result<u64, ServeError> {
         let (path, store) = (path.into(), self.store.clone());
         let to = path.clone();
-        let copied = tokio::task::spawn_blocking(move || store.and_then(|store| store.backup(&to)));
-        let copied = match copied.await {
-            Ok(Some(copied)) => copied.map_err(Into::into),
-            Ok(None) => Err(StoreExchangeError::OutOfReach.into()),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+        let copied = tokio::task::spawn_blocking(move || match store {
+            Some(store) => store.backup(&to),
+            None => Err(StoreExchangeError::OutOfReach.into()),
+        });
+        let copied =
+            copied.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         copied.map_err(|source| ServeError::NotBackedUp { path, source })
     }
 

@@ -1,6 +1,8 @@
-//! `serve`: a sync server on one file. `restored`: marks that file as restored from a backup.
+//! `serve`: a sync server on one file, or on a database. `restored`: marks its store as restored from
+//! a backup.
 
 mod config;
+mod database;
 
 use std::env::VarError;
 use std::error::Error;
@@ -9,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use fieldbook::host::{Clock, SystemClock};
-use fieldbook_server::{ServeOptions, Server, declare_restored, serve};
+use fieldbook_server::{ServeOptions, Server, declare_database_restored, declare_restored, serve};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -17,6 +19,10 @@ use crate::error::Failure;
 use crate::files;
 use crate::output::Output;
 use crate::show::count;
+
+use self::database::{Address, Database};
+
+const NO_STORE: &str = "the store is missing: name its file, or a database with --store-file";
 
 /// The address on which the server listens unless another is named.
 const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7070));
@@ -32,6 +38,8 @@ const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST,
   fieldbook serve --config /etc/fieldbook/serve.json
   fieldbook serve --data crm.store --metrics 127.0.0.1:9090          counts for a monitor
   fieldbook serve --data crm.store --backups backups                 then, for each backup: kill -USR1 PID
+  fieldbook serve --store postgres://fieldbook@127.0.0.1/fieldbook   a database, for any number of servers
+  fieldbook serve --store-file database.url                          the same, with a password in the address
 
 The token file: {\"a-long-random-token\": {\"tenant\": \"acme\", \"actor\": \"ann\"}}
 Only its owner may read it (chmod 600). The settings of signed tokens:
@@ -46,8 +54,15 @@ in front of it. FIELDBOOK_LOG=info logs each exchange. FIELDBOOK_LOG=warn,fieldb
 GET /v1/health: the server runs. GET /v1/ready: it can read and write its store.")]
 pub(crate) struct Args {
     /// The store's file; the server makes it if it is missing
-    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
+    /// The Postgres database with the store, in place of a file: postgres://USER@HOST/NAME. With a
+    /// password use --store-file, or the variable FIELDBOOK_STORE: others can see the arguments
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    store: Option<Address>,
+    /// A file with the address of the database, which only its owner may read
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "store"])]
+    store_file: Option<PathBuf>,
     /// A file with the same settings in JSON, such as tenant_records; a flag goes before the file
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -85,19 +100,39 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fieldbook restored crm.store                  once, before the restored store is served
+  fieldbook restored --store-file database.url  the same for a database that was restored by its own tools
   fieldbook sync ann.book --server https://sync.example.com --accept-server     then, on each device
 
 A device stops syncing until it accepts the restored server. Then it sends again the records that the backup lacks.")]
 pub(crate) struct RestoredArgs {
     /// The store's file, while no server has it open
-    data: PathBuf,
+    data: Option<PathBuf>,
+    /// The Postgres database with the store, in place of a file: postgres://USER@HOST/NAME. With a
+    /// password use --store-file, or the variable FIELDBOOK_STORE: others can see the arguments
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    store: Option<Address>,
+    /// A file with the address of the database, which only its owner may read
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "store"])]
+    store_file: Option<PathBuf>,
 }
 
 /// Marks a store as restored from a backup.
 pub(crate) fn restored(args: &RestoredArgs, output: &mut Output) -> Result<(), Failure> {
-    files::is_file(&args.data)?;
-    let epoch = declare_restored(&args.data).map_err(Failure::caused_by)?;
-    writeln!(output, "{} begins a new epoch, {epoch}", files::shown(&args.data))?;
+    let named = Database { store: args.store.clone(), store_file: args.store_file.clone() };
+    let database = named.url(args.data.is_some())?;
+    let (shown, epoch) = match (&args.data, database) {
+        (_, Some(url)) => {
+            let epoch = super::runtime()?.block_on(declare_database_restored(&url));
+            (url.to_string(), epoch)
+        }
+        (Some(data), None) => {
+            files::is_file(data)?;
+            (files::shown(data), declare_restored(data))
+        }
+        (None, None) => return Err(Failure::usage(NO_STORE)),
+    };
+    let epoch = epoch.map_err(Failure::caused_by)?;
+    writeln!(output, "{shown} begins a new epoch, {epoch}")?;
     writeln!(
         output,
         "each device reports this at its next sync, and continues when it accepts the server"
@@ -115,13 +150,21 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     };
     start_logging()?;
     let args = config::merged(args)?;
-    let Some(data) = args.data else {
+    let named = Database { store: args.store, store_file: args.store_file };
+    let database = named.url(args.data.is_some())?;
+    if database.is_some() && args.backups.is_some() {
         return Err(Failure::usage(
-            "the store's file is missing: pass --data, or name it in the file of settings",
+            "a database is backed up by its own tools, such as pg_dump: leave --backups out",
         ));
-    };
+    }
+    if args.data.is_none() && database.is_none() {
+        return Err(Failure::usage(
+            "the store is missing: pass --data FILE, or --store-file for a database, or name one of \
+             them in the file of settings",
+        ));
+    }
     // Opening a pipe would wait until somebody writes to it.
-    [Some(&data), args.tokens.as_ref(), args.jwt.as_ref(), args.rights.as_ref()]
+    [args.data.as_ref(), args.tokens.as_ref(), args.jwt.as_ref(), args.rights.as_ref()]
         .into_iter()
         .flatten()
         .try_for_each(|path| files::is_file(path))?;
@@ -132,7 +175,8 @@ pub(crate) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
         metrics: args.metrics,
         tenant_records: args.tenant_records,
         tenant_bytes: args.tenant_bytes,
-        ..ServeOptions::new(args.listen.unwrap_or(LISTEN), data)
+        database,
+        ..ServeOptions::new(args.listen.unwrap_or(LISTEN), args.data.unwrap_or_default())
     };
     if let Some(connections) = args.connections {
         options.limits.connections = connections;

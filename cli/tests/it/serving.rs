@@ -285,3 +285,41 @@ fn a_conflict_has_the_author_whom_the_server_named_beside_its_signed_receipt() {
     let told = folder.ok(&["history", "ann.book", "lead/1"]);
     assert!(told.contains("ben changed stage"), "{told}");
 }
+
+/// Wherever the address of a database is named, the password in it is shown nowhere.
+#[test]
+fn the_password_of_a_database_is_never_printed() {
+    let folder = Folder::new();
+    let address = "postgres://ann:canary@127.0.0.1:1/books";
+    std::fs::write(folder.path("database.url"), address).unwrap();
+    let config = json!({ "store_file": "database.url", "listen": "127.0.0.1:0" });
+    std::fs::write(folder.path("serve.json"), config.to_string()).unwrap();
+    for (args, expected) in [
+        (vec!["serve", "--store", address], "cannot reach the database books at 127.0.0.1"),
+        (vec!["serve", "--store", "postgres://ann:p@canary@h/books"], "not of the form"),
+        (vec!["serve", "--store", "canary"], "not of the form"),
+        (vec!["serve", "--data", address], "the address of a database"),
+        (vec!["serve", "--store-file", "database.url"], "run chmod 600"),
+        (vec!["serve", "--store", address, "--backups", "b"], "backed up by its own tools"),
+        (vec!["keys", "server", address], "the address of a database"),
+        (vec!["check-store", address], "the address of a database"),
+        (vec!["restored", "--store", address], "cannot reach the database"),
+        (vec!["serve"], "the store is missing"),
+        (vec!["restored"], "the store is missing"),
+    ] {
+        let ran = folder.run(&args);
+        assert!(ran.err.contains(expected), "{args:?}: {}", ran.err);
+        assert!(!format!("{}{}", ran.out, ran.err).contains("canary"), "{}", ran.err);
+    }
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(folder.path("database.url"), private).unwrap();
+    for args in [["serve", "--store-file", "database.url"], ["serve", "--config", "serve.json"]] {
+        let ran = folder.run(&args);
+        assert!(ran.err.contains("cannot reach the database"), "{args:?}: {}", ran.err);
+        assert!(!ran.err.contains("canary"), "{}", ran.err);
+    }
+    let mut command = folder.command(&["serve"]);
+    let told = command.env("FIELDBOOK_STORE", address).output().unwrap();
+    let told = String::from_utf8(told.stderr).unwrap();
+    assert!(told.contains("cannot reach the database") && !told.contains("canary"), "{told}");
+}

@@ -19,7 +19,7 @@ use super::row::Row;
 use super::{AuthorityRead, Caller, ExchangeError, Quota, Refusal, server_time};
 use crate::digest::{Digest, Digests, Part, PartsByPlace, Place};
 use crate::limits;
-use crate::names::{EntityType, RecordId, RecordKey};
+use crate::names::{RecordId, RecordKey};
 use crate::numbers::{Cursor, Version};
 use crate::protocol::{
     Ask, CompareAnswer, CompareRequest, EntityDigest, Found, InParts, PROTOCOL, RecordSize,
@@ -135,21 +135,12 @@ fn digests<S: AuthorityRead>(
     let mut found = Vec::new();
     for (entity, digest) in known(state.digests())? {
         let read_to = read_to.get(&entity).copied().unwrap_or(others);
-        let newer = changed.contains(&entity) && has_changed(state, &entity, read_to)?;
+        let newer = changed.contains(&entity)
+            && state.has_changed(&entity, read_to).map_err(ExchangeError::State)?;
         let Digest { records, sum } = digest;
         found.push(EntityDigest { entity: entity.to_string(), records, sum, read_to, newer });
     }
     Ok(Found::Digests(found))
-}
-
-fn has_changed<S: AuthorityRead>(
-    state: &S,
-    entity: &EntityType,
-    after: Version,
-) -> Result<bool, ExchangeError<S::Error>> {
-    let from = (Version::new(after.number().saturating_add(1)), 0);
-    let next = state.feed(entity, from).map_err(ExchangeError::State)?.next().transpose();
-    Ok(next.map_err(ExchangeError::State)?.is_some())
 }
 
 /// Looks at the next records of an entity type, and passes on those that are live and in a part.

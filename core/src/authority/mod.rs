@@ -76,6 +76,7 @@ pub use state::{
     AuthorityRead, AuthorityState, FeedItem, IdVersion, RowPlace, UnitFate, UnitMemory,
 };
 pub use usage::Usage;
+pub use work::looked_at;
 
 /// The actors that the credentials allow, and what they may write.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -106,6 +106,15 @@ pub trait AuthorityRead {
         from: (Version, u32),
     ) -> Result<impl Iterator<Item = Result<FeedItem, Self::Error>>, Self::Error>;
 
+    /// Returns whether a record of an entity type changed after a commit.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn has_changed(&self, entity: &EntityType, after: Version) -> Result<bool, Self::Error> {
+        let from = (Version::new(after.number().saturating_add(1)), 0);
+        Ok(self.feed(entity, from)?.next().transpose()?.is_some())
+    }
+
     /// Returns the digest of each entity type that has or had a record, in the order of names. None
     /// if the store does not have its digests, because a program that does not know them wrote to
     /// it.

@@ -23,6 +23,14 @@ const LOOKUP: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spent;
 
+/// Returns the units of a request that its budget may suffice to look at, from the first on. No
+/// look-up is made for the others, so a store that reads in advance can leave them out.
+pub fn looked_at<'u>(units: &'u [Unit], quota: &Quota) -> &'u [Unit] {
+    let mut work = Work::new(quota);
+    let count = units.iter().take_while(|unit| work.look_at(unit).is_ok()).count();
+    units.get(..count).unwrap_or(units)
+}
+
 /// The remaining budget of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {

@@ -56,7 +56,7 @@ pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
 
 /// Returns the answer while the store cannot be written, or not even read.
 pub(super) fn store_failed() -> Problem {
-    let message = "the server's store cannot be written now; it recovers by itself once its disk has room and works";
+    let message = "the server's store cannot be written now; it recovers by itself once its disk or its database works";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", message)
 }
 

@@ -1,4 +1,6 @@
-//! The server's store: one redb file for all tenants.
+//! The server's store: one redb file for all tenants. Behind the feature `postgres` it may be a
+//! database of several servers in its place ([`postgres`]); [`any`] is the seam between the two and
+//! the rest of the server.
 //!
 //! Invariants:
 //! 1. All changes of one exchange are in one durable commit: the units' effects, their ids, and the
@@ -11,12 +13,15 @@
 //! What it is not: a history. It has the present state of each record. The devices' logs show who
 //! changed what.
 
+mod any;
 mod digests;
 #[cfg(test)]
 mod growth;
 mod keeper;
 mod layout;
 mod opening;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rounds;
 mod signing;
 mod state;
@@ -39,10 +44,15 @@ use fieldbook_core::{
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
+pub(crate) use any::AnyStore;
 pub use digests::WrongDigest;
 pub(crate) use keeper::Keeper;
 pub use opening::OpenStoreError;
 use opening::{damaged, database_error, io_error, storage_error};
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::Postgres;
+#[cfg(feature = "postgres")]
+pub use postgres::{DatabaseFault, OpenDatabaseError, PostgresUrl, PostgresUrlError};
 use rounds::Rounds;
 use signing::Signers;
 pub use signing::{SigningKey, SigningKeyError};
@@ -96,6 +106,9 @@ pub(crate) enum StateError {
     Storage(#[source] Box<redb::Error>),
     #[error(transparent)]
     Damaged(#[from] Damaged),
+    #[cfg(feature = "postgres")]
+    #[error("the database cannot be read or written")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl<E: Into<redb::Error>> From<E> for StateError {

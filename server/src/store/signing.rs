@@ -79,6 +79,12 @@ struct Stored {
 pub(super) struct Signers(Vec<Ed25519Key>);
 
 impl Signers {
+    /// Signs with these keys.
+    #[cfg(feature = "postgres")]
+    pub(super) const fn of(keys: Vec<Ed25519Key>) -> Self {
+        Self(keys)
+    }
+
     /// Reads the keys that sign; none in a store from before there were keys.
     pub(super) fn read(database: &Database) -> Result<Self, StateError> {
         let keys = read(database)?.into_iter().filter(|stored| !stored.retired);
@@ -123,10 +129,17 @@ pub(super) fn make_first(
     made_at: WallTime,
     random: &mut dyn Randomness,
 ) -> Result<(), StateError> {
-    // A name that every server can have; its owner can add a key with a better one.
-    let key = new_key(&format!("server/{server}"), random)
-        .ok_or(Damaged { what: "the name of the server" })?;
+    let key = first_key(server, random)?;
     put(transaction, &Stored { number: 0, made_at, retired: false, key })
+}
+
+/// Makes a key with a name that every server can have; its owner can add a key with a better one.
+pub(super) fn first_key(
+    server: &ServerId,
+    random: &mut dyn Randomness,
+) -> Result<Ed25519Key, Damaged> {
+    let key = new_key(&format!("server/{server}"), random);
+    key.ok_or(Damaged { what: "the name of the server" })
 }
 
 /// Returns the keys of a store, oldest first.

@@ -103,6 +103,9 @@ async fn pages_lead_to_the_end_and_then_nothing_is_new() {
 #[tokio::test]
 async fn nothing_new_writes_nothing() {
     let running = start().await;
+    if !running.is_in_a_file() {
+        return;
+    }
     let mut first = request(vec![unit(1, vec![create("lead/1")])]);
     first.head =
         Some(HeadClaim { anchor: None, contents: Vec::new(), seq: Seq::new(1), hash: Hash::ZERO });

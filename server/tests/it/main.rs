@@ -33,3 +33,7 @@ mod schema;
 mod signed;
 #[cfg(test)]
 mod support;
+
+/// Leaves the store in a file. The same tests run over a database in `tests/on_postgres`.
+#[cfg(test)]
+async fn keep_in(_: &mut fieldbook_server::ServeOptions) {}

@@ -164,6 +164,9 @@ async fn other_addresses_methods_and_media_types_are_refused_in_the_same_form() 
 #[tokio::test]
 async fn a_store_that_is_open_or_is_none_is_refused_and_left_as_it_is() {
     let running = start().await;
+    if !running.is_in_a_file() {
+        return;
+    }
     let second = serve(ServeOptions::new(loopback(), running.data())).await.unwrap_err();
     assert!(matches!(second, ServeError::Store(OpenStoreError::AlreadyOpen { .. })), "{second}");
 
@@ -183,6 +186,9 @@ async fn a_store_that_is_open_or_is_none_is_refused_and_left_as_it_is() {
 #[tokio::test]
 async fn a_fresh_store_leaves_nothing_but_itself_in_its_folder() {
     let running = start().await;
+    if !running.is_in_a_file() {
+        return;
+    }
     let folder = running.data().parent().unwrap().to_owned();
     let names: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name()).collect();
@@ -203,6 +209,9 @@ async fn a_device_is_known_by_its_key_also_after_a_restart() {
     let (status, answer) = running.post(serde_json::to_vec(&claim(9, key(2))).unwrap()).await;
     assert_eq!((status, &answer["code"]), (StatusCode::FORBIDDEN, &json!("device_of_another")));
     assert!(running.exchange(&claim(1, key(1))).await.receipt.is_some());
+    if !running.is_in_a_file() {
+        return;
+    }
     let told = String::from(key(1).unwrap());
     let stored = std::fs::read(running.data()).unwrap();
     assert!(

@@ -48,6 +48,7 @@ pub(crate) async fn start_changed(
         options.tokens = Some(path);
     }
     change(&mut options);
+    crate::keep_in(&mut options).await;
     let server = serve(options).await.unwrap();
     let client = client().timeout(Duration::from_secs(30)).build().unwrap();
     Running { server, folder, client, token: None }
@@ -94,6 +95,11 @@ impl Running {
         self.folder
     }
 
+    /// Returns whether the store is a file: the tests also run over a database.
+    pub(crate) fn is_in_a_file(&self) -> bool {
+        self.data().exists()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("server.redb")
     }
@@ -117,6 +123,7 @@ impl Running {
         self.server.shutdown().await.unwrap();
         let mut options = ServeOptions::new(loopback(), self.folder.path().join("server.redb"));
         change(&mut options);
+        crate::keep_in(&mut options).await;
         let server = serve(options).await.unwrap();
         Self { server, ..self }
     }

@@ -20,8 +20,20 @@ pub(super) fn merged(args: Args) -> Result<Args, Failure> {
     let of_file = read(path)?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let beside = |path: Option<PathBuf>| path.map(|path| folder.join(path));
+    // A flag that names a store goes before each store of the file.
+    let is_named = args.data.is_some() || args.store.is_some() || args.store_file.is_some();
+    let (data, store, store_file) = if is_named {
+        (args.data, args.store, args.store_file)
+    } else {
+        (beside(of_file.data), of_file.store, beside(of_file.store_file))
+    };
+    if data.is_some() && (store.is_some() || store_file.is_some()) {
+        return Err(Failure::usage("name one store: a file (data) or a database (store_file)"));
+    }
     Ok(Args {
-        data: args.data.or_else(|| beside(of_file.data)),
+        data,
+        store,
+        store_file,
         listen: args.listen.or(of_file.listen),
         tokens: args.tokens.or_else(|| beside(of_file.tokens)),
         jwt: args.jwt.or_else(|| beside(of_file.jwt)),
