@@ -158,11 +158,11 @@ step-deny() {
     cargo deny --workspace --locked check --hide-inclusion-graph bans licenses sources
 }
 
-# Checks exported logs with a second program, written from docs/log-format.md alone. It accepts
-# books of the shipped history, and refuses an export in which a byte was changed.
+# Checks exported logs and bundles with a second program, written from docs/log-format.md alone. It
+# accepts books of the shipped history, and refuses an export in which a byte was changed.
 step-verifier() {
     [[ -f tests/verify_log.py ]] || { absent "there is no tests/verify_log.py"; return; }
-    local folder book exported program=$target_folder/release/fieldbook
+    local folder book exported ids program=$target_folder/release/fieldbook
     cargo build --release -p fieldbook-cli
     folder=$(mktemp -d)
     "$program" play play/data/crm-history/openstates-vt-de.jsonl.gz --books "$folder/books" >"$folder/play.txt"
@@ -181,6 +181,13 @@ data[place] = ord("0") if data[place] != ord("0") else ord("1")
 open(path + ".changed", "wb").write(data)
 PYTHON
         ! python3 tests/verify_log.py "$exported.changed" || fail "the verifier accepts a changed export"
+        # The head of a bundle is that of its book, whatever the bundle leaves out.
+        for ids in keep hide; do
+            "$program" bundle "$book" --ids "$ids" -o "$exported.$ids" >"$folder/bundle.txt"
+            diff <(python3 tests/verify_log.py "$exported" | grep -o 'head .*') \
+                <(python3 tests/verify_log.py "$exported.$ids" | grep -o 'head .*') ||
+                fail "the verifier finds another head in a bundle"
+        done
     done
     rm -rf "$folder"
 }

@@ -23,7 +23,7 @@ import struct
 import sys
 
 MAGIC_1, MAGIC_2 = b"fieldbook-log 1\n", b"fieldbook-log 2\n"
-ENTRY, END = 1, 255
+TOLD, ENTRY, END = 0, 1, 255
 ENTRY_BYTES = 64 * 1024 * 1024
 ITEM, CONTENT, LINK = b"fieldbook/1/item\0", b"fieldbook/1/content\0", b"fieldbook/1/link\0"
 
@@ -218,19 +218,34 @@ def read_header(data):
     return seq, hlc, epoch
 
 
+PRESENT, ERASED, HIDDEN = 1, 0, 2
+
+
 def commitment(reader):
-    """Returns what the content commits to in place of an item, and whether the item was erased."""
+    """Returns what the content commits to in place of an item, and whether the item is present, erased or hidden."""
     tag = reader.number("B", "an item's tag")
-    if tag == 0:
-        return reader.take(32, "a commitment"), True
-    if tag != 1:
+    if tag == ERASED:
+        return reader.take(32, "a commitment"), tag
+    if tag == HIDDEN:
+        carried = reader.take(32, "a commitment")
+        reader.block("what is told of an item")
+        return carried, tag
+    if tag != PRESENT:
         raise Bad(f"an item has the tag {tag}")
     salt = reader.take(16, "a salt")
-    return blake3(ITEM + salt + block(reader.block("an item"))), False
+    return blake3(ITEM + salt + block(reader.block("an item"))), tag
 
 
-def check(stored, seq, previous, clock, notes):
-    """Returns the hash, the clock and the number of erased items of an entry that is what it should be."""
+class Counts:
+    """What a log has, and what a bundle left out."""
+
+    def __init__(self):
+        self.erased = self.hidden = self.told = 0
+
+
+def check(stored, seq, previous, clock, notes, counts, is_bundle, content=None):
+    """Returns the hash and the clock of an entry that is what it should be. `content` is the hash that a bundle has in
+    place of an entry that it only tells of."""
     reader = Reader(stored)
     header, meta = reader.block("the header"), reader.block("the meta part")
     named, hlc, epoch = read_header(header)
@@ -244,12 +259,18 @@ def check(stored, seq, previous, clock, notes):
     items = [commitment(reader) for _ in range(count)]
     carried = reader.take(32, "the hash")
     reader.end("the hash")
-    content = blake3(CONTENT + block(header) + block(meta) + struct.pack("<I", count) + b"".join(c for c, _ in items))
+    tags = [tag for _, tag in items]
+    if not is_bundle and HIDDEN in tags:
+        raise Bad("an item was left out, as in a bundle, and this is none")
+    counts.erased, counts.hidden = counts.erased + tags.count(ERASED), counts.hidden + tags.count(HIDDEN)
+    counts.told += content is not None
+    if content is None:
+        content = blake3(CONTENT + block(header) + block(meta) + struct.pack("<I", count) + b"".join(c for c, _ in items))
     if blake3(LINK + previous + content) != carried:
         raise Bad("its hash does not follow from its bytes and the entry before")
     if notes is not None:
         notes.look(seq, epoch, carried, meta)
-    return carried, hlc, sum(erased for _, erased in items)
+    return carried, hlc
 
 
 # --- Signed notes ----------------------------------------------------------------------------------------------------
@@ -355,15 +376,24 @@ def check_end(before, carried, cover, last, head):
         kind, first, to = cover["kind"], cover["from"], cover["to"]
     except (ValueError, KeyError, TypeError):
         raise Bad("its cover does not read") from None
-    if kind != "log" or first != 1:
+    if kind not in ("log", "bundle") or first != 1:
         raise Bad("this is not a whole log")
     if to != last or cover.get("head", bytes(32).hex()) != head.hex():
         raise Bad("it does not end with the entry on its cover")
 
 
+def is_of_bundle(cover):
+    """Returns whether a cover names a bundle. It is believed at the end."""
+    try:
+        cover = json.loads(cover)
+        return cover["kind"] == "bundle" and isinstance(cover["redaction"], dict)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def verify(stream, notes=None):
-    """Returns how many entries and erased items the log has, and its head; raises Bad with the entry in the text."""
-    seq, previous, clock, erased = 1, bytes(32), -1, 0
+    """Returns how many entries the log has, what was left out, and its head; raises Bad with the entry in the text."""
+    seq, previous, clock, counts, is_bundle = 1, bytes(32), -1, Counts(), False
     # The hash at the end is over all bytes before it, so the whole stream is read. (A reader with an incremental BLAKE3
     # needs one entry at a time.)
     data = stream.read()
@@ -374,11 +404,13 @@ def verify(stream, notes=None):
             raise Bad("this is not an exported log: it begins with neither `fieldbook-log 1` nor `fieldbook-log 2`")
         if magic == MAGIC_2:
             cover = read_block(stream, COVER_BYTES)
+            is_bundle = is_of_bundle(cover)
         while True:
             before = stream.tell()
             if cover is None and before == len(data):
                 break
             stored = read_block(stream, ENTRY_BYTES + (cover is not None))
+            content = None
             if cover is not None:
                 form, stored = stored[:1], stored[1:]
                 if form == bytes([END]) and len(stored) == 32:
@@ -386,13 +418,15 @@ def verify(stream, notes=None):
                     if stream.read(1):
                         raise Bad("bytes stand after the end")
                     break
-                if form != bytes([ENTRY]):
+                if form == bytes([TOLD]) and is_bundle and len(stored) > 32:
+                    content, stored = stored[:32], stored[32:]
+                elif form != bytes([ENTRY]):
                     raise Bad("this program does not know this part of it")
-            previous, clock, gone = check(stored, seq, previous, clock, notes)
-            seq, erased = seq + 1, erased + gone
+            previous, clock = check(stored, seq, previous, clock, notes, counts, is_bundle, content)
+            seq += 1
     except Bad as bad:
         raise Bad(f"entry {seq} is damaged: {bad}") from None
-    return seq - 1, erased, previous
+    return seq - 1, counts, previous
 
 
 def main(arguments):
@@ -406,7 +440,7 @@ def main(arguments):
         return 2
     try:
         with open(files[0], "rb") as stream:
-            entries, erased, head = verify(stream, notes if notes.keys else None)
+            entries, counts, head = verify(stream, notes if notes.keys else None)
         upto = notes.weigh()
     except OSError as error:
         print(f"{arguments[0]}: {error.strerror}", file=sys.stderr)
@@ -414,8 +448,12 @@ def main(arguments):
     except Bad as bad:
         print(bad)
         return 1
-    if erased:
-        print(f"{erased} erased items")
+    if counts.erased:
+        print(f"{counts.erased} erased items")
+    if counts.hidden:
+        print(f"{counts.hidden} items left out")
+    if counts.told:
+        print(f"{counts.told} entries claimed: only their places are proven")
     for level, last in upto.items():
         if last:
             print(f"{level} up to entry {last}")

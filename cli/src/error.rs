@@ -239,7 +239,7 @@ fn store_hint(error: &StoreError) -> (&'static str, Advice) {
             advice,
         ),
         StoreError::NotABook { path, .. } if begins_like_an_exported_log(path) => (
-            "it is an exported log. Commands that only read take it, and this checks it:",
+            "it is an exported log or a bundle. Commands that only read take it, and this checks it:",
             advice.run(["verify", BOOK]),
         ),
         StoreError::NotABook { .. } => (

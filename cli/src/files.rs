@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use fieldbook_core::log::{Redaction, redaction_in_export};
+
 use crate::error::Failure;
 use crate::show::plain;
 
@@ -99,6 +101,19 @@ pub(crate) fn begins_like_an_exported_log(path: &Path) -> bool {
     let mut beginning = Vec::with_capacity(LOG_BEGINS.len());
     let read = |file: File| file.take(LOG_BEGINS.len() as u64).read_to_end(&mut beginning);
     is_file && File::open(path).and_then(read).is_ok() && beginning == LOG_BEGINS
+}
+
+/// Returns what a bundle leaves out; none for a file that is no bundle.
+pub(crate) fn redaction_of(path: &Path) -> Result<Option<Redaction>, Failure> {
+    if !begins_like_an_exported_log(path) {
+        return Ok(None);
+    }
+    Ok(redaction_in_export(&mut io::BufReader::new(open(path)?)))
+}
+
+/// Returns whether a file is a bundle with values left out.
+pub(crate) fn is_part(path: &Path) -> Result<bool, Failure> {
+    Ok(redaction_of(path)?.is_some_and(|redaction| redaction.rule != "none"))
 }
 
 /// Returns whether the shell opened this path: its other end is connected already.

@@ -29,9 +29,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accept, check, conflicts, dead_letters, demo, diff, doctor, entries, evidence, explain, failed,
-    find, hand_over, history, overwritten, play, queue, read, reset, salvage, serve, show_entry,
-    status, sync, upkeep, view as view_page, write,
+    accept, bundle, check, conflicts, dead_letters, demo, diff, doctor, entries, evidence, explain,
+    failed, find, hand_over, history, overwritten, play, queue, read, reset, salvage, serve,
+    show_entry, status, sync, upkeep, view as view_page, write,
 };
 use crate::error::Failure;
 use crate::output::Output;
@@ -129,6 +129,8 @@ enum Command {
     Checkpoint(evidence::CheckpointArgs),
     /// List, make and retire the keys that sign
     Keys(evidence::KeysArgs),
+    /// Make a file for support: the log without the values, unless they are asked for
+    Bundle(bundle::Args),
     /// Copy a book into a new file, as its last write left it
     Backup(upkeep::BackupArgs),
     /// Make a new book of what can still be found in a damaged file
@@ -213,6 +215,7 @@ impl Command {
             Self::Doctor(args) => &args.book,
             Self::Verify(args) => &args.file,
             Self::Checkpoint(args) => &args.book,
+            Self::Bundle(args) => &args.book,
             Self::Backup(args) => &args.book,
             Self::Rebuild(args) => &args.book,
         })
@@ -256,6 +259,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Verify(args) => upkeep::verify(&args, output),
         Command::Checkpoint(args) => evidence::checkpoint(&args, output),
         Command::Keys(args) => evidence::keys(&args, output),
+        Command::Bundle(args) => bundle::run(&args, output),
         Command::Backup(args) => upkeep::backup(&args, output),
         Command::Salvage(args) => salvage::run(&args, output),
         Command::Rebuild(args) => upkeep::rebuild(&args, output),

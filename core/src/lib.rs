@@ -23,6 +23,7 @@ pub mod new_file;
 pub mod note;
 pub mod protocol;
 pub mod record;
+pub mod redaction;
 pub mod rows;
 pub mod rules;
 pub mod search;

@@ -5,6 +5,7 @@ use fieldbook::conflict::ConflictedField;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use fieldbook::audit::entry::NOT_IN_BUNDLE;
 use fieldbook::audit::entry::{Extent, Winner};
 use fieldbook::conflict::Conflict;
 use fieldbook::conflict::{Choice, ConflictId};
@@ -293,5 +294,6 @@ fn values(fields: &FieldsJson) -> Result<Fields, Failure> {
 }
 
 fn value(fields: &Fields, name: &str) -> String {
-    fields.get(name).map_or_else(|| "-".to_owned(), ToString::to_string)
+    let none = if fields.has(NOT_IN_BUNDLE) { NOT_IN_BUNDLE } else { "-" };
+    fields.get(name).map_or_else(|| none.to_owned(), ToString::to_string)
 }

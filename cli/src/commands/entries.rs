@@ -9,7 +9,7 @@ use fieldbook::audit::entry::{Entry, EntryKind};
 
 use super::{head_of, look};
 use crate::error::Failure;
-use crate::files::{may_be_written, shown};
+use crate::files::{is_part, may_be_written, shown};
 use crate::output::{Output, write_whole};
 use crate::show::table::{Listing, Text, Tone, row};
 use crate::show::{count, entry, json, progress, time};
@@ -52,6 +52,7 @@ pub(crate) struct LogArgs {
 pub(crate) fn log(args: &LogArgs, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
     if let Some(file) = &args.export {
+        refuse_to_export_a_part(&args.book)?;
         return export(&book, file, args.force, output);
     }
     let head = args.then.of(&book, args.json, output)?.entries()?;
@@ -87,7 +88,8 @@ fn table(entries: &[Entry], full: bool, output: &mut Output) -> Result<(), Failu
     let mut listing = Listing::new(&[">entry", "time", "actor", "kind", "what"]).full(full);
     for entry in entries {
         let header = &entry.header;
-        let kind = Text::toned(header.kind.as_str(), tone(header.kind));
+        let told = if entry.told { ", told" } else { "" };
+        let kind = Text::toned(format!("{}{told}", header.kind.as_str()), tone(header.kind));
         let actor = Text::name(&header.actor);
         row!(listing, header.seq, time::local(header.wall), actor, kind, entry::summary(entry));
     }
@@ -100,6 +102,16 @@ const fn tone(kind: EntryKind) -> Tone {
         EntryKind::Upstream => Tone::Waiting,
         EntryKind::Control => Tone::Plain,
     }
+}
+
+/// Refuses to make a log of a bundle that left something out.
+fn refuse_to_export_a_part(path: &Path) -> Result<(), Failure> {
+    if !is_part(path)? {
+        return Ok(());
+    }
+    let what =
+        format!("{} is a bundle with values left out, and no log can be made of it", shown(path));
+    Err(Failure::new(what).hint("copy the bundle as it is, or ask for one made with --redact none"))
 }
 
 /// Verifies the log and writes it to a file.

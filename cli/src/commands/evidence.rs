@@ -3,6 +3,8 @@
 //!
 //! 1. A key counts only if the caller names it: one in the file proves nothing.
 //! 2. A level is never above what was checked, and `--require` fails below it.
+//! 3. What a bundle tells of an entry is `claimed`, whoever signed the entry: the signature is over
+//!    its hash.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use fieldbook::audit::note::{
 };
 use fieldbook::audit::{Examination, Finding, Seq, notes_of_book, notes_of_export};
 use fieldbook::host::{Randomness, system_randomness};
+use fieldbook_core::log::{BundleLook, look_at_export};
 use fieldbook_server::{SigningKey, add_signing_key, retire_signing_key, signing_keys};
 use serde_json::{Value, json};
 
@@ -20,7 +23,7 @@ use crate::files;
 use crate::output::{Output, write_whole};
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::{Listing, Text, row};
-use crate::show::{name, time};
+use crate::show::{count, name, time};
 
 /// Which keys are trusted, and how sure the log has to be.
 #[derive(Debug, clap::Args)]
@@ -57,12 +60,17 @@ impl Required {
     }
 }
 
+/// The level of what a bundle tells of an entry, below all others.
+const CLAIMED: &str = "claimed";
+
 /// What the notes of a log prove to the caller.
 pub(crate) struct Weighed {
     evidence: Evidence,
     upto: Seq,
     required: Option<Level>,
     has_keys: bool,
+    /// What a bundle only tells.
+    bundle: BundleLook,
 }
 
 impl Trust {
@@ -86,6 +94,7 @@ impl Trust {
             upto: upto.unwrap_or(last),
             required: self.require.map(Required::level),
             has_keys: !self.key.is_empty(),
+            bundle: bundle_look(file, exported)?,
         })
     }
 }
@@ -105,14 +114,61 @@ fn notes_of(file: &Path, exported: bool) -> Result<Notes, Failure> {
         .map_err(|error| Failure::new(format!("cannot read {}", files::shown(file))).because(error))
 }
 
+/// Looks at what a bundle only tells. Nothing, of anything else.
+fn bundle_look(file: &Path, exported: bool) -> Result<BundleLook, Failure> {
+    if !exported || files::redaction_of(file)?.is_none() {
+        return Ok(BundleLook::default());
+    }
+    Ok(look_at_export(&mut std::io::BufReader::new(files::open(file)?)))
+}
+
+/// Returns a range of entries: `4` or `4–6`.
+fn range((from, to): (Seq, Seq)) -> String {
+    if from == to { from.to_string() } else { format!("{from}–{to}") }
+}
+
+/// The most ranges of told entries that are listed.
+const RANGES: usize = 6;
+
 impl Weighed {
+    /// Returns the ranges that the bundle only tells of, as far as they were asked about.
+    fn claimed(&self) -> impl Iterator<Item = (Seq, Seq)> {
+        let told = self.bundle.told.iter().filter(|(from, _)| *from <= self.upto);
+        told.map(|(from, to)| (*from, (*to).min(self.upto)))
+    }
+
+    /// Says what the bundle only tells.
+    fn tell_claims(&self, output: &mut Output) -> Result<(), Failure> {
+        let claimed: Vec<_> = self.claimed().collect();
+        if !claimed.is_empty() {
+            let mut listed: Vec<_> = claimed.iter().copied().map(range).take(RANGES).collect();
+            if claimed.len() > RANGES {
+                listed.push(format!("{} more ranges", claimed.len() - RANGES));
+            }
+            writeln!(
+                output,
+                "{:<14} claimed   their places are as above; nothing proves what the bundle tells of them",
+                listed.join(", ")
+            )?;
+        }
+        if self.bundle.told_items > 0 {
+            writeln!(
+                output,
+                "{} told in part, by the maker of the bundle: nothing proves the told fields",
+                count(self.bundle.told_items, "hidden value")
+            )?;
+        }
+        Ok(())
+    }
+
     /// Writes the level of each range of entries.
     pub(crate) fn tell(&self, output: &mut Output) -> Result<(), Failure> {
         for (from, to, level, proof) in self.evidence.ranges(self.upto) {
-            let range = if from == to { from.to_string() } else { format!("{from}–{to}") };
+            let range = range((from, to));
             writeln!(output, "{range:<14} {:<9} {}", level.as_str(), meaning(proof))?;
         }
-        writeln!(output, "level: {}", self.level().as_str())?;
+        self.tell_claims(output)?;
+        writeln!(output, "level: {}", self.level_word())?;
         self.tell_of_keys(output)
     }
 
@@ -142,8 +198,22 @@ impl Weighed {
         self.evidence.level(self.upto)
     }
 
+    /// Returns the word for the lowest level of what was asked about.
+    fn level_word(&self) -> &'static str {
+        if self.claimed().next().is_some() { CLAIMED } else { self.level().as_str() }
+    }
+
     /// Fails if the log is less sure than required.
     pub(crate) fn check(&self) -> Result<(), Failure> {
+        if let (Some(required), Some(told)) = (self.required, self.claimed().next()) {
+            let what = format!(
+                "entries {} are only `{CLAIMED}`, not `{}`",
+                range(told),
+                required.as_str()
+            );
+            let hint = "the bundle tells of them with pseudonyms: ask for one without --ids hide, --for and --since";
+            return Err(Failure::new(what).hint(hint));
+        }
         let Some(required) = self.required.filter(|required| self.level() < *required) else {
             return Ok(());
         };
@@ -190,7 +260,10 @@ impl Weighed {
             })
         });
         members.insert("ranges".to_owned(), ranges.collect());
-        members.insert("level".to_owned(), json!(self.level().as_str()));
+        members.insert("level".to_owned(), json!(self.level_word()));
+        let claimed = self.claimed().map(|(from, to)| json!({ "from": from, "to": to }));
+        members.insert("claimed".to_owned(), claimed.collect());
+        members.insert("told_values".to_owned(), json!(self.bundle.told_items));
         let named = self.evidence.named.iter();
         let named = named.map(|(key, seq)| json!({ "key": key, "first_in": seq }));
         members.insert("keys_in_file".to_owned(), named.collect());

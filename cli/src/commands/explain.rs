@@ -11,7 +11,7 @@ use fieldbook::{Actor, RecordKey};
 
 use super::{Viewer, as_actor, as_option, lacking, said_of};
 use crate::error::Failure;
-use crate::files::begins_like_an_exported_log;
+use crate::files::{begins_like_an_exported_log, redaction_of};
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK, SERVER};
 use crate::show::table::wrap;
@@ -97,10 +97,15 @@ pub(crate) fn write_advice(
     book: &Path,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if advice.is_empty() || begins_like_an_exported_log(book) {
+    let is_bundle = redaction_of(book)?.is_some();
+    if advice.is_empty() || (begins_like_an_exported_log(book) && !is_bundle) {
         return Ok(());
     }
-    writeln!(output, "\n{heading}")?;
+    // Whoever reads a bundle helps the one who has the book.
+    let book = if is_bundle { Path::new("BOOK") } else { book };
+    let heading = heading.trim_end_matches(':');
+    let whose = if is_bundle { ", with the book of the device" } else { "" };
+    writeln!(output, "\n{heading}{whose}:")?;
     let lines = advice.lines(Some(book));
     if std::env::var_os("FIELDBOOK_SERVER").is_none()
         && lines.iter().any(|line| line.contains(SERVER))

@@ -6,12 +6,14 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use fieldbook::audit::entry::NOT_IN_BUNDLE;
 use fieldbook::record::RecordRef;
 use fieldbook::{Fields, Record};
 use serde_json::{Value, json};
 
 use super::look;
 use crate::error::Failure;
+use crate::files::is_part;
 use crate::output::Output;
 use crate::show::table::{Listing, Text, row};
 use crate::show::{count, plain};
@@ -73,6 +75,9 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
         return Ok(());
     }
     listing.write(output)?;
+    if is_part(&args.book)? {
+        writeln!(output, "what is not in this bundle was not searched")?;
+    }
     if found == 0 {
         return Ok(writeln!(output, "no record holds {}", plain(&args.text))?);
     }
@@ -103,7 +108,8 @@ fn each_record(
 fn holding(record: &Record, fields: &Fields, wanted: &str) -> Vec<(Option<String>, String)> {
     let id = record.key.id.as_str();
     let id = id.to_lowercase().contains(wanted).then(|| (None, id.to_owned()));
-    let fields = fields.iter().filter_map(|(name, value)| {
+    let there = fields.iter().filter(|(name, _)| *name != NOT_IN_BUNDLE);
+    let fields = there.filter_map(|(name, value)| {
         let text = match value {
             Value::String(text) => text.clone(),
             other => other.to_string(),

@@ -3,6 +3,7 @@
 
 pub(crate) mod accept;
 mod at_server;
+pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod conflicts;
 pub(crate) mod dead_letters;
@@ -37,6 +38,7 @@ use fieldbook::audit::{Seq, read_export};
 use fieldbook::record::{OpId, OpPlace};
 use fieldbook::schema::Hook;
 use fieldbook::{Actor, Book, BookOptions, EntityType};
+use fieldbook_core::log::Redaction;
 
 use crate::error::{Failure, of_export};
 use crate::show::advice::Advice;
@@ -160,13 +162,30 @@ pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
     as_last_user(source(path)?)
 }
 
-/// Opens a book read-only, or an exported log as a book in memory.
+/// Opens a book read-only, or an exported log or a bundle as a book in memory.
 fn source(path: &Path) -> Result<Book, Failure> {
+    if let Some(redaction) = crate::files::redaction_of(path)? {
+        note_claims(&redaction);
+    }
     if crate::files::begins_like_an_exported_log(path) {
         let mut reader = std::io::BufReader::new(crate::files::open(path)?);
         return read_export(&mut reader, options("local")?).map_err(of_export);
     }
     Ok(Book::open(path, options("local")?.read_only())?)
+}
+
+/// Says on standard error that nothing proves a part of a bundle.
+fn note_claims(redaction: &Redaction) {
+    let has_told_entries =
+        redaction.ids == "hide" || !redaction.records.is_empty() || redaction.since > Seq::ZERO;
+    let claimed = match (has_told_entries, redaction.shown.is_empty()) {
+        (true, _) => "what it tells with pseudonyms",
+        (false, false) => "a shown field beside hidden ones",
+        (false, true) => return,
+    };
+    let text =
+        format!("this is a bundle, and nothing proves {claimed}: `fieldbook verify` counts it");
+    crate::error::note(&text, &Advice::default(), Path::new(""));
 }
 
 /// Acts as the last user. An action of a person about other users' ops is not a use of the book, so

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Viewer, lacking, note_lacking};
 use crate::error::Failure;
+use crate::files::is_part;
 use crate::output::Output;
 use crate::show::table::{Listing, Text, row};
 use crate::show::{count, json, some, time, words};
@@ -59,7 +60,15 @@ pub(crate) fn queue(args: &QueueArgs, output: &mut Output) -> Result<(), Failure
     let queued = view.queue()?;
     note_lacking(&book);
     if args.json {
-        return queued.iter().try_for_each(|op| output.json(&queued_json(op)));
+        let is_part = is_part(&args.book)?;
+        return queued.iter().try_for_each(|op| {
+            let mut value = queued_json(op);
+            if let Some(members) = value.as_object_mut().filter(|_| is_part) {
+                // The size of what a bundle left out is not known.
+                members.remove("bytes");
+            }
+            output.json(&value)
+        });
     }
     if queued.is_empty() {
         return Ok(writeln!(output, "no pending ops")?);

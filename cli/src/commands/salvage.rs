@@ -39,6 +39,10 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     files::is_file(&args.damaged)?;
+    if files::is_part(&args.damaged)? {
+        let what = format!("{} is a bundle with values left out", files::shown(&args.damaged));
+        return Err(Failure::new(what).hint("a new book is made of the damaged book itself"));
+    }
     let bar = progress::bytes(0, "searching");
     let found = salvage_book(
         &args.damaged,

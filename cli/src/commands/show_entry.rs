@@ -74,7 +74,7 @@ fn whole(entry: &Entry, effects: &[Effect]) -> Value {
         json!({ "key": effect.key, "seen": images(&effect.seen), "confirmed": images(&effect.confirmed) })
     });
     let items = entry.items.iter().map(|item| {
-        let state = if matches!(item, Item::Erased { .. }) { "erased" } else { "present" };
+        let state = state(item);
         json!({ "state": state, "commitment": item.commitment(), "bytes": item.bytes().map(<[u8]>::len) })
     });
     if let Value::Object(members) = &mut value {
@@ -83,6 +83,14 @@ fn whole(entry: &Entry, effects: &[Effect]) -> Value {
         members.insert("items".to_owned(), items.collect());
     }
     value
+}
+
+fn state(item: &Item) -> &'static str {
+    match item {
+        Item::Present { .. } => "present",
+        Item::Erased { .. } => "erased",
+        Item::Hidden { .. } => "hidden",
+    }
 }
 
 fn facts(entry: &Entry, full: bool, output: &mut Output) -> Result<(), Failure> {
@@ -95,6 +103,9 @@ fn facts(entry: &Entry, full: bool, output: &mut Output) -> Result<(), Failure> 
     row!(listing, "actor", Text::name(&header.actor));
     row!(listing, "epoch", header.epoch);
     row!(listing, "what", show::summary(entry));
+    if entry.told {
+        row!(listing, "told", "by the maker of the bundle; only its place is proven");
+    }
     row!(listing, "content", entry.content);
     row!(listing, "hash", entry.hash);
     listing.write(output)

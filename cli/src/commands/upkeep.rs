@@ -129,6 +129,10 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
     if found.log.erased_items > 0 {
         writeln!(output, "{} erased; their hashes match", count(found.log.erased_items, "item"))?;
     }
+    if found.log.hidden_items > 0 {
+        let left_out = count(found.log.hidden_items, "item");
+        writeln!(output, "{left_out} left out of this bundle; their hashes match")?;
+    }
     if !exported {
         writeln!(output, "every page and every row of every table can be read")?;
     }
@@ -191,6 +195,8 @@ fn as_json(found: &Examination) -> Value {
         "ok": found.is_sound(),
         "entries": found.log.entries,
         "erased_items": found.log.erased_items,
+        "hidden_items": found.log.hidden_items,
+        "told_entries": found.log.told_entries,
         "head": found.log.head.map(|head| head.hash),
         "anchored": found.anchor.map(|anchor| anchor.seq),
         "findings": findings.collect::<Vec<_>>(),

@@ -4,8 +4,9 @@
 use fieldbook::RecordKey;
 use fieldbook::audit::entry::{
     Authored, ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords, Extent,
-    Intent, ItemIndex, LastStop, Meta, OpMeta, OutcomeClass, OutcomeMeta, PersonAction, PlannedOp,
-    PlannedUnit, ResolvedBy, Restamp, Session, SignedNote, Silence, Upstream, Winner,
+    Intent, Item, ItemIndex, LastStop, Meta, NOT_IN_BUNDLE, OpMeta, OutcomeClass, OutcomeMeta,
+    PersonAction, PlannedOp, PlannedUnit, ResolvedBy, Restamp, Session, SignedNote, Silence,
+    Upstream, Winner,
 };
 use fieldbook::audit::note::{Note, NoteKind};
 use fieldbook::audit::{Hlc, offset_shown};
@@ -24,8 +25,15 @@ pub(crate) fn summary(entry: &Entry) -> String {
     }
 }
 
-/// Returns an item as text: the stored JSON, or a note that it was erased.
+/// Returns an item as text: the stored JSON, or a note that it was erased or left out.
 pub(crate) fn item(entry: &Entry, index: ItemIndex) -> String {
+    let found = usize::try_from(index).ok().and_then(|index| entry.items.get(index));
+    if let Some(Item::Hidden { told, .. }) = found {
+        return match told.as_slice() {
+            [] => NOT_IN_BUNDLE.to_owned(),
+            told => format!("{} and more {NOT_IN_BUNDLE}", String::from_utf8_lossy(told)),
+        };
+    }
     entry
         .item(index)
         .map_or_else(|| "(erased)".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
@@ -187,7 +195,7 @@ fn accepted(server: Option<(ServerId, ServerEpoch)>) -> String {
 
 fn set_aside(entry: &Entry, fault: &str, version: Option<Version>, name: ItemIndex) -> String {
     // The name is the server's text. `{:?}` escapes it.
-    let name = entry.item(name).map(String::from_utf8_lossy).unwrap_or_default();
+    let name = entry.text(name).unwrap_or_default();
     let version = version.map_or_else(String::new, |version| format!(" {version}"));
     format!("set aside {name:?}{version}: this program cannot hold its {fault}")
 }

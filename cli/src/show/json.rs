@@ -112,6 +112,9 @@ pub(crate) fn entry(entry: &Entry) -> Value {
     };
     if let (Value::Object(members), Value::Object(says)) = (&mut value, says) {
         members.extend(says);
+        if entry.told {
+            members.insert("told".to_owned(), json!(true));
+        }
     }
     value
 }
@@ -439,6 +442,9 @@ fn of_op(word: &str, key: &RecordKey, op: &PlannedOp) -> Value {
 /// erased or do not read, so that both differ from each other and from no fields, which are null.
 fn item(entry: &Entry, index: ItemIndex) -> Value {
     let item = usize::try_from(index).ok().and_then(|index| entry.items.get(index));
+    if item.is_some_and(Item::is_hidden) {
+        return hidden(entry, index);
+    }
     match item.map(Item::bytes) {
         Some(Some(bytes)) => serde_json::from_slice(bytes).unwrap_or_else(|_| json!(UNREADABLE)),
         Some(None) => json!(ERASED),
@@ -450,6 +456,9 @@ fn item(entry: &Entry, index: ItemIndex) -> Value {
 /// or does not read.
 fn text(entry: &Entry, index: ItemIndex) -> Value {
     let item = usize::try_from(index).ok().and_then(|index| entry.items.get(index));
+    if item.is_some_and(Item::is_hidden) {
+        return json!({ HIDDEN: true });
+    }
     match item.map(|item| item.bytes().map(std::str::from_utf8)) {
         Some(Some(Ok(text))) => json!(text),
         Some(None) => json!({ ERASED: true }),
@@ -457,6 +466,18 @@ fn text(entry: &Entry, index: ItemIndex) -> Value {
     }
 }
 
+/// Returns what a bundle tells of a hidden item: an object with the told fields, and the one that
+/// stands for all others. A text stands for fields of which nothing is told.
+fn hidden(entry: &Entry, index: ItemIndex) -> Value {
+    let told = entry.fields(index).ok().flatten().and_then(|fields| fields.to_fields().ok());
+    match told {
+        Some(told) if told.len() > 1 => json!(told),
+        _ => json!(HIDDEN),
+    }
+}
+
+/// Stands for what a bundle left out.
+const HIDDEN: &str = "hidden";
 /// Stands for fields that were erased.
 const ERASED: &str = "erased";
 /// Stands for fields that do not read.
@@ -507,5 +528,12 @@ mod tests {
         assert_eq!(text(&entry, 3), json!("erased"), "somebody wrote so");
         assert_eq!(text(&entry, 1), json!({ "erased": true }));
         assert_eq!(text(&entry, 2), json!({ "unreadable": true }));
+        let commitment = entry.items[0].commitment();
+        let hidden = |told: &[u8]| Item::Hidden { commitment, told: told.to_vec() };
+        entry.items = vec![hidden(b""), hidden(br#"{"a":1}"#)];
+        assert_eq!(item(&entry, 0), json!("hidden"));
+        let told = json!({ "(not in this bundle)": "values of entry 1", "a": 1 });
+        assert_eq!(item(&entry, 1), told);
+        assert_eq!(text(&entry, 0), json!({ "hidden": true }));
     }
 }

@@ -6,6 +6,8 @@ mod advice;
 #[cfg(test)]
 mod app_schema;
 #[cfg(test)]
+mod bundles;
+#[cfg(test)]
 mod checking;
 #[cfg(test)]
 mod damaged;

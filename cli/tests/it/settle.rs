@@ -28,7 +28,7 @@ pub(crate) fn refusing_with(
 }
 
 /// A server that gives every unit the same answer.
-fn answering(clock: &Arc<StillClock>, outcome: Outcome) -> impl Remote + use<> {
+pub(crate) fn answering(clock: &Arc<StillClock>, outcome: Outcome) -> impl Remote + use<> {
     let clock = Arc::clone(clock);
     FnRemote::new(move |request: &ExchangeRequest| {
         let refuse = |unit: &fieldbook::sync::protocol::Unit| UnitOutcome {

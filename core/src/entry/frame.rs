@@ -10,6 +10,9 @@
 //!   header  u8 format │ u8 kind │ epoch[16] │ u64 seq │ u64 hlc │ i64 wall ms │ u8 length │ actor (UTF-8)
 //!   item    u8 1 │ salt[16] │ u32 length │ bytes          present
 //!           u8 0 │ commitment[32]                         erased
+//!           u8 2 │ commitment[32] │ u32 length │ told     hidden, only in a bundle
+//!
+//!   told entry, only in a bundle:   u32 2³²−1 │ content[32] │ an entry that says what is told of it
 //! ```
 //!
 //! Numbers are little-endian. Reading never panics, and allocates no more memory than the bytes
@@ -36,6 +39,8 @@ pub struct Frame<'a> {
     pub hash: Hash,
     header_bytes: &'a [u8],
     items: Vec<StoredItem<'a>>,
+    /// The hash of the content of an entry that a bundle only tells of.
+    sealed: Option<Hash>,
 }
 
 /// Why bytes do not begin with an entry.
@@ -52,6 +57,7 @@ pub struct Unparsed {
 enum StoredItem<'a> {
     Present { salt: &'a [u8; 16], bytes: &'a [u8] },
     Erased { commitment: &'a [u8; 32] },
+    Hidden { commitment: &'a [u8; 32], told: &'a [u8] },
 }
 
 impl<'a> Frame<'a> {
@@ -80,6 +86,13 @@ impl<'a> Frame<'a> {
     }
 
     fn read(reader: &mut Reader<'a>) -> Result<Self, EntryError> {
+        let sealed = match reader.bytes.first_chunk() {
+            Some(&TOLD) => {
+                reader.at = TOLD.len();
+                Some(Hash::from_bytes(*reader.array("the content of a told entry")?))
+            }
+            _ => None,
+        };
         let header_bytes = reader.block("the header")?;
         let header = parse_header(header_bytes)?;
         let meta = reader.block("the meta part")?;
@@ -91,14 +104,15 @@ impl<'a> Frame<'a> {
             items.push(reader.item()?);
         }
         let hash = Hash::from_bytes(*reader.array("the hash")?);
-        Ok(Self { header, meta, hash, header_bytes, items })
+        Ok(Self { header, meta, hash, header_bytes, items, sealed })
     }
 
     /// Returns the kind of a stored entry without taking it apart; `None` if the bytes are too few
     /// or the kind is not known.
     pub fn kind_of(bytes: &[u8]) -> Option<EntryKind> {
+        let told = if bytes.first_chunk() == Some(&TOLD) { TOLD_PREFIX } else { 0 };
         // The length of the header, and the format, come before it.
-        match bytes.get(5)? {
+        match bytes.get(told + 5)? {
             1 => Some(EntryKind::Intent),
             2 => Some(EntryKind::Upstream),
             3 => Some(EntryKind::Control),
@@ -106,52 +120,82 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Computes the hash of the content from the bytes.
+    /// Returns whether a bundle only tells of the entry.
+    pub const fn is_told(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    /// Computes the hash of the content from the bytes. Of a told entry it is the hash that the
+    /// bundle has.
     pub fn content(&self) -> Hash {
+        if let Some(content) = self.sealed {
+            return content;
+        }
         chain::content(self.header_bytes, self.meta, self.items.iter().map(StoredItem::commitment))
     }
 
     /// Copies the items out.
     pub fn items_owned(&self) -> Vec<Item> {
-        self.items
-            .iter()
-            .map(|item| match *item {
-                StoredItem::Present { salt, bytes } => {
-                    Item::Present { salt: *salt, value: ItemValue::Bytes(bytes.to_vec()) }
-                }
-                StoredItem::Erased { commitment } => {
-                    Item::Erased { commitment: Hash::from_bytes(*commitment) }
-                }
-            })
-            .collect()
+        self.items.iter().map(StoredItem::owned).collect()
     }
 
     /// Returns the entry as it is stored once some items are erased: each is replaced by its
     /// commitment, so every hash stays. `items` are the indices, and those that do not exist, or
     /// were erased before, change nothing.
     pub fn without(&self, items: &BTreeSet<ItemIndex>) -> Vec<u8> {
+        self.rewritten(|index| if items.contains(&index) { Keeps::Nothing } else { Keeps::All })
+    }
+
+    /// Returns the entry as a bundle has it, with every hash as it was. `keeps` says for each
+    /// present item what is left of it.
+    pub(crate) fn hiding(&self, keeps: impl FnMut(ItemIndex) -> Keeps) -> Vec<u8> {
+        self.rewritten(keeps)
+    }
+
+    fn rewritten(&self, mut keeps: impl FnMut(ItemIndex) -> Keeps) -> Vec<u8> {
         let mut bytes = Vec::new();
+        if let Some(content) = &self.sealed {
+            bytes.extend_from_slice(&TOLD);
+            bytes.extend_from_slice(content.as_bytes());
+        }
         for part in [self.header_bytes, self.meta] {
             write_number(&mut bytes, part.len());
             bytes.extend_from_slice(part);
         }
         write_number(&mut bytes, self.items.len());
         for (index, item) in (0..).zip(&self.items) {
-            match item {
-                StoredItem::Present { salt, bytes: value } if !items.contains(&index) => {
+            let StoredItem::Present { salt, bytes: value } = item else {
+                write_item(&mut bytes, &item.owned());
+                continue;
+            };
+            match keeps(index) {
+                Keeps::All => {
                     bytes.push(1);
                     bytes.extend_from_slice(*salt);
                     write_number(&mut bytes, value.len());
                     bytes.extend_from_slice(value);
                 }
-                _ => {
-                    bytes.push(0);
-                    bytes.extend_from_slice(item.commitment().as_bytes());
+                Keeps::Nothing => {
+                    write_item(&mut bytes, &Item::Erased { commitment: item.commitment() });
+                }
+                Keeps::Told(told) => {
+                    write_item(&mut bytes, &Item::Hidden { commitment: item.commitment(), told });
                 }
             }
         }
         bytes.extend_from_slice(self.hash.as_bytes());
         bytes
+    }
+
+    /// Returns how many items a bundle left out.
+    pub fn hidden(&self) -> usize {
+        self.items.iter().filter(|item| matches!(item, StoredItem::Hidden { .. })).count()
+    }
+
+    /// Returns how many of these have told fields.
+    pub fn told_items(&self) -> usize {
+        let tells = |item: &&StoredItem<'_>| matches!(item, StoredItem::Hidden { told, .. } if !told.is_empty());
+        self.items.iter().filter(tells).count()
     }
 
     /// Returns how many items were erased.
@@ -164,20 +208,78 @@ impl StoredItem<'_> {
     fn commitment(&self) -> Hash {
         match self {
             Self::Present { salt, bytes } => chain::commitment(salt, bytes),
-            Self::Erased { commitment } => Hash::from_bytes(**commitment),
+            Self::Erased { commitment } | Self::Hidden { commitment, .. } => {
+                Hash::from_bytes(**commitment)
+            }
+        }
+    }
+
+    fn owned(&self) -> Item {
+        match *self {
+            Self::Present { salt, bytes } => {
+                Item::Present { salt: *salt, value: ItemValue::Bytes(bytes.to_vec()) }
+            }
+            Self::Erased { commitment } => {
+                Item::Erased { commitment: Hash::from_bytes(*commitment) }
+            }
+            Self::Hidden { commitment, told } => {
+                Item::Hidden { commitment: Hash::from_bytes(*commitment), told: told.to_vec() }
+            }
         }
     }
 }
 
+/// What is left of a present item.
+pub(crate) enum Keeps {
+    /// All of it.
+    All,
+    /// Its commitment: it was erased.
+    Nothing,
+    /// Its commitment, and what a bundle tells of it.
+    Told(Vec<u8>),
+}
+
+/// The bytes before a told entry: no header is so long.
+const TOLD: [u8; 4] = [0xff; 4];
+/// How many bytes are before the told entry itself: the mark, and the hash of the content.
+const TOLD_PREFIX: usize = 36;
+
+/// Returns the stored form of an entry that a bundle tells of.
+pub(crate) fn told(
+    header: &Header,
+    meta: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
+    items: &[Item],
+    content: &Hash,
+    hash: &Hash,
+) -> Result<Vec<u8>, EntryError> {
+    let mut bytes = [TOLD.as_slice(), content.as_bytes()].concat();
+    let entry = write(header, meta, items, &Hash::ZERO)?.bytes;
+    let without_hash = entry.len().saturating_sub(hash.as_bytes().len());
+    bytes.extend_from_slice(entry.get(..without_hash).unwrap_or_default());
+    bytes.extend_from_slice(hash.as_bytes());
+    Ok(bytes)
+}
+
+/// Returns what a stream has of a told entry: its stored form without the mark.
+#[cfg(feature = "store")]
+pub(crate) fn without_mark(stored: &[u8]) -> Option<&[u8]> {
+    stored.strip_prefix(&TOLD)
+}
+
+/// Returns the mark of told entries.
+#[cfg(feature = "store")]
+pub(crate) const fn mark() -> &'static [u8] {
+    &TOLD
+}
+
 /// Writes an entry in one buffer and hashes it there. `meta` writes the meta part.
-pub(super) fn write(
+pub(crate) fn write(
     header: &Header,
     meta: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
     items: &[Item],
     previous: &Hash,
 ) -> Result<Sealed, EntryError> {
-    let item_bytes: usize =
-        items.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
+    let item_bytes: usize = items.iter().map(Item::stored_bytes).sum();
     let mut bytes = Vec::with_capacity(USUAL_BYTES + item_bytes);
     block(&mut bytes, |bytes| {
         write_header(bytes, header);
@@ -200,10 +302,9 @@ pub(super) fn write(
                 bytes.extend_from_slice(value.as_bytes());
                 content.add(&chain::commitment_of_stored(bytes.get(start..).unwrap_or_default()));
             }
-            Item::Erased { commitment } => {
-                bytes.push(0);
-                bytes.extend_from_slice(commitment.as_bytes());
-                content.add(commitment);
+            Item::Erased { .. } | Item::Hidden { .. } => {
+                write_item(&mut bytes, item);
+                content.add(&item.commitment());
             }
         }
     }
@@ -211,6 +312,24 @@ pub(super) fn write(
     let hash = chain::link(previous, &content);
     bytes.extend_from_slice(hash.as_bytes());
     Ok(Sealed { bytes, content, hash })
+}
+
+/// Writes an item without its value.
+fn write_item(bytes: &mut Vec<u8>, item: &Item) {
+    match item {
+        // A present item is written where its bytes are hashed.
+        Item::Present { .. } => {}
+        Item::Erased { commitment } => {
+            bytes.push(0);
+            bytes.extend_from_slice(commitment.as_bytes());
+        }
+        Item::Hidden { commitment, told } => {
+            bytes.push(2);
+            bytes.extend_from_slice(commitment.as_bytes());
+            write_number(bytes, told.len());
+            bytes.extend_from_slice(told);
+        }
+    }
 }
 
 /// The usual size of the header and the meta part of an entry with few ops.
@@ -321,7 +440,11 @@ impl<'a> Reader<'a> {
                 bytes: self.block("an item")?,
             }),
             [0] => Ok(StoredItem::Erased { commitment: self.array("a commitment")? }),
-            _ => Err(self.fault("an item's tag of 0 or 1")),
+            [2] => Ok(StoredItem::Hidden {
+                commitment: self.array("a commitment")?,
+                told: self.block("what is told of an item")?,
+            }),
+            _ => Err(self.fault("an item's tag from 0 to 2")),
         }
     }
 

@@ -20,7 +20,10 @@ pub mod chain;
 mod decision;
 mod erasure;
 pub mod frame;
+mod hidden;
 mod meta;
+
+use std::borrow::Cow;
 
 use crate::codec;
 use crate::fields::{FieldsJson, InvalidFields};
@@ -37,6 +40,7 @@ pub use decision::{
     ResolvedBy, Restamp, Winner,
 };
 pub use erasure::Erasure;
+pub use hidden::NOT_IN_BUNDLE;
 pub use meta::{
     AppVersion, Authored, ChangeMeta, Control, Erased, ErasedRecords, Extent, FieldsSource, Intent,
     ItemIndex, LastStop, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, Planned, PlannedChange,
@@ -142,6 +146,14 @@ pub enum Item {
         /// The commitment.
         commitment: Hash,
     },
+    /// The value was left out of a bundle for support. Its commitment remains.
+    Hidden {
+        /// The commitment.
+        commitment: Hash,
+        /// What the bundle tells of the value: some of its fields, as a compact JSON object with
+        /// ascending names, or nothing. The commitment does not prove it.
+        told: Vec<u8>,
+    },
 }
 
 /// The value of an item: fields with shared text, or bytes.
@@ -173,11 +185,25 @@ impl PartialEq for ItemValue {
 impl Eq for ItemValue {}
 
 impl Item {
-    /// Returns the value, or `None` if it was erased.
+    /// Returns the value, or `None` if it was erased or hidden.
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Present { value, .. } => Some(value.as_bytes()),
-            Self::Erased { .. } => None,
+            Self::Erased { .. } | Self::Hidden { .. } => None,
+        }
+    }
+
+    /// Returns whether the value was left out of a bundle.
+    pub const fn is_hidden(&self) -> bool {
+        matches!(self, Self::Hidden { .. })
+    }
+
+    /// Returns the size of the stored item, in bytes.
+    fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Present { value, .. } => 21 + value.as_bytes().len(),
+            Self::Erased { .. } => 33,
+            Self::Hidden { told, .. } => 37 + told.len(),
         }
     }
 
@@ -185,7 +211,7 @@ impl Item {
     pub fn commitment(&self) -> Hash {
         match self {
             Self::Present { salt, value } => chain::commitment(salt, value.as_bytes()),
-            Self::Erased { commitment } => *commitment,
+            Self::Erased { commitment } | Self::Hidden { commitment, .. } => *commitment,
         }
     }
 }
@@ -195,6 +221,7 @@ impl std::fmt::Debug for Item {
         match self {
             Self::Present { value, .. } => write!(f, "Item({} bytes)", value.as_bytes().len()),
             Self::Erased { .. } => f.write_str("Item(erased)"),
+            Self::Hidden { .. } => f.write_str("Item(hidden)"),
         }
     }
 }
@@ -271,8 +298,7 @@ impl Draft {
     /// [`EntryError`] if a part is over its limit.
     pub fn checked(self) -> Result<Checked, EntryError> {
         let meta = codec::encode(&self.meta)?;
-        let bytes: usize =
-            self.items.0.iter().map(|item| 21 + item.bytes().map_or(12, <[u8]>::len)).sum();
+        let bytes: usize = self.items.0.iter().map(Item::stored_bytes).sum();
         if bytes > limits::ENTRY_BYTES - limits::META_BYTES {
             return Err(EntryError::TooLarge { bytes });
         }
@@ -326,15 +352,28 @@ pub struct Entry {
     pub content: Hash,
     /// Its hash in the chain, as stored.
     pub hash: Hash,
+    /// Whether a bundle only tells of it: its place in the chain is proven, and its header, its
+    /// content and its items are what the maker of the bundle says.
+    pub told: bool,
 }
 
 impl Entry {
-    /// Returns the bytes of an item, or `None` if it was erased or does not exist.
+    /// Returns the bytes of an item, or `None` if it was erased, is hidden or does not exist.
     pub fn item(&self, index: ItemIndex) -> Option<&[u8]> {
         self.items.get(usize::try_from(index).ok()?)?.bytes()
     }
 
-    /// Returns an item as fields, or `None` if it was erased or does not exist.
+    /// Returns an item as text, or `None` if it was erased or does not exist. Of a hidden item it
+    /// is [`NOT_IN_BUNDLE`].
+    pub fn text(&self, index: ItemIndex) -> Option<Cow<'_, str>> {
+        match self.items.get(usize::try_from(index).ok()?)? {
+            Item::Hidden { .. } => Some(Cow::Borrowed(NOT_IN_BUNDLE)),
+            item => item.bytes().map(String::from_utf8_lossy),
+        }
+    }
+
+    /// Returns an item as fields, or `None` if it was erased or does not exist. Of a hidden item
+    /// these are the fields that the bundle tells, and [`NOT_IN_BUNDLE`].
     ///
     /// # Errors
     /// [`InvalidFields`] if the stored text was damaged.
@@ -346,6 +385,7 @@ impl Entry {
             Some(Item::Present { value: ItemValue::Bytes(bytes), .. }) => {
                 FieldsJson::from_stored(bytes).map(Some)
             }
+            Some(Item::Hidden { told, .. }) => hidden::fields(told, self.header.seq).map(Some),
             Some(Item::Erased { .. }) | None => Ok(None),
         }
     }
@@ -362,6 +402,7 @@ impl Entry {
             content,
             meta,
             hash: frame.hash,
+            told: frame.is_told(),
             items: frame.items_owned(),
             header: frame.header,
         })
@@ -434,6 +475,9 @@ pub enum EntryError {
         /// The format of the entry.
         found: u8,
     },
+    /// A part that only a bundle for support may have.
+    #[error("a part of it was left out, as in a bundle for support, and this is none")]
+    OnlyInBundle,
     /// The header and the meta part disagree about the kind.
     #[error("an entry's header and its content are of different kinds")]
     KindDiffers,

@@ -191,7 +191,9 @@ fn piece_at(file: &mut (impl Read + Seek), at: u64, known: &[u8]) -> io::Result<
 }
 
 fn piece(at: u64, bytes: &[u8]) -> Option<Piece> {
-    let entry = Entry::decode(bytes).ok()?;
+    // No book has an entry with a part left out.
+    let is_of_bundle = |entry: &Entry| entry.told || entry.items.iter().any(Item::is_hidden);
+    let entry = Entry::decode(bytes).ok().filter(|entry| !is_of_bundle(entry))?;
     let erased = entry.items.iter().filter(|item| matches!(item, Item::Erased { .. })).count();
     Some(Piece {
         at,

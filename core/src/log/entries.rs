@@ -292,6 +292,7 @@ impl<'t> Appender<'t> {
             items: draft.items.into(),
             content: sealed.content,
             hash: sealed.hash,
+            told: false,
         })
     }
 

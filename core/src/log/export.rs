@@ -15,7 +15,7 @@ use redb::ReadableTable;
 use super::entries::ENTRIES;
 use super::error::StoreError;
 use super::store::Store;
-use super::stream::{BEGINS_2, Cover, ENTRY, Place, Streamed, end_block};
+use super::stream::{BEGINS_2, Cover, ENTRY, Place, Redaction, Streamed, end_block};
 use super::verify::{Damage, Verified, Walk};
 use crate::entry::{EntryError, frame::Frame};
 use crate::limits;
@@ -126,6 +126,7 @@ pub fn verify_export(reader: &mut impl Read) -> Result<Verified, Damage> {
     let mut walk = Walk::default();
     let mut buffer = Vec::new();
     let mut stream = Streamed::begin(reader, &mut buffer, &walk)?;
+    walk.in_bundle = stream.is_bundle();
     while stream.next(&mut buffer, &walk)? == Place::Entry {
         walk.step(None, &buffer)?;
     }
@@ -147,6 +148,7 @@ pub fn import(reader: &mut impl Read, store: &Store) -> Result<Verified, StoreEr
         let mut table = opened.map_err(StoreError::during("opening the log's table"))?;
         let mut buffer = Vec::new();
         let mut stream = Streamed::begin(reader, &mut buffer, &walk).map_err(damaged)?;
+        walk.in_bundle = stream.is_bundle();
         while stream.next(&mut buffer, &walk).map_err(damaged)? == Place::Entry {
             let seq = walk.next();
             walk.step(None, &buffer).map_err(damaged)?;
@@ -171,6 +173,7 @@ pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) 
             return walk.done;
         }
     };
+    walk.in_bundle = stream.is_bundle();
     loop {
         match stream.next(&mut buffer, &walk) {
             Ok(Place::Entry) => {
@@ -197,13 +200,52 @@ pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) 
 }
 
 /// Passes each stored entry of an exported log on, as far as the stream can be read.
-#[cfg(feature = "sign")]
 pub(super) fn each_stored(reader: &mut impl Read, mut take: impl FnMut(&[u8])) {
     let (mut buffer, walk) = (Vec::new(), Walk::default());
     let Ok(mut stream) = Streamed::begin(reader, &mut buffer, &walk) else { return };
     while stream.next(&mut buffer, &walk).is_ok_and(|place| place == Place::Entry) {
         take(&buffer);
     }
+}
+
+/// How a file that begins like an exported log is to be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleLook {
+    /// What its cover says that it leaves out; none if it is no bundle.
+    pub redaction: Option<Redaction>,
+    /// The ranges of entries of which it only tells, each with its first and its last entry.
+    pub told: Vec<(Seq, Seq)>,
+    /// The number of hidden items of which it tells some fields.
+    pub told_items: u64,
+}
+
+/// Returns what the cover of a bundle says that it leaves out; none for anything else. The cover is
+/// not verified.
+pub fn redaction_in_export(reader: &mut impl Read) -> Option<Redaction> {
+    let (mut buffer, walk) = (Vec::new(), Walk::default());
+    Streamed::begin(reader, &mut buffer, &walk).ok()?.redaction()
+}
+
+/// Looks at a stream, as far as it can be read. What is wrong with it has to be found separately.
+pub fn look_at_export(reader: &mut impl Read) -> BundleLook {
+    let (mut buffer, walk) = (Vec::new(), Walk::default());
+    let Ok(mut stream) = Streamed::begin(reader, &mut buffer, &walk) else {
+        return BundleLook::default();
+    };
+    let mut look = BundleLook { redaction: stream.redaction(), ..BundleLook::default() };
+    while look.redaction.is_some()
+        && stream.next(&mut buffer, &walk).is_ok_and(|place| place == Place::Entry)
+    {
+        let Ok(frame) = Frame::parse(&buffer) else { continue };
+        look.told_items += frame.told_items() as u64;
+        let seq = frame.header.seq;
+        match look.told.last_mut() {
+            _ if !frame.is_told() => {}
+            Some((_, last)) if last.next() == seq => *last = seq,
+            _ => look.told.push((seq, seq)),
+        }
+    }
+    look
 }
 
 pub(super) fn checked_length(length: usize) -> Result<u32, EntryError> {

@@ -10,6 +10,7 @@
 //!   carve     the entries in a file whose pages cannot be read any more
 //!   notes     the signed notes in it
 //!   turn      who has the book, and who asks for it: two files beside it
+//!   bundle    the log as a stream for support, with values left out
 //!   export    the log as a stream of bytes that another program can verify; stream: what is around it
 //! ```
 //!
@@ -24,6 +25,7 @@
 //! What it does not do: make projections, or check which entry may follow which. Other modules do
 //! so: they read this table and write their own tables in the same transaction.
 
+mod bundle;
 mod carve;
 mod commit;
 mod copy;
@@ -41,6 +43,7 @@ mod stream;
 pub mod turn;
 mod verify;
 
+pub use bundle::bundle;
 pub use carve::{Piece, Pieces, carve};
 pub use commit::{Abandoned, GroupCommit, Reply};
 pub use copy::{CopyProgress, copy_database};
@@ -49,10 +52,14 @@ pub use entries::{
 };
 pub use erase::copy_without;
 pub use error::{StoreError, catch_storage_panic};
-pub use export::{export, export_in_parts, import, survey_export, verify_export};
+pub use export::{
+    BundleLook, export, export_in_parts, import, look_at_export, redaction_in_export,
+    survey_export, verify_export,
+};
 #[cfg(feature = "sign")]
 pub use notes::{notes_in, notes_in_export};
 pub use parts::{PART_ENTRIES, verify_in_parts};
 pub use store::{Store, StoreOptions, commit, not_made, open_to_read};
+pub use stream::Redaction;
 pub use turn::Program;
 pub use verify::{Damage, DamageKind, Verified, survey, verify};

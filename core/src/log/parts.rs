@@ -105,9 +105,11 @@ fn joined(
     for (number, verified) in found {
         early.insert(number, verified);
         while let Some(verified) = early.remove(&next) {
-            let Verified { entries, erased_items, head } = verified?;
+            let Verified { entries, erased_items, hidden_items, told_entries, head } = verified?;
             done.entries += entries;
             done.erased_items += erased_items;
+            done.hidden_items += hidden_items;
+            done.told_entries += told_entries;
             done.head = head;
             next += 1;
             on_progress(done.entries);

@@ -6,6 +6,7 @@
 //! 2. The end block has the hash of every byte before it, so no byte of the cover changes
 //!    unnoticed. It has no key, and proves nothing against anybody who can write the file.
 //! 3. Reading allocates no memory for bytes that do not exist.
+//! 4. Only a bundle has told entries.
 
 use std::io::{self, Read};
 
@@ -13,14 +14,17 @@ use serde::{Deserialize, Serialize};
 
 use super::export::checked_length;
 use super::verify::{Damage, DamageKind, Walk};
-use crate::entry::EntryError;
+use crate::entry::{EntryError, frame};
 use crate::numbers::{Hash, Seq};
+use crate::redaction::Wanted;
 
 /// The first line of a stream of version 1: entries alone.
 pub(super) const BEGINS_1: &[u8] = b"fieldbook-log 1\n";
 /// The first line of a stream of version 2.
 pub(super) const BEGINS_2: &[u8] = b"fieldbook-log 2\n";
 
+/// The form of a block with the hash of an entry's content, and what a bundle tells of the entry.
+pub(super) const TOLD: u8 = 0;
 /// The form of a block with an entry as it is stored.
 pub(super) const ENTRY: u8 = 1;
 /// The form of the last block.
@@ -36,16 +40,64 @@ pub(super) struct Cover {
     head: Option<Hash>,
     /// What the stream is.
     kind: String,
+    /// The program that made a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_by: Option<String>,
+    /// What a bundle leaves out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redaction: Option<Redaction>,
     /// The last entry.
     to: Seq,
 }
 
+/// What a bundle leaves out, as its cover says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redaction {
+    /// The records that the bundle is about; empty for all.
+    #[serde(rename = "for")]
+    pub records: Vec<String>,
+    /// `keep` or `hide`.
+    pub ids: String,
+    /// `all` or `none`.
+    pub rule: String,
+    /// The fields that are shown.
+    pub shown: Vec<String>,
+    /// The bundle is about what was recorded after this entry.
+    pub since: Seq,
+}
+
+impl Redaction {
+    pub(super) fn of(wanted: &Wanted) -> Self {
+        let word = |is: bool, yes: &str, no: &str| if is { yes } else { no }.to_owned();
+        Self {
+            records: wanted.records.iter().map(ToString::to_string).collect(),
+            ids: word(wanted.hides_ids, "hide", "keep"),
+            rule: word(wanted.whole, "none", "all"),
+            shown: wanted.shown.iter().map(ToString::to_string).collect(),
+            since: wanted.since,
+        }
+    }
+}
+
 const LOG: &str = "log";
+const BUNDLE: &str = "bundle";
 
 impl Cover {
     /// Returns the cover of a whole log.
     pub(super) fn of_log(to: Seq, head: Option<Hash>) -> Self {
-        Self { from: Seq::ZERO.next(), head, kind: LOG.to_owned(), to }
+        let kind = LOG.to_owned();
+        Self { from: Seq::ZERO.next(), head, kind, made_by: None, redaction: None, to }
+    }
+
+    /// Returns the cover of a bundle.
+    pub(super) fn of_bundle(
+        to: Seq,
+        head: Option<Hash>,
+        made_by: &str,
+        redaction: Redaction,
+    ) -> Self {
+        let (kind, made_by) = (BUNDLE.to_owned(), Some(made_by.to_owned()));
+        Self { kind, made_by, redaction: Some(redaction), ..Self::of_log(to, head) }
     }
 
     /// Returns the block of a cover.
@@ -119,6 +171,18 @@ impl<'r, R: Read> Streamed<'r, R> {
         Ok(Self { reader, whole: Some((buffer.clone(), hasher)), compares: true })
     }
 
+    /// Returns whether the cover names a bundle. It is believed at the end.
+    pub(super) fn is_bundle(&self) -> bool {
+        self.redaction().is_some()
+    }
+
+    /// Returns what the cover of a bundle says.
+    pub(super) fn redaction(&self) -> Option<Redaction> {
+        let (cover, _) = self.whole.as_ref()?;
+        let cover: Cover = serde_json::from_slice(cover).ok()?;
+        cover.redaction.filter(|_| cover.kind == BUNDLE)
+    }
+
     /// Goes on after damage.
     pub(super) const fn go_on(&mut self) {
         self.compares = false;
@@ -147,6 +211,14 @@ impl<'r, R: Read> Streamed<'r, R> {
                 hasher.update(buffer);
                 Ok(Place::Entry)
             }
+            (Some(TOLD), Some(rest)) => {
+                hasher.update(&prefix);
+                hasher.update(&[TOLD]);
+                entry(self.reader, rest, buffer, walk)?;
+                hasher.update(buffer);
+                buffer.splice(..0, frame::mark().iter().copied());
+                Ok(Place::Entry)
+            }
             (Some(END), Some(blake3::OUT_LEN)) => {
                 fill(self.reader, blake3::OUT_LEN + 1, buffer)
                     .map_err(|error| walk.unreadable(error))?;
@@ -171,7 +243,8 @@ fn fault_of(cover: &[u8], walk: &Walk) -> Option<&'static str> {
     let Ok(cover) = serde_json::from_slice::<Cover>(cover) else {
         return Some("this program cannot read its cover");
     };
-    if cover.kind != LOG || cover.from != Seq::ZERO.next() {
+    let is_known = cover.kind == LOG || (cover.kind == BUNDLE && cover.redaction.is_some());
+    if !is_known || cover.from != Seq::ZERO.next() {
         return Some("it is not a whole log, and this program reads no part of one");
     }
     let head = walk.done.head;

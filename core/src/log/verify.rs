@@ -31,6 +31,11 @@ pub struct Verified {
     pub entries: u64,
     /// The number of erased items. Their commitments verify.
     pub erased_items: u64,
+    /// The number of items that a bundle left out. Their commitments are part of the hashes.
+    pub hidden_items: u64,
+    /// The number of entries of which a bundle only tells. Their places verify, and nothing proves
+    /// what is told.
+    pub told_entries: u64,
     /// Its last entry; none if it is empty.
     pub head: Option<Head>,
 }
@@ -180,6 +185,8 @@ pub(super) struct Walk {
     pub(super) done: Verified,
     /// The hash of the entry before is unknown, because that entry cannot be read.
     unlinked: bool,
+    /// Entries may be told, and items hidden: this is a bundle.
+    pub(super) in_bundle: bool,
 }
 
 impl Walk {
@@ -192,6 +199,10 @@ impl Walk {
         }
         let frame =
             Frame::parse(stored).map_err(|source| damage(DamageKind::Unframed { source }))?;
+        let hidden = frame.hidden() as u64;
+        if !self.in_bundle && (frame.is_told() || hidden > 0) {
+            return Err(damage(DamageKind::Unframed { source: EntryError::OnlyInBundle }));
+        }
         if frame.header.seq != seq {
             return Err(damage(DamageKind::Misplaced { named: frame.header.seq }));
         }
@@ -209,6 +220,8 @@ impl Walk {
         self.unlinked = false;
         self.done.entries += 1;
         self.done.erased_items += frame.erased() as u64;
+        self.done.hidden_items += hidden;
+        self.done.told_entries += u64::from(frame.is_told());
         self.done.head =
             Some(Head { seq, hash: frame.hash, hlc: frame.header.hlc, epoch: frame.header.epoch });
         Ok(())

@@ -202,7 +202,14 @@ mod tests {
             wall: WallTime::from_milliseconds(1),
             actor: Actor::parse("ann").unwrap(),
         };
-        Entry { header, meta, items: items.into(), content: Hash::ZERO, hash: Hash::ZERO }
+        Entry {
+            header,
+            meta,
+            items: items.into(),
+            content: Hash::ZERO,
+            hash: Hash::ZERO,
+            told: false,
+        }
     }
 
     fn key() -> RecordKey {

@@ -8,6 +8,7 @@
     reason = "clippy.toml frees test functions only; these are their helpers"
 )]
 
+mod bundle;
 mod erasure;
 mod folded;
 mod golden;

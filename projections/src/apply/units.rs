@@ -159,8 +159,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let Some(unit) = self.tables.unit(id)? else { return Ok(()) };
         self.abandon(*id, &unit)?;
         let wall = self.entry.header.wall;
-        let message = message.and_then(|item| self.entry.item(item)).unwrap_or_default();
-        let message = String::from_utf8_lossy(message).into_owned();
+        let message = message.and_then(|item| self.entry.text(item)).unwrap_or_default();
+        let message = message.into_owned();
         for change in &unit.changes {
             if !self.tables.concerns(&change.key) {
                 continue;

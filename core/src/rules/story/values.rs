@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::entry::NOT_IN_BUNDLE;
 use crate::fields::FieldsJson;
 use crate::rules::status::words::listed;
 
@@ -87,6 +88,9 @@ pub fn changes(before: Option<&FieldsJson>, after: Option<&FieldsJson>) -> Vec<F
 pub(super) fn in_words(changes: &[FieldChange]) -> String {
     let each = changes.iter().map(|change| {
         let field = &change.field;
+        if field == NOT_IN_BUNDLE {
+            return format!("changed values {NOT_IN_BUNDLE}");
+        }
         match (&change.old, &change.new) {
             (Some(old), Some(new)) => {
                 format!("changed {field} from {} to {}", shown(old), shown(new))
@@ -102,9 +106,15 @@ pub(super) fn in_words(changes: &[FieldChange]) -> String {
 /// Returns the fields of a new record: `name "Ann", stage "new"`.
 pub(super) fn image(fields: &FieldsJson) -> String {
     let Ok(fields) = fields.to_fields() else { return "(unreadable)".to_owned() };
-    let each: Vec<_> =
-        fields.iter().map(|(name, value)| format!("{name} {}", shown(value))).collect();
+    let each: Vec<_> = fields.iter().map(|(name, value)| in_image(name, value)).collect();
     if each.is_empty() { "no fields".to_owned() } else { each.join(", ") }
+}
+
+fn in_image(name: &str, value: &Value) -> String {
+    if name == NOT_IN_BUNDLE {
+        return format!("values {NOT_IN_BUNDLE}");
+    }
+    format!("{name} {}", shown(value))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod units;
 
 use super::values::{self, image};
 use super::{Sentence, Teller, Weight};
-use crate::entry::{Authored, Entry, ItemIndex, Meta, PlannedUnit};
+use crate::entry::{Authored, Entry, Item, ItemIndex, Meta, PlannedUnit};
 use crate::ids::UnitId;
 use crate::names::{Actor, RecordKey};
 use crate::record::Effect;
@@ -118,13 +118,19 @@ impl Words<'_> {
         }
     }
 
+    fn is_hidden(&self, index: ItemIndex) -> bool {
+        let item = usize::try_from(index).ok().and_then(|index| self.entry.items.get(index));
+        item.is_some_and(Item::is_hidden)
+    }
+
     fn message(&self, message: Option<ItemIndex>) -> String {
         message.map_or_else(String::new, |message| format!(": {}", self.quoted(message)))
     }
 
     fn quoted(&self, index: ItemIndex) -> String {
-        match self.entry.item(index) {
-            Some(bytes) => values::shown(&String::from_utf8_lossy(bytes).into_owned().into()),
+        match self.entry.text(index) {
+            Some(text) if self.is_hidden(index) => text.into_owned(),
+            Some(text) => values::shown(&text.into_owned().into()),
             None => ERASED.to_owned(),
         }
     }

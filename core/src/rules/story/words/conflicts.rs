@@ -1,7 +1,9 @@
 //! Conflicts, and who won.
 
 use super::{ERASED, UNREADABLE, Words, weighs};
-use crate::entry::{Conflicted, ConflictedField, Extent, ItemIndex, ResolvedBy, Winner};
+use crate::entry::{
+    Conflicted, ConflictedField, Extent, ItemIndex, NOT_IN_BUNDLE, ResolvedBy, Winner,
+};
 use crate::numbers::ConflictId;
 use crate::rules::status::words::listed;
 use crate::rules::story::values;
@@ -42,7 +44,9 @@ impl Words<'_> {
         let value = |index: ItemIndex| match self.entry.fields(index) {
             Ok(Some(fields)) => match fields.to_fields() {
                 Ok(fields) => {
-                    fields.get(&field.name).map_or_else(|| "no value".to_owned(), values::shown)
+                    let hidden = || fields.has(NOT_IN_BUNDLE).then(|| NOT_IN_BUNDLE.to_owned());
+                    let none = || hidden().unwrap_or_else(|| "no value".to_owned());
+                    fields.get(&field.name).map_or_else(none, values::shown)
                 }
                 Err(_) => UNREADABLE.to_owned(),
             },

@@ -178,6 +178,7 @@ impl Job<'_> {
             items: items.into(),
             content: Hash::ZERO,
             hash: Hash::ZERO,
+            told: false,
         });
         self.device.log.push(Rc::clone(&entry));
         self.appended += 1;
