@@ -1,5 +1,6 @@
 //! A record with many unsent edits: its ops are in a table of their own, beyond a few. Whatever
 //! happens to them, the tables stay the fold of the log, and the server gets what the app reads.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
 

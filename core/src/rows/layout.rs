@@ -125,11 +125,11 @@ impl<'a> Parts<'a> {
         self.flags & flag != 0
     }
 
-    const fn has_flags_of_a_row(&self) -> bool {
-        (!self.has(DELETED) || self.has(CONFIRMED))
-            && !(self.has(OWN) && self.has(ABSENT))
-            && !(self.has(TAIL) && self.has(APART))
-            && (!self.has(APART) || self.has(MORE))
+    fn has_flags_of_a_row(&self) -> bool {
+        let both = |one: u8, other: u8| self.flags & (one | other) == one | other;
+        let deleted_by_nobody = self.has(DELETED) && !self.has(CONFIRMED);
+        let ends_with_its_text = self.has(APART) && !self.has(MORE);
+        !(deleted_by_nobody || ends_with_its_text || both(OWN, ABSENT) || both(TAIL, APART))
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
