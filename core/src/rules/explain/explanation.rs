@@ -86,6 +86,12 @@ pub struct ExplainedOp {
     pub actor: Actor,
     /// The time of the op, by the device's clock.
     pub made_at: WallTime,
+    /// The number of ops of its transaction, itself included: all of them take effect at the
+    /// server, or none.
+    pub transaction_ops: u32,
+    /// Other records of the transaction whose ops have not ended, at most
+    /// [`OTHER_RECORDS`](super::OTHER_RECORDS).
+    pub together_with: Vec<RecordKey>,
     /// The state of the op.
     pub state: OpState,
     /// The person or the thing that the op waits for.

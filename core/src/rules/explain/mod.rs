@@ -84,6 +84,10 @@ pub fn explain(facts: &Facts<'_>) -> Explanation {
     explanation
 }
 
+/// The most other records of a transaction that the explanation of an op has. The sentences name
+/// all but the last of so many.
+pub const OTHER_RECORDS: usize = 4;
+
 /// Explains the state of one op of the tail.
 pub fn op(known: &Known<'_>, place: OpPlace, row: &TailRow) -> ExplainedOp {
     let state = known.op(place, row);
@@ -93,10 +97,28 @@ pub fn op(known: &Known<'_>, place: OpPlace, row: &TailRow) -> ExplainedOp {
         kind: row.kind,
         actor: row.actor.clone(),
         made_at: row.made_at,
+        transaction_ops: row.transaction_ops,
+        together_with: together_with(known, place, row),
         awaits: state.awaits(Some(&row.actor)),
         actions: state.actions(),
         state,
     }
+}
+
+/// Returns other records of the op's transaction, in the order of its ops.
+fn together_with(known: &Known<'_>, place: OpPlace, row: &TailRow) -> Vec<RecordKey> {
+    let mut records: Vec<RecordKey> = Vec::new();
+    if row.transaction_ops > 1 {
+        for (_, other) in known.tail.ops_of_entry(place.seq) {
+            if other.key != row.key && !records.contains(&other.key) {
+                records.push(other.key.clone());
+            }
+            if records.len() == OTHER_RECORDS {
+                break;
+            }
+        }
+    }
+    records
 }
 
 impl Explanation {

@@ -153,6 +153,36 @@ impl Record {
     }
 }
 
+#[test]
+fn an_op_of_a_transaction_names_the_records_that_go_with_it() {
+    let of_transaction = |others: &[&str]| {
+        let mut known = Record::with_ops(1);
+        let ops = u32::try_from(others.len() + 1).unwrap();
+        known
+            .tail
+            .insert(place(1), TailRow { transaction_ops: ops, ..tail_row(1, OpKind::Create) });
+        for (index, other) in (1..).zip(others) {
+            let row = TailRow {
+                op: OpId::from_bytes([100 + index; 16]),
+                key: other.parse().unwrap(),
+                transaction_ops: ops,
+                ..tail_row(1, OpKind::Create)
+            };
+            known.tail.insert(OpPlace { seq: Seq::new(1), index: index.into() }, row);
+        }
+        known
+    };
+    of_transaction(&["note/7"]).says(
+        "It is one of 2 changes that the server takes together or not at all, with those of note/7.",
+    );
+    of_transaction(&["note/7", "note/7", "note/8"]).says("those of note/7 and note/8.");
+    of_transaction(&["note/1", "note/2", "note/3", "note/4", "note/5"])
+        .says("one of 6 changes that the server takes together or not at all, with those of note/1, note/2, note/3 and others.");
+    let alone = Record::with_ops(2).explained();
+    assert!(alone.ops.iter().all(|op| op.together_with.is_empty() && op.transaction_ops == 1));
+    assert!(!alone.to_string().contains("together"));
+}
+
 fn key() -> RecordKey {
     RecordKey::parse("lead", "1").unwrap()
 }

@@ -1,6 +1,6 @@
 //! The words of an explanation. Short, for people, one sentence each.
 
-use super::{ExplainedConflict, ExplainedOp, Explanation, Seen};
+use super::{ExplainedConflict, ExplainedOp, Explanation, OTHER_RECORDS, Seen};
 use crate::entry::{ConflictedField, ResolvedBy, Winner};
 use crate::op::OpKind;
 use crate::rules::status::words::{counted, listed};
@@ -64,8 +64,26 @@ fn confirmed(explanation: &Explanation) -> String {
 fn op(op: &ExplainedOp) -> Vec<String> {
     let (kind, by, at) = (kind(op.kind), &op.actor, op.made_at);
     let mut all = vec![format!("Change {}, {kind} by {by} at {at}, {}.", op.place, op.in_words())];
+    all.extend(together(op));
     all.extend(remedy(op));
     all
+}
+
+/// Returns what the server takes together with an op.
+fn together(op: &ExplainedOp) -> Option<String> {
+    let mut names: Vec<_> = op.together_with.iter().map(ToString::to_string).collect();
+    if names.is_empty() {
+        return None;
+    }
+    if names.len() == OTHER_RECORDS {
+        names.pop();
+        names.push("others".to_owned());
+    }
+    Some(format!(
+        "It is one of {} that the server takes together or not at all, with those of {}.",
+        counted(op.transaction_ops as usize, "change"),
+        listed(&names)
+    ))
 }
 
 /// Returns when an op that waits for somebody resumes, and whom it waits for.
