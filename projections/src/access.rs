@@ -11,8 +11,8 @@ use fieldbook_core::entry::{ErasedRecords, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::Pending;
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, OPS_IN_ROW, ParkedOpRow, RecordRow, RecordView,
-    StateRow, StoredRecord, UnitRow, Visible,
+    Confirmed, ConflictRow, CursorRow, DeadLetterRow, OPS_IN_ROW, ParkedOpRow, RecordRow,
+    RecordView, StateRow, StoredRecord, UnitRow, Visible,
 };
 use fieldbook_core::{ConflictId, DeviceKey, EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId};
 use foldhash::{HashMap, HashMapExt};
@@ -39,6 +39,8 @@ pub trait Tables {
     fn record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn take_record(&mut self, key: &RecordKey) -> Result<Option<RecordRow>, StoreError>;
     fn put_record(&mut self, key: &RecordKey, row: Option<RecordRow>) -> Result<(), StoreError>;
+    /// Returns the confirmed record. It does not read a long tail.
+    fn confirmed(&mut self, key: &RecordKey) -> Result<Option<Confirmed>, StoreError>;
     /// Returns the image that the app reads of a record, and whether the record has a tail. It does
     /// not read a long tail.
     fn seen(&mut self, key: &RecordKey) -> Result<(Option<FieldsJson>, bool), StoreError>;
@@ -485,6 +487,10 @@ impl Tables for DiskTables<'_> {
         Ok(())
     }
 
+    fn confirmed(&mut self, key: &RecordKey) -> Result<Option<Confirmed>, StoreError> {
+        Ok(self.held(key)?.row.as_ref().and_then(StoredRecord::confirmed).cloned())
+    }
+
     fn seen(&mut self, key: &RecordKey) -> Result<(Option<FieldsJson>, bool), StoreError> {
         let row = self.held(key)?.row.as_ref();
         let has_tail = row.is_some_and(|row| row.pending() > 0);
@@ -759,7 +765,6 @@ const DAMAGED_ROW: &str = "a row that is folded from the log";
 
 #[cfg(test)]
 mod tests {
-    use fieldbook_core::rows::Confirmed;
     use fieldbook_core::{Hlc, OpId, Version};
     use redb::backends::InMemoryBackend;
     use redb::{Builder, Database};

@@ -7,7 +7,8 @@ use fieldbook_core::entry::{ErasedRecords, Winner};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::record::Pending;
 use fieldbook_core::rows::{
-    ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, StateRow, UnitRow, Visible,
+    Confirmed, ConflictRow, CursorRow, DeadLetterRow, ParkedOpRow, RecordRow, StateRow, UnitRow,
+    Visible,
 };
 use fieldbook_core::{EntityType, FieldsJson, OpId, RecordKey, Seq, UnitId};
 use foldhash::HashMap;
@@ -64,6 +65,10 @@ impl Tables for MemoryTables {
         Ok(())
     }
 
+    fn confirmed(&mut self, key: &RecordKey) -> Result<Option<Confirmed>, StoreError> {
+        Ok(self.records.get(key).and_then(|row| row.confirmed.clone()))
+    }
+
     fn seen(&mut self, key: &RecordKey) -> Result<(Option<FieldsJson>, bool), StoreError> {
         let row = self.records.get(key);
         let has_tail = row.is_some_and(|row| !row.tail.is_empty());
@@ -80,12 +85,7 @@ impl Tables for MemoryTables {
             Some(row) => row,
             None => self.records.entry(key.clone()).or_default(),
         };
-        row.visible = visible;
-        // Nearly every tail has one op, and a vector would allocate room for four.
-        if row.tail.is_empty() {
-            row.tail.reserve_exact(1);
-        }
-        row.tail.push(op);
+        row.push(op, visible);
         Ok(())
     }
 

@@ -5,8 +5,7 @@ use fieldbook::conflict::ConflictedField;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use fieldbook::audit::entry::NOT_IN_BUNDLE;
-use fieldbook::audit::entry::{Extent, Winner};
+use fieldbook::audit::entry::{Extent, NOT_IN_BUNDLE, Winner};
 use fieldbook::conflict::Conflict;
 use fieldbook::conflict::{Choice, ConflictId};
 use fieldbook::record::FieldsJson;

@@ -114,7 +114,7 @@ impl<'r> Erasure<'r> {
 
     fn of_all(&self, decisions: &[Decision], items: &mut BTreeSet<ItemIndex>) {
         let erased = decisions.iter().filter(|decision| self.is_about_erased(decision));
-        erased.for_each(|decision| items.extend(items_of(decision)));
+        erased.for_each(|decision| items.extend(decision.items()));
     }
 
     /// A reason without a decision is of no record, so it goes with all others.
@@ -133,36 +133,38 @@ impl<'r> Erasure<'r> {
     }
 }
 
-/// Returns the items that a decision names.
-fn items_of(decision: &Decision) -> Vec<ItemIndex> {
-    match decision {
-        Decision::Conflicted(Conflicted { base, local, remote, merged, .. }) => {
-            [*base, *local, *remote].into_iter().chain(*merged).collect()
+impl Decision {
+    /// Returns the items that the decision names.
+    pub(crate) fn items(&self) -> Vec<ItemIndex> {
+        match self {
+            Self::Conflicted(Conflicted { base, local, remote, merged, .. }) => {
+                [*base, *local, *remote].into_iter().chain(*merged).collect()
+            }
+            Self::Raised { values, .. } => values.iter().copied().collect(),
+            Self::BroughtBack { read, .. } => vec![*read],
+            Self::DeadLettered { message, .. } => message.iter().copied().collect(),
+            Self::Resolved { merged, .. } => merged.iter().copied().collect(),
+            Self::Upcast { fields, .. } => vec![*fields],
+            Self::SetAside { name, row, .. } => std::iter::once(*name).chain(*row).collect(),
+            Self::Acked { .. }
+            | Self::Tried { .. }
+            | Self::Requeued { .. }
+            | Self::Superseded { .. }
+            | Self::Dropped { .. }
+            | Self::Retried { .. }
+            | Self::Discarded { .. }
+            | Self::Cancelled(_)
+            | Self::Parked { .. }
+            | Self::Unparked { .. }
+            | Self::ServerAccepted { .. }
+            | Self::ServerRead
+            | Self::Adopted { .. }
+            | Self::Suspected { .. }
+            | Self::Restamped { .. }
+            | Self::BelongsTo { .. }
+            | Self::ReadForeign { .. }
+            | Self::HandedOver { .. }
+            | Self::LetGo { .. } => Vec::new(),
         }
-        Decision::Raised { values, .. } => values.iter().copied().collect(),
-        Decision::BroughtBack { read, .. } => vec![*read],
-        Decision::DeadLettered { message, .. } => message.iter().copied().collect(),
-        Decision::Resolved { merged, .. } => merged.iter().copied().collect(),
-        Decision::Upcast { fields, .. } => vec![*fields],
-        Decision::SetAside { name, row, .. } => std::iter::once(*name).chain(*row).collect(),
-        Decision::Acked { .. }
-        | Decision::Tried { .. }
-        | Decision::Requeued { .. }
-        | Decision::Superseded { .. }
-        | Decision::Dropped { .. }
-        | Decision::Retried { .. }
-        | Decision::Discarded { .. }
-        | Decision::Cancelled(_)
-        | Decision::Parked { .. }
-        | Decision::Unparked { .. }
-        | Decision::ServerAccepted { .. }
-        | Decision::ServerRead
-        | Decision::Adopted { .. }
-        | Decision::Suspected { .. }
-        | Decision::Restamped { .. }
-        | Decision::BelongsTo { .. }
-        | Decision::ReadForeign { .. }
-        | Decision::HandedOver { .. }
-        | Decision::LetGo { .. } => Vec::new(),
     }
 }

@@ -8,14 +8,13 @@
 //! ```
 //!
 //! Invariants:
-//! 1. A new variant does not compile without a place here.
+//! 1. A new variant does not compile without a place here, or in [`Decision::items`].
 //! 2. An item that is not in the list is hidden.
 
 use std::collections::BTreeMap;
 
 use crate::entry::{
-    Conflicted, Control, Decision, Entry, FieldsSource, Header, ItemIndex, Meta, PersonAction,
-    Planned,
+    About, Control, Decision, Entry, FieldsSource, Header, ItemIndex, Meta, PersonAction, Planned,
 };
 use crate::names::RecordKey;
 
@@ -90,50 +89,13 @@ fn of_plan<'e>(planned: &'e Planned, header: &Header, found: &mut Contents<'e>) 
     }
 }
 
+/// Items of a decision about a record are values of it. Those of other decisions are text.
 fn of_all<'e>(decisions: &'e [Decision], found: &mut Contents<'e>) {
     for decision in decisions {
-        let mut values =
-            |key: &'e RecordKey, item: ItemIndex| found.insert(item, Content::Values(key));
-        match decision {
-            Decision::Conflicted(Conflicted { key, base, local, remote, merged, .. }) => {
-                for item in [*base, *local, *remote].into_iter().chain(*merged) {
-                    values(key, item);
-                }
-            }
-            Decision::Raised { key, values: Some(item), .. }
-            | Decision::BroughtBack { key, read: item, .. }
-            | Decision::Resolved { key, merged: Some(item), .. }
-            | Decision::Upcast { key, fields: item, .. } => {
-                values(key, *item);
-            }
-            Decision::DeadLettered { message, .. } => {
-                found.extend(message.map(|item| (item, Content::Text)));
-            }
-            Decision::SetAside { name, row, .. } => {
-                let texts = std::iter::once(*name).chain(*row);
-                found.extend(texts.map(|item| (item, Content::Text)));
-            }
-            Decision::Raised { values: None, .. }
-            | Decision::Resolved { merged: None, .. }
-            | Decision::Acked { .. }
-            | Decision::Tried { .. }
-            | Decision::Requeued { .. }
-            | Decision::Superseded { .. }
-            | Decision::Dropped { .. }
-            | Decision::Retried { .. }
-            | Decision::Discarded { .. }
-            | Decision::Cancelled(_)
-            | Decision::Parked { .. }
-            | Decision::Unparked { .. }
-            | Decision::ServerAccepted { .. }
-            | Decision::ServerRead
-            | Decision::Adopted { .. }
-            | Decision::Suspected { .. }
-            | Decision::Restamped { .. }
-            | Decision::BelongsTo { .. }
-            | Decision::ReadForeign { .. }
-            | Decision::HandedOver { .. }
-            | Decision::LetGo { .. } => {}
-        }
+        let content = match decision.about() {
+            About::Records(keys) => keys.first().map_or(Content::Text, |key| Content::Values(key)),
+            About::Units(_) | About::Book => Content::Text,
+        };
+        found.extend(decision.items().into_iter().map(|item| (item, content)));
     }
 }

@@ -147,6 +147,16 @@ impl RecordRow {
         self.tail.iter_mut().for_each(Pending::await_confirmation);
     }
 
+    /// Adds an op at the end of the tail, and sets what the app reads.
+    pub fn push(&mut self, op: Pending, visible: Visible) {
+        self.visible = visible;
+        // Nearly every tail has one op, and a vector would allocate room for four.
+        if self.tail.is_empty() {
+            self.tail.reserve_exact(1);
+        }
+        self.tail.push(op);
+    }
+
     /// Returns whether a live record was confirmed by a former server only.
     pub fn awaits_confirmation(&self) -> bool {
         let awaits =

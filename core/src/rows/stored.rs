@@ -8,12 +8,11 @@
 //!
 //! What it does not do: read or write the ops that are apart. The tables do.
 
-use super::record::{RecordRow, Visible};
+use super::record::{Confirmed, RecordRow, Visible};
 use crate::codec::{Decode, Encode};
 use crate::fields::FieldsJson;
 use crate::numbers::Version;
 use crate::record::{EditStamp, Pending};
-use crate::time::WallTime;
 
 /// The most ops of a tail that are stored in the record's row. Nearly every tail has a few ops, and
 /// reading them with the row costs nothing. Each write of the record writes them all again, some 60
@@ -83,21 +82,17 @@ impl StoredRecord {
         if self.apart.is_none() { Some(&self.row) } else { None }
     }
 
-    /// Adds an op at the end of a tail that is apart, and sets what the app reads. Returns the op
-    /// if it has to be written apart, and `None` if it is in the row now.
-    pub fn push(&mut self, pending: Pending, visible: Visible) -> Option<Pending> {
-        self.row.visible = visible;
+    /// Adds an op at the end of the tail, and sets what the app reads. Returns the op if it has to be
+    /// written apart, and `None` if it is in the row now.
+    pub fn push(&mut self, op: Pending, visible: Visible) -> Option<Pending> {
         let Some(apart) = &mut self.apart else {
-            // Nearly every tail has one op, and a vector would allocate room for four.
-            if self.row.tail.is_empty() {
-                self.row.tail.reserve_exact(1);
-            }
-            self.row.tail.push(pending);
+            self.row.push(op, visible);
             return None;
         };
+        self.row.visible = visible;
         apart.ops = apart.ops.saturating_add(1);
-        apart.greatest = apart.greatest.max(pending.greatest());
-        Some(pending)
+        apart.greatest = apart.greatest.max(op.greatest());
+        Some(op)
     }
 
     /// Returns what [`RecordRow::image`] returns.
@@ -115,9 +110,9 @@ impl StoredRecord {
         self.apart.map_or(self.row.tail.len(), |apart| apart.ops as usize)
     }
 
-    /// Returns when an answer last had this record, by the device's clock.
-    pub const fn synced_at(&self) -> Option<WallTime> {
-        self.row.synced_at
+    /// Returns the confirmed record; none if the server never sent or acked it.
+    pub const fn confirmed(&self) -> Option<&Confirmed> {
+        self.row.confirmed.as_ref()
     }
 
     /// Returns the ops that are in the row.
@@ -150,7 +145,7 @@ mod tests {
     use crate::numbers::Seq;
     use crate::op::{OpKind, OpPlace};
     use crate::rows::RecordView;
-    use crate::time::Hlc;
+    use crate::time::{Hlc, WallTime};
 
     fn op(number: u8, at: u64) -> Pending {
         let place = OpPlace { seq: Seq::new(u64::from(number)), index: 0 };

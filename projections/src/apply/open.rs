@@ -34,11 +34,9 @@ pub(super) struct Open {
 impl Open {
     /// Returns an op of the tail.
     pub(super) fn op(&mut self, op: &PlannedOp) -> Option<&mut TailOp> {
-        if self.ended.contains(&op.place) {
-            return None;
-        }
         let at = self.tail.binary_search_by_key(&op.place, |known| known.op.place).ok()?;
-        self.tail.get_mut(at).filter(|known| known.op.id == op.id)
+        let known = self.tail.get_mut(at).filter(|known| known.op.id == op.id)?;
+        (!self.ended.contains(&op.place)).then_some(known)
     }
 
     /// Returns the tail, oldest first.
@@ -54,10 +52,9 @@ impl Open {
 
     /// Takes an op out of the tail, and returns it if the tail had it.
     pub(super) fn end(&mut self, op: &PlannedOp) -> Option<&TailOp> {
-        self.op(op)?;
-        self.ended.insert(op.place);
         let at = self.tail.binary_search_by_key(&op.place, |known| known.op.place).ok()?;
-        self.tail.get(at)
+        let known = self.tail.get(at).filter(|known| known.op.id == op.id)?;
+        self.ended.insert(op.place).then_some(known)
     }
 
     /// Changes ops. Fields that a creation removes by the stamp of a deletion follow the deletion.
@@ -99,7 +96,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     /// Returns the confirmed state of a record.
     pub(super) fn confirmed(&mut self, key: &RecordKey) -> Result<Option<Confirmed>, StoreError> {
         self.close()?;
-        Ok(self.tables.record(key)?.unwrap_or_default().confirmed)
+        self.tables.confirmed(key)
     }
 
     fn opened(&self, key: &RecordKey, mut row: RecordRow) -> Result<Open, StoreError> {

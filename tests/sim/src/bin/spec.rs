@@ -82,11 +82,11 @@ fn options(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, Ins
 fn run(options: &Options) -> ExitCode {
     let mut is_good = true;
     let manners = SeedRange { from: 0, seeds: options.manners.len() as u64 };
-    let run = |number: u64| {
+    let one = |number: u64| {
         let manner = options.manners.get(usize::try_from(number).ok()?)?;
         Some(run_in(*manner, options))
     };
-    for (_, (text, all_passed)) in on_all_cores(manners, run) {
+    for (_, (text, all_passed)) in on_all_cores(manners, one) {
         let was_said = say(&mut io::stdout(), &text, ExitCode::SUCCESS) == ExitCode::SUCCESS;
         is_good &= was_said && all_passed;
     }
