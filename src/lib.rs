@@ -71,6 +71,7 @@ mod overwritten;
 mod read;
 mod ready;
 mod records;
+mod rewrite;
 mod salvage;
 mod sign_out;
 mod status;

@@ -19,21 +19,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fieldbook_core::RecordKey;
-use fieldbook_core::entry::{Control, Draft, Erased, ErasedRecords};
+use fieldbook_core::entry::{Control, Erased, ErasedRecords};
 use fieldbook_core::log::turn::{Which, beside};
-use fieldbook_core::log::{
-    Appender, Head, Stamp, Store, StoreOptions, copy_without, entries, not_made, read_head,
-};
-use fieldbook_core::new_file::replace_file_by_path;
-use fieldbook_core::rules::clock::entry_stamp;
+use fieldbook_core::log::{Store, copy_without};
 use fieldbook_core::rules::unsent::{Unsent, unsent};
-use fieldbook_projections::{DiskTables, sound};
-use redb::WriteTransaction;
+use fieldbook_projections::sound;
 
 use crate::book::{Book, Shared, read};
 use crate::error::Error;
 use crate::export::{Step, export};
-use crate::maintain::refold;
+use crate::rewrite::{alone, new_store};
 use crate::status::Queue;
 
 /// What becomes of a book when its user signs out ([`Book::sign_out`]).
@@ -132,17 +127,11 @@ impl Shared {
 /// Puts a book in place of a book: with the same log, without the values of records that the server
 /// has.
 fn keep_unsent(book: Book, at: &mut dyn FnMut(Step)) -> Result<(), Error> {
-    let shared = alone(book)?;
-    let path = shared.store.with(|store| Ok(store.path()?.to_owned()))?;
-    replace_file_by_path(&path, |new| {
-        shared.write_unsent(|| Ok(Store::create(new, &StoreOptions::default())?))?;
+    alone(book)?.replace_file(ERASING, |shared, new| {
+        shared.write_unsent(|| new_store(new))?;
         at(Step::Erased);
-        Ok::<_, Error>(())
+        Ok(())
     })
-    .map_err(|error| not_made(error, &path, ERASING))?;
-    // The former file has no name any more, and nothing is written to it.
-    Book::store_of(shared).ok_or(Error::Suspended)?.abandon();
-    Ok(())
 }
 
 impl Shared {
@@ -153,42 +142,10 @@ impl Shared {
         new: impl FnOnce() -> Result<Store, Error>,
     ) -> Result<(), Error> {
         let records = ErasedRecords::except(self.not_at_the_server()?);
-        let log = entries(&self.store.begin_read()?)?;
-        let head = read_head(&log)?;
-        let new = new()?;
-        let transaction = new.begin_write()?;
-        let items = copy_without(&log, &transaction, &records)?;
-        // As every entry, it comes after what the opening records and after the silences.
-        let mut drafts = self.introduction(&log)?;
-        drafts.push(Draft::control(Control::Erased(Erased { records, items })));
-        let head = self.append_to(&transaction, head, drafts)?;
-        if let Some(key) = &self.device_key {
-            DiskTables::new(&transaction).set_device_key(key)?;
-        }
-        new.commit(transaction)?;
-        refold(&new, &self.schema, head, |_| {})?;
-        Ok(new.close()?)
-    }
-
-    fn append_to(
-        &self,
-        transaction: &WriteTransaction,
-        head: Option<Head>,
-        drafts: Vec<Draft>,
-    ) -> Result<Option<Head>, Error> {
-        let (now, actor) = (self.clock.now(), read(&self.actor).clone());
-        let mut appender = Appender::open(transaction, head)?;
-        for draft in drafts {
-            let Some(before) = appender.head() else { return Err(Error::EmptyLog) };
-            let stamp = Stamp {
-                epoch: before.epoch,
-                hlc: entry_stamp(before.hlc, now, self.server_time()),
-                wall: now.wall,
-                actor: actor.clone(),
-            };
-            appender.append(draft, stamp)?;
-        }
-        Ok(appender.head())
+        self.write_anew(new, |log, copy| {
+            let items = copy_without(log, copy, &records)?;
+            Ok(Some(Control::Erased(Erased { records, items })))
+        })
     }
 
     /// Returns the records that have to stay for what the server does not have: those of the ops in
@@ -208,17 +165,6 @@ impl Shared {
         sound(&tail)?;
         Ok(kept)
     }
-}
-
-/// Returns what a book shares, if there is no other handle and it can be changed. Nobody else
-/// writes from here on.
-fn alone(book: Book) -> Result<Shared, Error> {
-    let shared = book.into_only()?;
-    if shared.store.is_read_only() {
-        return Err(Error::ReadOnly);
-    }
-    shared.check_alive()?;
-    Ok(shared)
 }
 
 /// Removes the file of a book, after its log was exported if there is a path.
@@ -247,6 +193,7 @@ mod tests {
     use std::fs::{self, File};
 
     use fieldbook_core::entry::Meta;
+    use fieldbook_core::log::StoreOptions;
 
     use super::*;
     use crate::audit::read_export;
