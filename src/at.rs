@@ -413,9 +413,9 @@ pub(crate) fn past_status(
 
 /// Finds the last entry that belongs to a moment. An entry belongs to a time if the milliseconds of
 /// its log clock, which only grows, are not after it.
-fn find(snapshot: &Snapshot, moment: Moment) -> Result<Found, Error> {
+pub(crate) fn find(snapshot: &Snapshot, moment: Moment) -> Result<Found, Error> {
     let last = snapshot.last_seq()?;
-    let table = snapshot.entries()?;
+    let (table, trimmed) = (snapshot.entries()?, snapshot.state()?.trimmed);
     let header =
         |seq: Seq| -> Result<_, Error> { Ok(read_entry(&table, seq)?.map(|entry| entry.header)) };
     let (seq, asked) = match moment {
@@ -425,7 +425,7 @@ fn find(snapshot: &Snapshot, moment: Moment) -> Result<Found, Error> {
         Moment::Entry(seq) => (seq, None),
         Moment::Back(steps) => (Seq::new(last.number().saturating_sub(steps)), None),
         Moment::Time(time) => {
-            let (mut from, mut to) = (0, last.number());
+            let (mut from, mut to) = (trimmed.map_or(0, |upto| upto.number()), last.number());
             while from < to {
                 let middle = from + (to - from).div_ceil(2);
                 let is_in = header(Seq::new(middle))?.is_some_and(|found| found.hlc.wall() <= time);
@@ -435,6 +435,12 @@ fn find(snapshot: &Snapshot, moment: Moment) -> Result<Found, Error> {
         }
     };
     let here = header(seq)?;
+    if let Some(upto) = trimmed {
+        let is_before = |time: WallTime| here.as_ref().is_none_or(|at| at.hlc.wall() > time);
+        if seq < upto || asked.is_some_and(is_before) {
+            return Err(Error::Trimmed { upto });
+        }
+    }
     let next = header(seq.next())?;
     let set_back = [here.as_ref(), next.as_ref()].into_iter().flatten().find_map(|header| {
         let (showed, counts) = (header.wall, header.hlc.wall());

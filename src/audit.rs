@@ -58,19 +58,20 @@ pub use fieldbook_core::rules::story::{
 };
 pub use fieldbook_core::{DeviceId, Epoch, Hash, Hlc, InvalidHash, InvalidId, Seq};
 use fieldbook_core::{EntityType, RecordKey};
+pub use fieldbook_projections::{KeptBy, TableFault, TableFaultKind};
 use fieldbook_projections::{ProjectionRow, follow_range, follow_record, history_of, last_of_book};
-pub use fieldbook_projections::{TableFault, TableFaultKind};
 
 pub use crate::at::{
     At, Found, InvalidWhen, Moment, Offsets, SetBack, When, Zone, offset_shown, shown,
 };
 use crate::authors::authors_after;
 use crate::book::Book;
+pub use crate::compact::{Compaction, CompactionPlan, CompactionPolicy, KeptBack};
 use crate::error::Error;
 #[cfg(feature = "sign")]
 pub use crate::evidence::notes_of_book;
 pub use crate::examine::{Examination, Finding, examine_book};
-pub use crate::maintain::{read_export, rebuild_book};
+pub use crate::maintain::{read_export, read_parts, rebuild_book};
 use crate::projection::ProjectionStatus;
 pub use crate::salvage::{Salvage, salvage_book};
 pub use crate::walk::WalkStep;

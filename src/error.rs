@@ -136,6 +136,16 @@ pub enum Error {
         /// The entry that says so.
         by: Seq,
     },
+    /// The moment is before what is left of the log: its entries were trimmed. The app's reaction:
+    /// read the archive that was made of them.
+    #[error(
+        "the log was trimmed up to entry {upto}: ask for a moment from that entry on, or read the \
+         archive of what was before"
+    )]
+    Trimmed {
+        /// The last of the trimmed entries.
+        upto: Seq,
+    },
     /// The signer of a checkpoint did not sign. Nothing was written.
     #[error("the head of the log was not signed")]
     NotSigned(#[source] Arc<dyn std::error::Error + Send + Sync>),

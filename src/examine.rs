@@ -267,7 +267,9 @@ fn look_at_anchor(store: &Store, found: &mut Examination) -> Result<(), Error> {
     let Ok(state) = catch_storage_panic(|| Snapshot::new(store.begin_read()?).state()) else {
         return Ok(());
     };
-    let Some(anchor) = state.anchor else { return Ok(()) };
+    // The entry of a receipt that was trimmed cannot be compared.
+    let is_there = |anchor: &Receipt| state.trimmed.is_none_or(|upto| anchor.seq >= upto);
+    let Some(anchor) = state.anchor.filter(is_there) else { return Ok(()) };
     let entries = entries(&store.begin_read()?)?;
     match read_entry(&entries, anchor.seq) {
         Ok(Some(entry)) if entry.hash == anchor.hash => found.anchor = Some(anchor),

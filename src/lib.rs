@@ -41,11 +41,13 @@
 //!
 //! What it is not: a server (`fieldbook-server`), a query language, or an encryption layer.
 
+mod archive;
 mod at;
 mod authors;
 mod background;
 mod book;
 mod check;
+mod compact;
 mod decisions;
 mod declared;
 mod entity;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fieldbook_core::entry::{Control, Decision, Draft, Items, Meta};
 use fieldbook_core::log::{
-    Head, PART_ENTRIES, Store, StoreError, catch_storage_panic, entries, import, read_head,
+    Head, PART_ENTRIES, Store, StoreError, catch_storage_panic, entries, import_parts, read_head,
     verify_in_parts,
 };
 use fieldbook_core::rules::parks::only_news;
@@ -295,9 +295,19 @@ pub fn rebuild_book(
 /// # }
 /// ```
 pub fn read_export(reader: &mut impl Read, options: BookOptions) -> Result<Book, Error> {
+    read_parts(&mut [reader], options)
+}
+
+/// Opens a log whose beginning was trimmed as a read-only book in memory, as it was before: the
+/// archives of it, the oldest first, and last the exported log of what is left.
+///
+/// # Errors
+/// [`Error::Store`] as for [`read_export`], or if a part does not go on where the one before ends;
+/// [`Error::EmptyLog`].
+pub fn read_parts<R: Read>(parts: &mut [&mut R], options: BookOptions) -> Result<Book, Error> {
     let options = options.read_only();
     let store = Store::with_backend(redb::backends::InMemoryBackend::new(), &options.store)?;
-    let verified = import(reader, &store)?;
+    let verified = import_parts(parts.iter_mut().map(|part| &mut **part), &store)?;
     if verified.head.is_none() {
         return Err(Error::EmptyLog);
     }

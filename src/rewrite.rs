@@ -68,7 +68,7 @@ impl Shared {
     ) -> Result<(), Error> {
         let log = entries(&self.store.begin_read()?)?;
         let mut head = read_head(&log)?;
-        let new = new()?;
+        let mut new = new()?;
         let transaction = new.begin_write()?;
         if let Some(said) = copy(&log, &transaction)? {
             // As every entry, it comes after what the opening records and after the silences.
@@ -81,6 +81,7 @@ impl Shared {
         }
         new.commit(transaction)?;
         refold(&new, &self.schema, head, |_| {})?;
+        new.compact()?;
         Ok(new.close()?)
     }
 

@@ -12,6 +12,7 @@ pub use fieldbook_projections::Snapshot;
 
 use crate::at::{At, Moment};
 use crate::book::Book;
+use crate::compact::{Compaction, CompactionPlan};
 use crate::error::Error;
 use crate::options::BookOptions;
 
@@ -51,6 +52,21 @@ impl Book {
     pub fn write_unsent(&self, backend: impl redb::StorageBackend) -> Result<(), Error> {
         let make = || Ok(Store::with_backend(backend, &StoreOptions::default())?);
         self.shared.write_unsent(make)
+    }
+
+    /// Writes a book onto an empty backend as [`Book::compact`] writes it, without an archive on the
+    /// disk: as if one had been made. Nothing is written if there is nothing to trim.
+    ///
+    /// # Errors
+    /// As for [`Book::compact`].
+    pub fn write_compacted(
+        &self,
+        before: Moment,
+        backend: impl redb::StorageBackend,
+    ) -> Result<CompactionPlan, Error> {
+        let how = Compaction::before(before).archive_to("");
+        let make = || Ok(Store::with_backend(backend, &StoreOptions::default())?);
+        self.shared.write_compacted(&how, make)
     }
 
     /// Takes a snapshot of the whole book, to read several things at the same instant. Hold it

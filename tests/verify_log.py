@@ -23,7 +23,8 @@ import struct
 import sys
 
 MAGIC_1, MAGIC_2 = b"fieldbook-log 1\n", b"fieldbook-log 2\n"
-TOLD, ENTRY, END = 0, 1, 255
+TOLD, ENTRY, JOINT, END = 0, 1, 2, 255
+MARK, TOLD_MARK = b"\xfe\xff\xff\xff", b"\xff" * 4
 ENTRY_BYTES = 64 * 1024 * 1024
 ITEM, CONTENT, LINK = b"fieldbook/1/item\0", b"fieldbook/1/content\0", b"fieldbook/1/link\0"
 
@@ -237,19 +238,35 @@ def commitment(reader):
 
 
 class Counts:
-    """What a log has, and what a bundle left out."""
+    """What a log has, what a bundle left out, and what stands in place of trimmed entries."""
 
     def __init__(self):
         self.erased = self.hidden = self.told = 0
+        # The first place that a base lacks; the joint, as its place, its hash and its sealed hash; and what is named.
+        self.gap, self.joint, self.named = None, None, []
+
+    def end(self):
+        """Raises Bad unless a base has its joint, and an entry behind it names it."""
+        if self.gap is not None:
+            raise Bad(f"entry {self.gap} is missing")
+        if self.joint is not None and self.joint not in self.named:
+            raise Bad("entries are missing at the beginning, and nothing in the log vouches for what stands in their place")
 
 
-def check(stored, seq, previous, clock, notes, counts, is_bundle, content=None):
-    """Returns the hash and the clock of an entry that is what it should be. `content` is the hash that a bundle has in
-    place of an entry that it only tells of."""
+def number_in(data):
+    """Returns the number with which the bytes begin, and its length."""
+    size = {0xFB: 2, 0xFC: 4, 0xFD: 8}.get(data[0], 0)
+    return (int.from_bytes(data[1:1 + size], "little") if size else data[0]), 1 + size
+
+
+def check(stored, seq, previous, clock, notes, counts, is_bundle, content=None, joint=None):
+    """Returns the place, the hash and the clock of an entry that is what it should be. `content` is the hash that a
+    bundle has in place of an entry that it only tells of, and `joint` the hash with which a joint was sealed."""
     reader = Reader(stored)
     header, meta = reader.block("the header"), reader.block("the meta part")
     named, hlc, epoch = read_header(header)
-    if named != seq:
+    may_skip = named > seq > 1 and counts.joint is None
+    if named != seq and not may_skip:
         raise Bad(f"it names entry {named} as its place")
     if hlc <= clock:
         raise Bad("its clock does not advance after the entry before")
@@ -266,11 +283,20 @@ def check(stored, seq, previous, clock, notes, counts, is_bundle, content=None):
     counts.told += content is not None
     if content is None:
         content = blake3(CONTENT + block(header) + block(meta) + struct.pack("<I", count) + b"".join(c for c, _ in items))
-    if blake3(LINK + previous + content) != carried:
+    if blake3(LINK + previous + content) != (joint or carried):
         raise Bad("its hash does not follow from its bytes and the entry before")
+    if named != seq and counts.gap is None:
+        counts.gap = seq
+    if joint is not None:
+        if counts.joint is not None:
+            raise Bad("it is a second joint")
+        counts.joint, counts.gap = (named, carried, joint), None
+    if meta[:2] == b"\x02\x0b":
+        upto, length = number_in(meta[2:])
+        counts.named.append((upto, *(meta[2 + length + at:34 + length + at] for at in (0, 32))))
     if notes is not None:
-        notes.look(seq, epoch, carried, meta)
-    return carried, hlc
+        notes.look(named, epoch, carried, meta)
+    return named, carried, hlc
 
 
 # --- Signed notes ----------------------------------------------------------------------------------------------------
@@ -318,10 +344,8 @@ class Notes:
     @staticmethod
     def text(data):
         """Returns the text with which the bytes begin."""
-        first = data[0]
-        size = {0xFB: 2, 0xFC: 4, 0xFD: 8}.get(first, 0)
-        length = int.from_bytes(data[1:1 + size], "little") if size else first
-        return data[1 + size:1 + size + length].decode("utf-8")
+        length, start = number_in(data)
+        return data[start:start + length].decode("utf-8")
 
     @classmethod
     def statement(cls, data):
@@ -336,10 +360,13 @@ class Notes:
         signatures = [(name, base64.b64decode(blob)) for _, name, blob in (line.split(" ") for line in lines.splitlines())]
         return level, device, epoch, int(parts[2]), base64.b64decode(parts[3]), text, signatures
 
-    def weigh(self):
-        """Returns the last entry of each level; raises Bad if a note is of another log."""
+    def weigh(self, trimmed=0):
+        """Returns the last entry of each level; raises Bad if a note is of another log. A note about an entry before the
+        last trimmed one proves nothing."""
         upto = {"anchored": 0, "signed": 0}
         for seq, level, device, epoch, stated, digest, text, signatures in self.found:
+            if stated < trimmed:
+                continue
             if stated >= seq or device != self.device or self.entries.get(stated) != (epoch, digest):
                 raise Bad(f"the note in entry {seq} states another entry {stated} than this log has")
             for key in (key for key in self.keys if key.may_prove(level)):
@@ -393,7 +420,7 @@ def is_of_bundle(cover):
 
 def verify(stream, notes=None):
     """Returns how many entries the log has, what was left out, and its head; raises Bad with the entry in the text."""
-    seq, previous, clock, counts, is_bundle = 1, bytes(32), -1, Counts(), False
+    seq, previous, clock, counts, is_bundle, entries = 1, bytes(32), -1, Counts(), False, 0
     # The hash at the end is over all bytes before it, so the whole stream is read. (A reader with an incremental BLAKE3
     # needs one entry at a time.)
     data = stream.read()
@@ -410,23 +437,33 @@ def verify(stream, notes=None):
             if cover is None and before == len(data):
                 break
             stored = read_block(stream, ENTRY_BYTES + (cover is not None))
-            content = None
+            content = joint = None
+            if cover is None and stored[:4] == MARK:
+                joint, stored = stored[4:36], stored[36:]
             if cover is not None:
                 form, stored = stored[:1], stored[1:]
                 if form == bytes([END]) and len(stored) == 32:
                     check_end(data[:before], stored, cover, seq - 1, previous)
+                    counts.end()
                     if stream.read(1):
                         raise Bad("bytes stand after the end")
                     break
+                if form == bytes([JOINT]) and len(stored) > 32:
+                    joint, stored = stored[:32], stored[32:]
+                    # What a bundle tells of a joint has both.
+                    if stored[:4] == TOLD_MARK:
+                        form, stored = bytes([TOLD]), stored[4:]
                 if form == bytes([TOLD]) and is_bundle and len(stored) > 32:
                     content, stored = stored[:32], stored[32:]
-                elif form != bytes([ENTRY]):
+                elif form not in (bytes([ENTRY]), bytes([JOINT])):
                     raise Bad("this program does not know this part of it")
-            previous, clock = check(stored, seq, previous, clock, notes, counts, is_bundle, content)
-            seq += 1
+            seq, previous, clock = check(stored, seq, previous, clock, notes, counts, is_bundle, content, joint)
+            seq, entries = seq + 1, entries + 1
+        if cover is None:
+            counts.end()
     except Bad as bad:
         raise Bad(f"entry {seq} is damaged: {bad}") from None
-    return seq - 1, counts, previous
+    return entries, counts, previous
 
 
 def main(arguments):
@@ -441,7 +478,7 @@ def main(arguments):
     try:
         with open(files[0], "rb") as stream:
             entries, counts, head = verify(stream, notes if notes.keys else None)
-        upto = notes.weigh()
+        upto = notes.weigh(counts.joint[0] if counts.joint else 0)
     except OSError as error:
         print(f"{arguments[0]}: {error.strerror}", file=sys.stderr)
         return 2
@@ -454,6 +491,8 @@ def main(arguments):
         print(f"{counts.hidden} items left out")
     if counts.told:
         print(f"{counts.told} entries claimed: only their places are proven")
+    if counts.joint:
+        print(f"entries up to {counts.joint[0]} were trimmed; a base stands in their place")
     for level, last in upto.items():
         if last:
             print(f"{level} up to entry {last}")

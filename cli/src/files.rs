@@ -5,10 +5,11 @@
 //! 2. A book, a server's store or any other database is never overwritten, under whichever name.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use fieldbook_core::log::{Redaction, redaction_in_export};
+use flate2::bufread::MultiGzDecoder;
 
 use crate::error::Failure;
 use crate::show::plain;
@@ -94,21 +95,42 @@ fn begins_like_a_database(path: &Path) -> io::Result<bool> {
     Ok(beginning == DATABASE_BEGINS)
 }
 
-/// Returns whether a file begins like an exported log. It returns false for a file that cannot be
-/// read: opening it reports the reason.
+/// Returns whether a file begins like an exported log, compressed or not. It returns false for a
+/// file that cannot be read: opening it reports the reason.
 pub(crate) fn begins_like_an_exported_log(path: &Path) -> bool {
     let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
     let mut beginning = Vec::with_capacity(LOG_BEGINS.len());
-    let read = |file: File| file.take(LOG_BEGINS.len() as u64).read_to_end(&mut beginning);
-    is_file && File::open(path).and_then(read).is_ok() && beginning == LOG_BEGINS
+    let read = |log: Log| log.take(LOG_BEGINS.len() as u64).read_to_end(&mut beginning);
+    is_file && File::open(path).and_then(log_in).and_then(read).is_ok() && beginning == LOG_BEGINS
 }
+
+/// An exported log that is read. What is compressed with gzip, as archives can be, is decompressed.
+pub(crate) type Log = Box<dyn BufRead>;
+
+/// Opens an exported log for reading.
+pub(crate) fn open_log(path: &Path) -> Result<Log, Failure> {
+    let failed = |error| Failure::new(format!("cannot read {}", shown(path))).because(error);
+    log_in(open(path)?).map_err(failed)
+}
+
+/// Returns the exported log in a file.
+pub(crate) fn log_in(file: impl Read + 'static) -> io::Result<Log> {
+    let mut file = io::BufReader::new(file);
+    if !file.fill_buf()?.starts_with(GZIP_BEGINS) {
+        return Ok(Box::new(file));
+    }
+    Ok(Box::new(io::BufReader::new(MultiGzDecoder::new(file))))
+}
+
+/// The first bytes of a gzip file (RFC 1952).
+const GZIP_BEGINS: &[u8] = &[0x1f, 0x8b];
 
 /// Returns what a bundle leaves out; none for a file that is no bundle.
 pub(crate) fn redaction_of(path: &Path) -> Result<Option<Redaction>, Failure> {
     if !begins_like_an_exported_log(path) {
         return Ok(None);
     }
-    Ok(redaction_in_export(&mut io::BufReader::new(open(path)?)))
+    Ok(redaction_in_export(&mut open_log(path)?))
 }
 
 /// Returns whether a file is a bundle with values left out.

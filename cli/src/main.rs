@@ -23,15 +23,15 @@ mod temporary;
 mod view;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accept, bundle, check, conflicts, dead_letters, demo, diff, doctor, entries, evidence, explain,
-    failed, find, hand_over, history, overwritten, play, queue, read, reset, salvage, serve,
-    show_entry, status, sync, upkeep, view as view_page, write,
+    accept, bundle, check, compact, conflicts, dead_letters, demo, diff, doctor, entries, evidence,
+    explain, failed, find, hand_over, history, overwritten, play, queue, read, reset, salvage,
+    serve, show_entry, status, sync, upkeep, view as view_page, write,
 };
 use crate::error::Failure;
 use crate::output::Output;
@@ -55,6 +55,9 @@ Notation: entries 41, ops 41+3, versions r47, conflicts 47.2. Exit codes: 0 done
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Read an archive of trimmed entries together with the book. Several: the oldest first
+    #[arg(long, value_name = "FILE", global = true, hide = true)]
+    with_archive: Vec<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -131,6 +134,8 @@ enum Command {
     Keys(evidence::KeysArgs),
     /// Make a file for support: the log without the values, unless they are asked for
     Bundle(bundle::Args),
+    /// Trim the oldest entries of a log, and make the file smaller
+    Compact(compact::Args),
     /// Copy a book into a new file, as its last write left it
     Backup(upkeep::BackupArgs),
     /// Make a new book of what can still be found in a damaged file
@@ -144,6 +149,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return print_usage(&error),
     };
+    commands::read_with(arguments.with_archive);
     let mut output = Output::new();
     let book = arguments.command.book().map(Path::to_owned);
     let run = || run(arguments.command, &mut output).and_then(|()| output.finish());
@@ -216,6 +222,7 @@ impl Command {
             Self::Verify(args) => &args.file,
             Self::Checkpoint(args) => &args.book,
             Self::Bundle(args) => &args.book,
+            Self::Compact(args) => &args.book,
             Self::Backup(args) => &args.book,
             Self::Rebuild(args) => &args.book,
         })
@@ -260,6 +267,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Checkpoint(args) => evidence::checkpoint(&args, output),
         Command::Keys(args) => evidence::keys(&args, output),
         Command::Bundle(args) => bundle::run(&args, output),
+        Command::Compact(args) => compact::run(&args, output),
         Command::Backup(args) => upkeep::backup(&args, output),
         Command::Salvage(args) => salvage::run(&args, output),
         Command::Rebuild(args) => upkeep::rebuild(&args, output),

@@ -152,10 +152,10 @@ pub fn fold_history(
     let mut state = tables.state()?;
     let mut keys = Vec::new();
     for _ in 0..HISTORY_AT_ONCE {
-        let seq = state.history_folded.next();
-        if seq > head || keys.len() >= HISTORY_AT_ONCE {
+        let next = log.next_place(state.history_folded.next())?;
+        let Some(seq) = next.filter(|seq| *seq <= head && keys.len() < HISTORY_AT_ONCE) else {
             break;
-        }
+        };
         let entry = log.existing(seq)?;
         let touched = touched(&entry, log)?;
         keys.extend(touched.keys.into_iter().map(|key| tables::history_key(&key, seq)));

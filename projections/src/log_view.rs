@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fieldbook_core::entry::{Entry, FieldsSource, ItemIndex, Meta};
-use fieldbook_core::log::{Appender, StoreError, read_entry_after};
+use fieldbook_core::log::{Appender, StoreError, next_place, read_entry_after};
 use fieldbook_core::{Fields, FieldsJson, Hash, OpContent, OpPlace, Seq};
 use redb::ReadableTable;
 
@@ -18,6 +18,12 @@ pub trait LogView {
     /// # Errors
     /// [`StoreError`] if the entry cannot be read.
     fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError>;
+
+    /// Returns the first place from a place on that has an entry: only a base has gaps.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the log cannot be read.
+    fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError>;
 
     /// Returns an entry that must exist.
     ///
@@ -73,6 +79,10 @@ impl<L: LogView> LogView for &L {
     fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError> {
         (*self).entry(seq)
     }
+
+    fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError> {
+        (*self).next_place(from)
+    }
 }
 
 /// Reads the content of an op from its entry.
@@ -113,11 +123,21 @@ pub trait EntryTable {
     /// # Errors
     /// [`StoreError`] if the entry cannot be read, or was altered after it was sealed.
     fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError>;
+
+    /// Returns the first place from a place on that has an entry.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be read.
+    fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError>;
 }
 
 impl<T: ReadableTable<u64, &'static [u8]>> EntryTable for &T {
     fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
         read_entry_after(*self, seq, previous)
+    }
+
+    fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError> {
+        next_place(*self, from)
     }
 }
 
@@ -128,11 +148,19 @@ impl EntryTable for Appended<'_, '_> {
     fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
         self.0.read(seq, previous)
     }
+
+    fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError> {
+        self.0.next_place(from)
+    }
 }
 
 impl EntryTable for redb::ReadOnlyTable<u64, &'static [u8]> {
     fn read(&self, seq: Seq, previous: Option<Hash>) -> Result<Option<Entry>, StoreError> {
         read_entry_after(self, seq, previous)
+    }
+
+    fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError> {
+        next_place(self, from)
     }
 }
 
@@ -167,5 +195,9 @@ impl<T: EntryTable> LogView for CachedLog<T> {
         }
         recent.push((seq, Rc::clone(&entry)));
         Ok(Some(entry))
+    }
+
+    fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError> {
+        self.table.next_place(from)
     }
 }

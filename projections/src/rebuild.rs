@@ -55,12 +55,22 @@ pub fn fold(
     up_to: Seq,
     mut progress: impl FnMut(Seq),
 ) -> Result<Rebuilt, StoreError> {
+    fold_with(entries, schema, up_to, |entry, _| progress(entry.header.seq))
+}
+
+/// Does the same as [`fold`], and calls `after` with every entry and what is folded with it.
+pub(crate) fn fold_with(
+    entries: &Entries,
+    schema: &Schema,
+    up_to: Seq,
+    mut after: impl FnMut(&Entry, &Rebuilt),
+) -> Result<Rebuilt, StoreError> {
     let log = CachedLog::new(entries);
     let (mut rebuilt, mut effects) = (Rebuilt::default(), Effects::default());
     let mut take = |entry: Result<Entry, StoreError>| {
         let entry = entry?;
         rebuilt.take(&log, schema, &entry, &mut effects)?;
-        progress(entry.header.seq);
+        after(&entry, &rebuilt);
         Ok::<_, StoreError>(())
     };
     if up_to.number() <= READ_TOGETHER as u64 {

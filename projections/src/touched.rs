@@ -24,7 +24,7 @@ pub struct Touched {
     pub keys: Vec<RecordKey>,
     /// Whether the entry concerns the book as a whole: it begins the log or an epoch, it parks or
     /// resumes, it is about the server, or about a row that has no record here, or it says that
-    /// values were erased.
+    /// values were erased or entries trimmed.
     pub book: bool,
     /// Whether the entry can change every record: another server was accepted, or read to its end,
     /// or values were erased.
@@ -69,8 +69,13 @@ pub fn touched(entry: &Entry, log: &impl LogView) -> Result<Touched, StoreError>
             | Control::Session(_)
             | Control::Silence(_)
             | Control::Authors(_)
-            | Control::Note(_),
+            | Control::Note(_)
+            | Control::Trimmed(_),
         ) => found.book = true,
+        Meta::Control(Control::Base(base)) => {
+            keys.extend(base.records.iter().map(|record| record.change.key.clone()));
+            found.book = base.state.is_some();
+        }
         Meta::Control(Control::Erased(erased)) => {
             found.book = true;
             match &erased.records {

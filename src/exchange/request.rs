@@ -216,8 +216,9 @@ fn claim(session: &mut Session<'_>, state: &StateRow) -> Result<Option<HeadClaim
         // The server records the first head of an epoch without a check. It may have recorded one
         // already, and its answer was lost.
         let most = limits::ANCHOR_DIGESTS as u64;
-        let from =
-            head.seq.number().saturating_add(1).saturating_sub(most).max(state.epoch_from.number());
+        let trimmed = state.trimmed.map_or(0, |upto| upto.next().number());
+        let from = head.seq.number().saturating_add(1).saturating_sub(most);
+        let from = from.max(state.epoch_from.number()).max(trimmed);
         let entries = entries_from(session.entries()?, Seq::new(from));
         let contents =
             entries.map(|entry| Ok(entry?.content)).collect::<Result<Vec<_>, Error>>()?;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::look;
 use crate::error::Failure;
-use crate::files::{begins_like_an_exported_log, may_be_written, open, redaction_of, shown};
+use crate::files::{begins_like_an_exported_log, may_be_written, open_log, redaction_of, shown};
 use crate::output::{Output, write_whole};
 use crate::show::table::{Listing, Text, row};
 use crate::show::{count, name, progress};
@@ -165,10 +165,13 @@ impl Log {
             let left = if redaction.ids == "hide" { "values and ids" } else { "values" };
             return Err(Failure::new(what).because(format!("{left} were left out of it")));
         }
-        if begins_like_an_exported_log(path) {
-            return Ok(Self(open(path)?));
-        }
         let failed = |error: io::Error| Failure::new("cannot make a temporary file").because(error);
+        if begins_like_an_exported_log(path) {
+            let mut file = tempfile::tempfile().map_err(failed)?;
+            let read = |error| Failure::new(format!("cannot read {}", shown(path))).because(error);
+            io::copy(&mut open_log(path)?, &mut file).map_err(read)?;
+            return Ok(Self(file));
+        }
         let book = look(path)?;
         let file = tempfile::tempfile().map_err(failed)?;
         let mut writer = BufWriter::new(&file);

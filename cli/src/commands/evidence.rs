@@ -110,7 +110,7 @@ fn notes_of(file: &Path, exported: bool) -> Result<Notes, Failure> {
     if !exported {
         return Ok(notes_of_book(file)?);
     }
-    notes_of_export(|| Ok(std::io::BufReader::new(std::fs::File::open(file)?)))
+    notes_of_export(|| files::log_in(std::fs::File::open(file)?))
         .map_err(|error| Failure::new(format!("cannot read {}", files::shown(file))).because(error))
 }
 
@@ -119,7 +119,7 @@ fn bundle_look(file: &Path, exported: bool) -> Result<BundleLook, Failure> {
     if !exported || files::redaction_of(file)?.is_none() {
         return Ok(BundleLook::default());
     }
-    Ok(look_at_export(&mut std::io::BufReader::new(files::open(file)?)))
+    Ok(look_at_export(&mut files::open_log(file)?))
 }
 
 /// Returns a range of entries: `4` or `4–6`.

@@ -5,6 +5,7 @@ pub(crate) mod accept;
 mod at_server;
 pub(crate) mod bundle;
 pub(crate) mod check;
+pub(crate) mod compact;
 pub(crate) mod conflicts;
 pub(crate) mod dead_letters;
 pub(crate) mod demo;
@@ -31,16 +32,18 @@ pub(crate) mod upkeep;
 pub(crate) mod view;
 pub(crate) mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use fieldbook::audit::entry::{Control, Meta};
-use fieldbook::audit::{Seq, read_export};
+use fieldbook::audit::{Seq, read_parts};
 use fieldbook::record::{OpId, OpPlace};
 use fieldbook::schema::Hook;
 use fieldbook::{Actor, Book, BookOptions, EntityType};
 use fieldbook_core::log::Redaction;
 
 use crate::error::{Failure, of_export};
+use crate::files::Log;
 use crate::show::advice::Advice;
 
 /// The author of a change.
@@ -167,11 +170,33 @@ fn source(path: &Path) -> Result<Book, Failure> {
     if let Some(redaction) = crate::files::redaction_of(path)? {
         note_claims(&redaction);
     }
-    if crate::files::begins_like_an_exported_log(path) {
-        let mut reader = std::io::BufReader::new(crate::files::open(path)?);
-        return read_export(&mut reader, options("local")?).map_err(of_export);
+    let archives = ARCHIVES.get().map_or(&[][..], Vec::as_slice);
+    if archives.is_empty() && !crate::files::begins_like_an_exported_log(path) {
+        return Ok(Book::open(path, options("local")?.read_only())?);
     }
-    Ok(Book::open(path, options("local")?.read_only())?)
+    let mut parts: Vec<Log> =
+        archives.iter().map(|path| crate::files::open_log(path)).collect::<Result<_, _>>()?;
+    parts.push(exported(path)?);
+    let mut parts: Vec<&mut Log> = parts.iter_mut().collect();
+    read_parts(&mut parts, options("local")?).map_err(of_export)
+}
+
+/// Returns the exported log of a source: the file, or the log of a book.
+fn exported(path: &Path) -> Result<Log, Failure> {
+    if crate::files::begins_like_an_exported_log(path) {
+        return crate::files::open_log(path);
+    }
+    let mut log = Vec::new();
+    Book::open(path, options("local")?.read_only())?.audit().export(&mut log)?;
+    Ok(Box::new(std::io::Cursor::new(log)))
+}
+
+/// The archives that are read together with the book of the command.
+static ARCHIVES: OnceLock<Vec<PathBuf>> = OnceLock::new();
+
+/// Sets the archives that every reading command reads together with its book, once.
+pub(crate) fn read_with(archives: Vec<PathBuf>) {
+    drop(ARCHIVES.set(archives));
 }
 
 /// Says on standard error that nothing proves a part of a bundle.
@@ -207,6 +232,7 @@ fn as_last_user(book: Book) -> Result<Book, Failure> {
                     | Control::Session(_)
                     | Control::Silence(_)
                     | Control::Erased(_)
+                    | Control::Trimmed(_)
             )
         );
         if is_use || last.is_none() {

@@ -2,7 +2,7 @@
 //! anew.
 
 use std::error::Error;
-use std::io::{BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fieldbook::audit::{Examination, Finding, Hash, examine_book, rebuild_book, survey_export};
@@ -126,6 +126,13 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
         return weighed.check();
     }
     writeln!(output, "intact: {}, head {}", count(found.log.entries, "entry"), head)?;
+    if let Some(upto) = found.log.trimmed {
+        writeln!(
+            output,
+            "entries up to {} were trimmed; a base stands in their place, and an entry behind it names it",
+            upto.seq
+        )?;
+    }
     if found.log.erased_items > 0 {
         writeln!(output, "{} erased; their hashes match", count(found.log.erased_items, "item"))?;
     }
@@ -168,9 +175,9 @@ fn examine_export(path: &Path) -> Result<Examination, Failure> {
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let bar = progress::bytes(length, "verifying");
     let mut found = Examination::default();
-    let log = survey_export(&mut bar.wrap_read(BufReader::new(file)), |damage| {
-        found.find(Finding::from(damage))
-    });
+    let failed = |error| Failure::new(format!("cannot read {}", files::shown(path))).because(error);
+    let mut log = files::log_in(bar.wrap_read(file)).map_err(failed)?;
+    let log = survey_export(&mut log, |damage| found.find(Finding::from(damage)));
     found.log = log;
     bar.finish_and_clear();
     Ok(found)
@@ -197,6 +204,7 @@ fn as_json(found: &Examination) -> Value {
         "erased_items": found.log.erased_items,
         "hidden_items": found.log.hidden_items,
         "told_entries": found.log.told_entries,
+        "trimmed": found.log.trimmed.map(|upto| upto.seq),
         "head": found.log.head.map(|head| head.hash),
         "anchored": found.anchor.map(|anchor| anchor.seq),
         "findings": findings.collect::<Vec<_>>(),

@@ -251,8 +251,13 @@ const fn kind(meta: &Meta) -> usize {
         Meta::Control(Control::Planned(_)) => 1,
         Meta::Upstream(_) | Meta::Control(Control::Authors(_) | Control::Note(_)) => 2,
         Meta::Control(Control::Decided(_)) => 3,
-        Meta::Control(Control::PersonActed(..) | Control::Erased(_)) => 4,
-        Meta::Control(Control::Opened(_) | Control::EpochStarted { .. } | Control::Session(_)) => 5,
+        Meta::Control(Control::PersonActed(..) | Control::Erased(_) | Control::Trimmed(_)) => 4,
+        Meta::Control(
+            Control::Opened(_)
+            | Control::EpochStarted { .. }
+            | Control::Session(_)
+            | Control::Base(_),
+        ) => 5,
         Meta::Control(Control::Silence(_)) => 6,
     }
 }

@@ -3,10 +3,10 @@
 
 use fieldbook::RecordKey;
 use fieldbook::audit::entry::{
-    Authored, ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords, Extent,
-    Intent, Item, ItemIndex, LastStop, Meta, NOT_IN_BUNDLE, OpMeta, OutcomeClass, OutcomeMeta,
-    PersonAction, PlannedOp, PlannedUnit, ResolvedBy, Restamp, Session, SignedNote, Silence,
-    Upstream, Winner,
+    Authored, Base, ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords,
+    Extent, Intent, Item, ItemIndex, LastStop, Meta, NOT_IN_BUNDLE, OpMeta, OutcomeClass,
+    OutcomeMeta, PersonAction, PlannedOp, PlannedUnit, ResolvedBy, Restamp, Session, SignedNote,
+    Silence, Upstream, Winner,
 };
 use fieldbook::audit::note::{Note, NoteKind};
 use fieldbook::audit::{Hlc, offset_shown};
@@ -361,6 +361,25 @@ fn control_summary(entry: &Entry, control: &Control) -> String {
         }
         Control::Note(signed) => note(signed),
         Control::Erased(what) => erased(what),
+        Control::Base(base) => base_summary(base),
+        Control::Trimmed(what) => format!(
+            "entries up to {} trimmed, {} of them gone{}",
+            what.upto.seq,
+            what.entries,
+            what.archive.map_or_else(String::new, |sum| format!(", archived with the sum {sum}"))
+        ),
+    }
+}
+
+/// Returns what a part of a base has.
+fn base_summary(base: &Base) -> String {
+    let records = base
+        .records
+        .iter()
+        .map(|record| format!("{} {}", name(&record.change.key), record.change.version));
+    match &base.state {
+        Some(_) => "the base of the log ends: what came before was trimmed".to_owned(),
+        None => format!("base: {} ({})", count_of(&base.records, "record"), some(records)),
     }
 }
 

@@ -55,8 +55,15 @@ impl<'k> Follower<'k> {
                 | Control::Session(_)
                 | Control::Silence(_)
                 | Control::Authors(_)
-                | Control::Note(_),
+                | Control::Note(_)
+                | Control::Trimmed(_),
             ) => Vec::new(),
+            Meta::Control(Control::Base(base)) => {
+                let of_this = base.records.iter().filter(|record| record.change.key == *self.key);
+                of_this
+                    .map(|record| event(format!("base {}", record.change.version), String::new()))
+                    .collect()
+            }
             Meta::Control(Control::Erased(erased)) => {
                 let of_this = erased.records.has(self.key);
                 of_this.then(|| event("erased".to_owned(), String::new())).into_iter().collect()

@@ -3,9 +3,9 @@
 
 use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{
-    ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords, Extent, Item,
-    ItemIndex, LastStop, Meta, OpMeta, OutcomeMeta, ParkScope, PersonAction, PlannedOp,
-    PlannedUnit, Receipt, ResolvedBy, Restamp, Session, Silence, Upstream,
+    Base, BaseRecord, ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords,
+    Extent, Item, ItemIndex, LastStop, Meta, OpMeta, OutcomeMeta, ParkScope, PersonAction,
+    PlannedOp, PlannedUnit, Receipt, ResolvedBy, Restamp, Session, Silence, Trimmed, Upstream,
 };
 use fieldbook::conflict::{Conflict, DeadLetter};
 use fieldbook::host::WallTime;
@@ -213,6 +213,13 @@ fn outcome(entry: &Entry, one: &OutcomeMeta) -> Value {
     })
 }
 
+fn base_record(entry: &Entry, one: &BaseRecord) -> Value {
+    json!({
+        "change": change(entry, &one.change),
+        "synced_at": one.synced_at.map(time::utc),
+    })
+}
+
 fn change(entry: &Entry, one: &ChangeMeta) -> Value {
     json!({
         "key": one.key,
@@ -268,6 +275,18 @@ fn control(entry: &Entry, decided: &Control) -> Value {
             };
             json!({ "control": "erased", "items": items, "records": { which: keys } })
         }
+        Control::Base(Base { records, state }) => json!({
+            "control": "base",
+            "records": records.iter().map(|one| base_record(entry, one)).collect::<Vec<_>>(),
+            "is_joint": state.is_some(),
+        }),
+        Control::Trimmed(Trimmed { upto, base, entries, archive }) => json!({
+            "control": "trimmed",
+            "upto": receipt(*upto),
+            "base": base,
+            "entries": entries,
+            "archive": archive,
+        }),
         Control::Authors(authors) => json!({
             "control": "authors",
             "authors": authors

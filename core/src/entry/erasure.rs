@@ -1,7 +1,8 @@
 //! Erasing the values of records: which items of an entry have them, and the entry that says so.
 //!
 //! ```text
-//!   item of an op, a change, a plan, a decision     its record
+//!   item of an op, a change, a plan, a decision,
+//!   item of a base                                  its record
 //!   item of an outcome, a refusal                   the records of its unit
 //!   item of a reason                                the records of the decisions beside it
 //!   item of a row that was set aside                no record here: goes with all others
@@ -85,8 +86,14 @@ impl<'r> Erasure<'r> {
                 | Control::Silence(_)
                 | Control::Authors(_)
                 | Control::Note(_)
-                | Control::Erased(_),
+                | Control::Erased(_)
+                | Control::Trimmed(_),
             ) => {}
+            Meta::Control(Control::Base(base)) => {
+                let changes = base.records.iter().map(|record| &record.change);
+                let erased = changes.filter(|change| self.records.has(&change.key));
+                items.extend(erased.filter_map(|change| change.fields));
+            }
         }
         items
     }

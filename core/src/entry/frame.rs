@@ -12,7 +12,9 @@
 //!           u8 0 │ commitment[32]                         erased
 //!           u8 2 │ commitment[32] │ u32 length │ told     hidden, only in a bundle
 //!
-//!   told entry, only in a bundle:   u32 2³²−1 │ content[32] │ an entry that says what is told of it
+//!   told entry, only in a bundle:     u32 2³²−1 │ content[32] │ an entry that says what is told of it
+//!   joint, the last entry of a base:  u32 2³²−2 │ sealed hash[32] │ an entry that ends with the hash of the
+//!                                     entry whose place it has
 //! ```
 //!
 //! Numbers are little-endian. Reading never panics, and allocates no more memory than the bytes
@@ -41,6 +43,8 @@ pub struct Frame<'a> {
     items: Vec<StoredItem<'a>>,
     /// The hash of the content of an entry that a bundle only tells of.
     sealed: Option<Hash>,
+    /// The hash with which a joint was sealed.
+    joint: Option<Hash>,
 }
 
 /// Why bytes do not begin with an entry.
@@ -86,13 +90,8 @@ impl<'a> Frame<'a> {
     }
 
     fn read(reader: &mut Reader<'a>) -> Result<Self, EntryError> {
-        let sealed = match reader.bytes.first_chunk() {
-            Some(&TOLD) => {
-                reader.at = TOLD.len();
-                Some(Hash::from_bytes(*reader.array("the content of a told entry")?))
-            }
-            _ => None,
-        };
+        let joint = reader.marked(JOINT, "the sealed hash of a joint")?;
+        let sealed = reader.marked(TOLD, "the content of a told entry")?;
         let header_bytes = reader.block("the header")?;
         let header = parse_header(header_bytes)?;
         let meta = reader.block("the meta part")?;
@@ -104,15 +103,18 @@ impl<'a> Frame<'a> {
             items.push(reader.item()?);
         }
         let hash = Hash::from_bytes(*reader.array("the hash")?);
-        Ok(Self { header, meta, hash, header_bytes, items, sealed })
+        Ok(Self { header, meta, hash, header_bytes, items, sealed, joint })
     }
 
     /// Returns the kind of a stored entry without taking it apart; `None` if the bytes are too few
     /// or the kind is not known.
     pub fn kind_of(bytes: &[u8]) -> Option<EntryKind> {
-        let told = if bytes.first_chunk() == Some(&TOLD) { TOLD_PREFIX } else { 0 };
+        let mut at = 0;
+        for mark in [JOINT, TOLD] {
+            at += if bytes.get(at..)?.first_chunk() == Some(&mark) { PREFIX } else { 0 };
+        }
         // The length of the header, and the format, come before it.
-        match bytes.get(told + 5)? {
+        match bytes.get(at + 5)? {
             1 => Some(EntryKind::Intent),
             2 => Some(EntryKind::Upstream),
             3 => Some(EntryKind::Control),
@@ -123,6 +125,27 @@ impl<'a> Frame<'a> {
     /// Returns whether a bundle only tells of the entry.
     pub const fn is_told(&self) -> bool {
         self.sealed.is_some()
+    }
+
+    /// Returns the hash with which a joint was sealed, after the entry before it in the base. Its
+    /// [`Self::hash`] is that of the entry whose place it has, which the next entry extends.
+    pub const fn joint(&self) -> Option<Hash> {
+        self.joint
+    }
+
+    /// Returns the hash with which the entry was sealed.
+    pub fn sealed_hash(&self) -> Hash {
+        self.joint.unwrap_or(self.hash)
+    }
+
+    /// Returns the entry as it is stored once it is sealed after another entry. Its content stays.
+    pub(crate) fn sealed_after(&self, previous: &Hash) -> (Vec<u8>, Hash) {
+        let hash = chain::link(previous, &self.content());
+        let mut bytes = self.rewritten(|_| Keeps::All);
+        let without_hash = bytes.len().saturating_sub(hash.as_bytes().len());
+        bytes.truncate(without_hash);
+        bytes.extend_from_slice(hash.as_bytes());
+        (bytes, hash)
     }
 
     /// Computes the hash of the content from the bytes. Of a told entry it is the hash that the
@@ -154,9 +177,11 @@ impl<'a> Frame<'a> {
 
     fn rewritten(&self, mut keeps: impl FnMut(ItemIndex) -> Keeps) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if let Some(content) = &self.sealed {
-            bytes.extend_from_slice(&TOLD);
-            bytes.extend_from_slice(content.as_bytes());
+        for (mark, hash) in [(JOINT, &self.joint), (TOLD, &self.sealed)] {
+            if let Some(hash) = hash {
+                bytes.extend_from_slice(&mark);
+                bytes.extend_from_slice(hash.as_bytes());
+            }
         }
         for part in [self.header_bytes, self.meta] {
             write_number(&mut bytes, part.len());
@@ -241,8 +266,18 @@ pub(crate) enum Keeps {
 
 /// The bytes before a told entry: no header is so long.
 const TOLD: [u8; 4] = [0xff; 4];
-/// How many bytes are before the told entry itself: the mark, and the hash of the content.
-const TOLD_PREFIX: usize = 36;
+/// The bytes before a joint.
+const JOINT: [u8; 4] = [0xfe, 0xff, 0xff, 0xff];
+/// How many bytes are before a marked entry itself: the mark and a hash.
+const PREFIX: usize = 36;
+
+/// Returns the stored form of a joint: a sealed entry that stands in the place of another one,
+/// whose hash the next entry extends.
+pub(crate) fn joint(sealed: &Sealed, place_of: &Hash) -> Vec<u8> {
+    let without_hash = sealed.bytes.len().saturating_sub(sealed.hash.as_bytes().len());
+    let entry = sealed.bytes.get(..without_hash).unwrap_or_default();
+    [JOINT.as_slice(), sealed.hash.as_bytes(), entry, place_of.as_bytes()].concat()
+}
 
 /// Returns the stored form of an entry that a bundle tells of.
 pub(crate) fn told(
@@ -250,9 +285,11 @@ pub(crate) fn told(
     meta: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
     items: &[Item],
     content: &Hash,
-    hash: &Hash,
+    (joint, hash): (Option<&Hash>, &Hash),
 ) -> Result<Vec<u8>, EntryError> {
-    let mut bytes = [TOLD.as_slice(), content.as_bytes()].concat();
+    let joint = joint.map(|sealed| [JOINT.as_slice(), sealed.as_bytes()].concat());
+    let told = [TOLD.as_slice(), content.as_bytes()].concat();
+    let mut bytes = [joint.unwrap_or_default(), told].concat();
     let entry = write(header, meta, items, &Hash::ZERO)?.bytes;
     let without_hash = entry.len().saturating_sub(hash.as_bytes().len());
     bytes.extend_from_slice(entry.get(..without_hash).unwrap_or_default());
@@ -260,16 +297,35 @@ pub(crate) fn told(
     Ok(bytes)
 }
 
-/// Returns what a stream has of a told entry: its stored form without the mark.
+/// A mark before an entry. A stream has a form of its own for each, in place of the mark.
 #[cfg(feature = "store")]
-pub(crate) fn without_mark(stored: &[u8]) -> Option<&[u8]> {
-    stored.strip_prefix(&TOLD)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// A bundle only tells of the entry.
+    Told,
+    /// The entry is a joint.
+    Joint,
 }
 
-/// Returns the mark of told entries.
 #[cfg(feature = "store")]
-pub(crate) const fn mark() -> &'static [u8] {
-    &TOLD
+impl Mark {
+    /// Returns the mark of a stored entry, and the entry without it.
+    pub(crate) fn of(stored: &[u8]) -> (Option<Self>, &[u8]) {
+        let (told, joint) = (stored.strip_prefix(&TOLD), stored.strip_prefix(&JOINT));
+        match (told, joint) {
+            (Some(rest), _) => (Some(Self::Told), rest),
+            (_, Some(rest)) => (Some(Self::Joint), rest),
+            _ => (None, stored),
+        }
+    }
+
+    /// Returns the bytes of the mark.
+    pub(crate) const fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Told => &TOLD,
+            Self::Joint => &JOINT,
+        }
+    }
 }
 
 /// Writes an entry in one buffer and hashes it there. `meta` writes the meta part.
@@ -426,6 +482,15 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self, what: &'static str) -> Result<usize, EntryError> {
         usize::try_from(u32::from_le_bytes(*self.array(what)?)).map_err(|_| self.fault(what))
+    }
+
+    /// Reads a mark and the hash behind it, if the mark is there.
+    fn marked(&mut self, mark: [u8; 4], what: &'static str) -> Result<Option<Hash>, EntryError> {
+        if self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) != Some(&mark) {
+            return Ok(None);
+        }
+        self.at += mark.len();
+        Ok(Some(Hash::from_bytes(*self.array(what)?)))
     }
 
     fn block(&mut self, what: &'static str) -> Result<&'a [u8], EntryError> {

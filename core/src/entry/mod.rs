@@ -16,6 +16,7 @@
 //! and careless edits. `docs/log-format.md` explains what anchors add.
 
 mod about;
+mod base;
 pub mod chain;
 mod decision;
 mod erasure;
@@ -35,6 +36,7 @@ use crate::random::Randomness;
 use crate::time::{Hlc, WallTime};
 
 pub use about::About;
+pub use base::{Base, BaseRecord, BaseState, Trimmed};
 pub use decision::{
     Cancelled, CancelledReason, Conflicted, ConflictedField, Decision, ParkScope, PersonAction,
     ResolvedBy, Restamp, Winner,
@@ -254,6 +256,11 @@ impl Items {
         self.0.len()
     }
 
+    /// Returns the bytes of all present items.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().filter_map(Item::bytes).map(<[u8]>::len).sum()
+    }
+
     /// Returns whether there are no items.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -352,12 +359,21 @@ pub struct Entry {
     pub content: Hash,
     /// Its hash in the chain, as stored.
     pub hash: Hash,
+    /// The hash with which a joint was sealed, the last entry of a base; none for any other entry.
+    /// [`Self::hash`] is then that of the entry whose place the joint has.
+    pub joint: Option<Hash>,
     /// Whether a bundle only tells of it: its place in the chain is proven, and its header, its
     /// content and its items are what the maker of the bundle says.
     pub told: bool,
 }
 
 impl Entry {
+    /// Returns whether the entry has the hash with which it was sealed after an entry with this
+    /// hash.
+    pub fn follows(&self, previous: &Hash) -> bool {
+        chain::link(previous, &self.content) == self.joint.unwrap_or(self.hash)
+    }
+
     /// Returns the bytes of an item, or `None` if it was erased, is hidden or does not exist.
     pub fn item(&self, index: ItemIndex) -> Option<&[u8]> {
         self.items.get(usize::try_from(index).ok()?)?.bytes()
@@ -402,6 +418,7 @@ impl Entry {
             content,
             meta,
             hash: frame.hash,
+            joint: frame.joint(),
             told: frame.is_told(),
             items: frame.items_owned(),
             header: frame.header,

@@ -16,9 +16,9 @@ use std::io::{self, Read, Write};
 use super::entries::Head;
 use super::error::StoreError;
 use super::export::{checked_length, each_stored};
-use super::stream::{BEGINS_2, Cover, ENTRY, Place, Redaction, Streamed, TOLD, end_block};
+use super::stream::{BEGINS_2, Cover, Place, Redaction, Streamed, end_block, form_of};
 use super::verify::{Damage, Walk};
-use crate::entry::frame::{self, Frame};
+use crate::entry::frame::Frame;
 use crate::entry::{Entry, EntryError};
 use crate::numbers::Seq;
 use crate::random::Randomness;
@@ -77,7 +77,7 @@ fn learn(reader: &mut impl Read, redactor: &mut Redactor) -> Result<Option<Head>
         let entry = Entry::decode(&buffer);
         redactor.learn(&entry.map_err(|error| StoreError::corrupt_entry(seq, error))?);
     }
-    Ok(walk.done.head)
+    Ok(walk.end().map_err(damaged)?.head)
 }
 
 /// Passes the entries of a log that was verified on, until there is an error.
@@ -97,7 +97,7 @@ fn each(
 
 /// Returns the block of an entry.
 fn block(stored: &[u8]) -> Result<Vec<u8>, EntryError> {
-    let (form, content) = frame::without_mark(stored).map_or((ENTRY, stored), |told| (TOLD, told));
+    let (form, content) = form_of(stored);
     let length = checked_length(content.len())? + 1;
     Ok([length.to_le_bytes().as_slice(), &[form], content].concat())
 }

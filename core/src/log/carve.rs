@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::entry::frame::Frame;
-use crate::entry::{Entry, FORMAT, Item, chain};
+use crate::entry::{Base, Control, Entry, FORMAT, Item, Meta, chain};
 use crate::limits;
 use crate::numbers::{Hash, Seq};
 use crate::time::WallTime;
@@ -48,9 +48,13 @@ pub struct Piece {
     pub wall: WallTime,
     /// The hash that it carries.
     pub hash: Hash,
+    /// The hash with which it was sealed: another one if it is a joint.
+    sealed: Hash,
     /// The hash of its content, computed from its bytes.
     content: Hash,
     erased: usize,
+    /// Whether it has the state of a base, as a joint has.
+    is_joint: bool,
 }
 
 impl Piece {
@@ -63,7 +67,7 @@ impl Piece {
     }
 
     fn follows(&self, previous: &Hash) -> bool {
-        chain::link(previous, &self.content) == self.hash
+        chain::link(previous, &self.content) == self.sealed
     }
 }
 
@@ -77,6 +81,18 @@ pub struct Pieces {
 }
 
 impl Pieces {
+    /// Takes what follows a gap out of the linked entries if the joint was not found: without it a
+    /// base is no beginning of a log.
+    fn without_half_a_base(mut self) -> Self {
+        let pairs = self.linked.iter().zip(self.linked.iter().skip(1));
+        let gap = pairs.clone().position(|(one, next)| one.seq.next() != next.seq);
+        if let Some(gap) = gap.filter(|_| !self.linked.iter().any(|piece| piece.is_joint)) {
+            let rest = self.linked.split_off(gap + 1);
+            self.islands.insert(0, rest);
+        }
+        self
+    }
+
     /// Returns the first and the last place of each gap. What came after the last entry is not
     /// known.
     pub fn missing(&self) -> Vec<(Seq, Seq)> {
@@ -110,7 +126,8 @@ pub fn carve(
         let starts = part.windows(TELLS).enumerate().filter(|(_, bytes)| may_begin(bytes));
         for start in starts.map(|(start, _)| start).take_while(|start| *start < SEARCHED_AT_ONCE) {
             let known = part.get(start..).unwrap_or_default();
-            if let Some(piece) = piece_at(file, at + start as u64, known)? {
+            let piece = piece_at(file, at + start as u64, known)?;
+            if let Some(piece) = with_mark(file, piece)? {
                 keep(found.entry(piece.seq).or_default(), piece);
             }
         }
@@ -136,7 +153,10 @@ fn chained(found: BTreeMap<Seq, Vec<Piece>>) -> Pieces {
     let mut pieces = Pieces::default();
     let (mut next, mut previous, mut goes_on) = (Seq::ZERO.next(), Some(Hash::ZERO), true);
     for (seq, candidates) in &found {
-        if *seq != next {
+        // The next entry of a base was sealed after the entry before its gap.
+        let is_over_gap =
+            || previous.is_some_and(|hash| candidates.iter().any(|piece| piece.follows(&hash)));
+        if *seq != next && !is_over_gap() {
             (previous, goes_on) = (None, false);
         }
         // Of several entries that claim a place, the one that the next entry follows.
@@ -160,7 +180,7 @@ fn chained(found: BTreeMap<Seq, Vec<Piece>>) -> Pieces {
             (previous, goes_on) = (altered.map(|piece| piece.hash), false);
         }
     }
-    pieces
+    pieces.without_half_a_base()
 }
 
 /// Returns whether an entry may begin here: the length of a header, the format, a kind, and the
@@ -201,10 +221,23 @@ fn piece(at: u64, bytes: &[u8]) -> Option<Piece> {
         seq: entry.header.seq,
         wall: entry.header.wall,
         hash: entry.hash,
+        sealed: entry.joint.unwrap_or(entry.hash),
         content: entry.content,
         erased,
+        is_joint: matches!(entry.meta, Meta::Control(Control::Base(Base { state: Some(_), .. }))),
     })
 }
+
+/// Takes the mark of a joint along, which is before its header.
+fn with_mark(file: &mut (impl Read + Seek), piece: Option<Piece>) -> io::Result<Option<Piece>> {
+    let Some(found) = piece.filter(|piece| piece.is_joint) else { return Ok(piece) };
+    let Some(at) = found.at.checked_sub(MARK_BYTES as u64) else { return Ok(None) };
+    let bytes = read_at(file, at, found.length + MARK_BYTES)?;
+    Ok(self::piece(at, &bytes))
+}
+
+/// The bytes of a mark, with the hash behind it.
+const MARK_BYTES: usize = 36;
 
 /// Reads this many bytes, or as many as there are.
 fn read_at(file: &mut (impl Read + Seek), at: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -217,7 +250,7 @@ fn read_at(file: &mut (impl Read + Seek), at: u64, length: usize) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{Control, Draft, EntryKind, Header, Items, Meta, seal};
+    use crate::entry::{Draft, EntryKind, Header, Items, seal};
     use crate::ids::Epoch;
     use crate::names::Actor;
     use crate::random::SeededRandomness;

@@ -4,6 +4,8 @@
 //! 1. Every read is checked: an entry is returned only if its bytes and the hash of the entry
 //!    before give the hash with which it was sealed. So code that sends, shows or extends an entry
 //!    needs no check of its own.
+//! 2. There are gaps only in a base ([`crate::entry::Base`]): an entry after a gap is sealed after
+//!    the entry before the gap.
 
 use std::ops::Bound;
 
@@ -11,7 +13,7 @@ use redb::{ReadableTable, TableDefinition};
 
 use super::error::{StoreError, catch_storage_panic};
 use crate::entry::frame::Frame;
-use crate::entry::{Checked, Entry, EntryError, FORMAT, Header, chain, seal_checked};
+use crate::entry::{Checked, Entry, EntryError, FORMAT, Header, seal_checked};
 use crate::ids::Epoch;
 use crate::names::Actor;
 use crate::numbers::{Hash, Seq};
@@ -99,27 +101,30 @@ fn checked(
     entry: Entry,
     previous: Hash,
 ) -> Result<Entry, StoreError> {
-    if chain::link(&previous, &entry.content) == entry.hash {
+    if entry.follows(&previous) {
         return Ok(entry);
     }
-    // If the hash of the entry before was altered, the error names that entry.
+    // If the hash of the entry before was altered, the error names that entry. If there is none
+    // right before, and the entry does not follow the one before the gap, one is missing.
     let seq = entry.header.seq;
     let before = Seq::new(seq.number().saturating_sub(1));
     let culprit = match table.get(before.number()).map_err(StoreError::during(READING))? {
         Some(stored) => match decode(before, stored.value()) {
-            Ok(found)
-                if chain::link(&hash_before(table, before)?, &found.content) == found.hash =>
-            {
-                seq
-            }
+            Ok(found) if found.follows(&hash_before(table, before)?) => seq,
             _ => before,
         },
-        None => seq,
+        None if before == Seq::ZERO => seq,
+        None => {
+            let mut earlier =
+                table.range(..before.number()).map_err(StoreError::during(READING))?;
+            let last = earlier.next_back().transpose().map_err(StoreError::during(READING))?;
+            return Err(missing(Seq::new(last.map_or(0, |(key, _)| key.value())).next()));
+        }
     };
     Err(StoreError::altered(culprit))
 }
 
-/// Returns the hash that the entry before a place carries.
+/// Returns the hash that the entry before a place carries: right before it, or before a gap.
 fn hash_before(
     table: &impl ReadableTable<u64, &'static [u8]>,
     seq: Seq,
@@ -128,13 +133,18 @@ fn hash_before(
     if before == Seq::ZERO {
         return Ok(Hash::ZERO);
     }
+    let hash_of = |stored: &[u8]| stored.last_chunk().copied().map(Hash::from_bytes);
     let stored = table.get(before.number()).map_err(StoreError::during(READING))?;
-    let hash = stored.as_ref().and_then(|stored| stored.value().last_chunk().copied());
-    hash.map(Hash::from_bytes).ok_or(StoreError::Corrupt {
-        what: MISSING,
-        seq: Some(before),
-        source: None,
-    })
+    if let Some(hash) = stored.as_ref().and_then(|stored| hash_of(stored.value())) {
+        return Ok(hash);
+    }
+    let earlier = table.range(..before.number()).map_err(StoreError::during(READING))?.next_back();
+    let earlier = earlier.transpose().map_err(StoreError::during(READING))?;
+    earlier.and_then(|(_, stored)| hash_of(stored.value())).ok_or_else(|| missing(before))
+}
+
+fn missing(seq: Seq) -> StoreError {
+    StoreError::Corrupt { what: MISSING, seq: Some(seq), source: None }
 }
 
 /// Reads the head; `None` for an empty log.
@@ -156,14 +166,14 @@ pub fn read_head(
     })
 }
 
-/// Reads the entries from a place on, in order. A gap is an error, and so is an entry that was
-/// altered after it was sealed. Nothing follows an error.
+/// Reads the entries from a place on, in order. An entry that is missing is an error, and so is one
+/// that was altered after it was sealed. Nothing follows an error. The gaps of a base are none: the
+/// next entry follows.
 pub fn entries_from(
     table: &impl ReadableTable<u64, &'static [u8]>,
     from: Seq,
 ) -> impl Iterator<Item = Result<Entry, StoreError>> {
-    let mut expected = from.max(Seq::ZERO.next());
-    let first = expected.number();
+    let first = from.max(Seq::ZERO.next()).number();
     let mut rows =
         Some(catch_storage_panic(|| table.range(first..).map_err(StoreError::during(READING))));
     let mut previous = None;
@@ -171,14 +181,17 @@ pub fn entries_from(
         let entry = match rows.as_mut()? {
             Ok(rows) => catch_storage_panic(|| {
                 let Some(row) = rows.next() else { return Ok(None) };
-                let entry = decode_row(row, expected)?;
-                let before = previous.map_or_else(|| hash_before(table, expected), Ok)?;
+                let entry = decode_row(row)?;
+                let at = entry.header.seq;
+                let before = match previous {
+                    Some(hash) => hash,
+                    None => hash_before(table, at)?,
+                };
                 checked(table, entry, before).map(Some)
             })
             .transpose()?,
             Err(_) => Err(rows.take()?.err()?),
         };
-        expected = expected.next();
         previous = entry.as_ref().ok().map(|entry| entry.hash);
         if entry.is_err() {
             rows = None;
@@ -187,18 +200,26 @@ pub fn entries_from(
     })
 }
 
+/// Returns the first place from a place on that has an entry.
+///
+/// # Errors
+/// [`StoreError`] if the log cannot be read.
+pub fn next_place(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    from: Seq,
+) -> Result<Option<Seq>, StoreError> {
+    catch_storage_panic(|| {
+        let mut rows = table.range(from.number()..).map_err(StoreError::during(READING))?;
+        let next = rows.next().transpose().map_err(StoreError::during(READING))?;
+        Ok(next.map(|(key, _)| Seq::new(key.value())))
+    })
+}
+
 type Row<'a> = (redb::AccessGuard<'a, u64>, redb::AccessGuard<'a, &'static [u8]>);
 
-fn decode_row(
-    row: Result<Row<'_>, redb::StorageError>,
-    expected: Seq,
-) -> Result<Entry, StoreError> {
+fn decode_row(row: Result<Row<'_>, redb::StorageError>) -> Result<Entry, StoreError> {
     let (key, stored) = row.map_err(StoreError::during(READING))?;
-    let seq = Seq::new(key.value());
-    if seq != expected {
-        return Err(StoreError::Corrupt { what: MISSING, seq: Some(expected), source: None });
-    }
-    decode(seq, stored.value())
+    decode(Seq::new(key.value()), stored.value())
 }
 
 /// Adds entries to the log within the caller's write transaction.
@@ -292,6 +313,7 @@ impl<'t> Appender<'t> {
             items: draft.items.into(),
             content: sealed.content,
             hash: sealed.hash,
+            joint: None,
             told: false,
         })
     }
@@ -337,6 +359,17 @@ impl<'t> Appender<'t> {
             }
             None => read_entry_after(&self.table, seq, previous),
         }
+    }
+
+    /// Does the same as [`next_place`], held or written.
+    ///
+    /// # Errors
+    /// As for [`next_place`].
+    pub fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError> {
+        if let Some(written) = next_place(&self.table, from)? {
+            return Ok(Some(written));
+        }
+        Ok(self.held.entries.iter().map(|(seq, _)| *seq).find(|seq| *seq >= from))
     }
 
     /// Returns the head, with the entries appended so far.

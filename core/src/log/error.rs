@@ -97,6 +97,15 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
+    /// A part of a log does not go on where the part before it ends.
+    #[error(
+        "part {part} does not go on where the one before ends: name the archives of one log, the oldest first, and \
+         last what is left of it"
+    )]
+    NotNext {
+        /// The number of the part, from 1.
+        part: usize,
+    },
     /// An earlier storage error stopped every write.
     #[error("an earlier storage error stopped all writing: close the book and open it again")]
     Poisoned,

@@ -15,11 +15,11 @@ use redb::ReadableTable;
 use super::entries::ENTRIES;
 use super::error::StoreError;
 use super::store::Store;
-use super::stream::{BEGINS_2, Cover, ENTRY, Place, Redaction, Streamed, end_block};
+use super::stream::{BEGINS_2, Cover, Place, Redaction, Streamed, end_block, form_of};
 use super::verify::{Damage, Verified, Walk};
 use crate::entry::{EntryError, frame::Frame};
 use crate::limits;
-use crate::numbers::Seq;
+use crate::numbers::{Hash, Seq};
 
 /// Writes the stored entries up to the present end of the log, and returns their number. It does
 /// not verify them.
@@ -30,7 +30,7 @@ pub fn export(
     table: &impl ReadableTable<u64, &'static [u8]>,
     writer: &mut impl Write,
 ) -> Result<u64, StoreError> {
-    write_parts(|part| part.read(table), writer)
+    Ok(write_parts(None, |part| part.read(table), writer)?.entries)
 }
 
 /// Does the same as [`export`], but opens the log again for each part and writes the part after
@@ -42,15 +42,38 @@ pub fn export_in_parts<T: ReadableTable<u64, &'static [u8]>>(
     mut open: impl FnMut() -> Result<T, StoreError>,
     writer: &mut impl Write,
 ) -> Result<u64, StoreError> {
-    write_parts(|part| part.read(&open()?), writer)
+    Ok(write_parts(None, |part| part.read(&open()?), writer)?.entries)
+}
+
+/// What an export wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exported {
+    /// The number of entries.
+    pub entries: u64,
+    /// The hash of everything before the end block, which the end block has.
+    pub sum: Hash,
+}
+
+/// Does the same as [`export_in_parts`] for the entries up to a place. Each part is written with
+/// one call of the writer, and ends where an entry does.
+///
+/// # Errors
+/// Those of [`export_in_parts`].
+pub fn export_up_to<T: ReadableTable<u64, &'static [u8]>>(
+    upto: Seq,
+    mut open: impl FnMut() -> Result<T, StoreError>,
+    writer: &mut impl Write,
+) -> Result<Exported, StoreError> {
+    write_parts(Some(upto), |part| part.read(&open()?), writer)
 }
 
 fn write_parts(
+    upto: Option<Seq>,
     mut read: impl FnMut(&mut Part) -> Result<(), StoreError>,
     writer: &mut impl Write,
-) -> Result<u64, StoreError> {
+) -> Result<Exported, StoreError> {
     let written = StoreError::disk("writing the exported log");
-    let mut part = Part { bytes: BEGINS_2.to_vec(), ..Part::default() };
+    let mut part = Part { bytes: BEGINS_2.to_vec(), upto, ..Part::default() };
     let mut hasher = blake3::Hasher::new();
     loop {
         read(&mut part)?;
@@ -63,7 +86,8 @@ fn write_parts(
     }
     writer.write_all(&end_block(&hasher)).map_err(&written)?;
     writer.flush().map_err(&written)?;
-    Ok(part.entries)
+    let sum = Hash::from_bytes(*hasher.finalize().as_bytes());
+    Ok(Exported { entries: part.entries, sum })
 }
 
 /// The number of bytes after which a part of the log ends.
@@ -77,6 +101,8 @@ struct Part {
     entries: u64,
     /// The place after the last of these entries.
     next: u64,
+    /// Where the export is to end at the latest.
+    upto: Option<Seq>,
     /// Where the log ended when the first part was read.
     end: Option<u64>,
 }
@@ -91,11 +117,12 @@ impl Part {
         for row in table.range(self.next..=end).map_err(StoreError::during(READING))? {
             let (key, stored) = row.map_err(StoreError::during(READING))?;
             let (seq, stored) = (Seq::new(key.value()), stored.value());
-            let length = checked_length(stored.len())
+            let (form, content) = form_of(stored);
+            let length = checked_length(content.len())
                 .map_err(|error| StoreError::corrupt_entry(seq, error))?;
             self.bytes.extend_from_slice(&(length + 1).to_le_bytes());
-            self.bytes.push(ENTRY);
-            self.bytes.extend_from_slice(stored);
+            self.bytes.push(form);
+            self.bytes.extend_from_slice(content);
             self.entries += 1;
             self.next = seq.next().number();
             if self.bytes.len() >= PART_BYTES {
@@ -107,7 +134,9 @@ impl Part {
 
     /// Writes the cover, and returns where the log ends.
     fn begin(&mut self, table: &impl ReadableTable<u64, &'static [u8]>) -> Result<u64, StoreError> {
-        let last = table.last().map_err(StoreError::during(READING))?;
+        let upto = self.upto.map_or(u64::MAX, Seq::number);
+        let mut rows = table.range(..=upto).map_err(StoreError::during(READING))?;
+        let last = rows.next_back().transpose().map_err(StoreError::during(READING))?;
         let end = last.as_ref().map_or(0, |(key, _)| key.value());
         // A last entry that cannot be read has no hash. Verifying the stream reports the entry.
         let head = last.and_then(|(_, stored)| Some(Frame::parse(stored.value()).ok()?.hash));
@@ -130,7 +159,7 @@ pub fn verify_export(reader: &mut impl Read) -> Result<Verified, Damage> {
     while stream.next(&mut buffer, &walk)? == Place::Entry {
         walk.step(None, &buffer)?;
     }
-    Ok(walk.done)
+    walk.end()
 }
 
 /// Verifies an exported log and stores its entries in an empty store.
@@ -139,25 +168,74 @@ pub fn verify_export(reader: &mut impl Read) -> Result<Verified, Damage> {
 /// [`StoreError::Corrupt`] for the first entry that was altered after it was sealed, or if the
 /// stream is no exported log; [`StoreError`] of the store.
 pub fn import(reader: &mut impl Read, store: &Store) -> Result<Verified, StoreError> {
-    let damaged = |damage: Damage| StoreError::corrupt("an exported log", damage.seq, damage);
+    import_parts([reader], store)
+}
+
+/// Does the same for a log whose beginning was trimmed: the archives of it, the oldest first, and
+/// last the exported log of what is left. Each but the first begins with a base, whose joint is the
+/// last entry of the one before. The result is the log as it was before it was trimmed.
+///
+/// # Errors
+/// Those of [`import`]; [`StoreError::NotNext`] if a part does not go on where the one before ends.
+pub fn import_parts<'r, R: Read + 'r>(
+    parts: impl IntoIterator<Item = &'r mut R>,
+    store: &Store,
+) -> Result<Verified, StoreError> {
     let transaction = store.begin_write()?;
-    let mut walk = Walk::default();
+    let mut whole: Option<Walk> = None;
     {
-        let during = StoreError::during::<redb::StorageError>;
         let opened = transaction.open_table(ENTRIES);
         let mut table = opened.map_err(StoreError::during("opening the log's table"))?;
-        let mut buffer = Vec::new();
-        let mut stream = Streamed::begin(reader, &mut buffer, &walk).map_err(damaged)?;
-        walk.in_bundle = stream.is_bundle();
-        while stream.next(&mut buffer, &walk).map_err(damaged)? == Place::Entry {
-            let seq = walk.next();
-            walk.step(None, &buffer).map_err(damaged)?;
-            let replaced = table.insert(seq.number(), buffer.as_slice());
-            drop(replaced.map_err(during("storing an exported log"))?);
+        for (number, part) in (1..).zip(parts) {
+            whole = Some(import_part(part, number, whole, &mut table)?);
         }
     }
+    let verified = whole.unwrap_or_default().end().map_err(damaged)?;
     store.commit(transaction)?;
-    Ok(walk.done)
+    Ok(verified)
+}
+
+/// Adds a part to what was imported before.
+fn import_part(
+    reader: &mut impl Read,
+    number: usize,
+    mut whole: Option<Walk>,
+    table: &mut redb::Table<'_, u64, &'static [u8]>,
+) -> Result<Walk, StoreError> {
+    let (mut walk, mut buffer) = (Walk::default(), Vec::new());
+    let mut stream = Streamed::begin(reader, &mut buffer, &walk).map_err(damaged)?;
+    walk.in_bundle = stream.is_bundle();
+    let is_first = whole.is_none();
+    let mut goes_on = is_first;
+    while stream.next(&mut buffer, &walk).map_err(damaged)? == Place::Entry {
+        walk.step(None, &buffer).map_err(damaged)?;
+        let Some(head) = walk.done.head else { continue };
+        if goes_on {
+            if let Some(whole) = &mut whole {
+                whole.step(None, &buffer).map_err(damaged)?;
+            }
+            let replaced = table.insert(head.seq.number(), buffer.as_slice());
+            drop(replaced.map_err(StoreError::during("storing an exported log"))?);
+        } else if walk.is_at_joint() {
+            let before = whole.as_ref().and_then(|whole| whole.done.head);
+            if before.map(|before| (before.seq, before.hash)) != Some((head.seq, head.hash)) {
+                return Err(StoreError::NotNext { part: number });
+            }
+            goes_on = true;
+        }
+    }
+    if !goes_on {
+        return Err(StoreError::NotNext { part: number });
+    }
+    match whole {
+        // The part is verified by itself, too.
+        Some(whole) => walk.end().map(|_| whole).map_err(damaged),
+        None => Ok(walk),
+    }
+}
+
+fn damaged(damage: Damage) -> StoreError {
+    StoreError::corrupt("an exported log", damage.seq, damage)
 }
 
 /// Checks a whole exported log and passes all damage to `on_damage`. The result counts every entry
@@ -190,7 +268,7 @@ pub fn survey_export(reader: &mut impl Read, mut on_damage: impl FnMut(Damage)) 
                     stream.go_on();
                 }
             }
-            Ok(Place::End) => return walk.done,
+            Ok(Place::End) => return walk.ended(on_damage),
             Err(damage) => {
                 on_damage(damage);
                 return walk.done;

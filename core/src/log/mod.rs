@@ -6,6 +6,7 @@
 //!   commit    natural group commit: callers that arrive during a commit share the next one
 //!   verify    computes every hash again from the stored bytes; parts: on two threads
 //!   copy      a whole database, as one commit left it, in a new file
+//!   trim      a log in a new file, with a base in place of its oldest entries
 //!   erase     a log in a new file, without the values of some records
 //!   carve     the entries in a file whose pages cannot be read any more
 //!   notes     the signed notes in it
@@ -15,9 +16,9 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Seqs run from 1 without gaps, and the key of a row is the seq in the header of its entry.
+//! 1. Seqs run from 1 without gaps, except in a base ([`crate::entry::Base`]), and the key of a row is the seq in the header of its entry.
 //! 2. A row is never changed or renumbered. Only erasure replaces an item by its commitment, which
-//!    keeps every hash.
+//!    keeps every hash, and trimming seals what it keeps anew.
 //! 3. A file that is refused (foreign, damaged, newer, open elsewhere) keeps its bytes.
 //! 4. After a storage error nothing is written until the book is opened again: redb latches the
 //!    error.
@@ -40,6 +41,7 @@ mod parts;
 mod staged;
 mod store;
 mod stream;
+mod trim;
 pub mod turn;
 mod verify;
 
@@ -48,18 +50,20 @@ pub use carve::{Piece, Pieces, carve};
 pub use commit::{Abandoned, GroupCommit, Reply};
 pub use copy::{CopyProgress, copy_database};
 pub use entries::{
-    Appender, ENTRIES, Head, Stamp, entries, entries_from, read_entry, read_entry_after, read_head,
+    Appender, ENTRIES, Head, Stamp, entries, entries_from, next_place, read_entry,
+    read_entry_after, read_head,
 };
 pub use erase::copy_without;
 pub use error::{StoreError, catch_storage_panic};
 pub use export::{
-    BundleLook, export, export_in_parts, import, look_at_export, redaction_in_export,
-    survey_export, verify_export,
+    BundleLook, Exported, export, export_in_parts, export_up_to, import, import_parts,
+    look_at_export, redaction_in_export, survey_export, verify_export,
 };
 #[cfg(feature = "sign")]
 pub use notes::{notes_in, notes_in_export};
 pub use parts::{PART_ENTRIES, verify_in_parts};
 pub use store::{Store, StoreOptions, commit, not_made, open_to_read};
 pub use stream::Redaction;
+pub use trim::{BaseDraft, BasePlaces, copy_trimmed, places_for};
 pub use turn::Program;
 pub use verify::{Damage, DamageKind, Verified, survey, verify};

@@ -12,6 +12,9 @@
 //! first damaged part is the first damage of the log, because every part up to there began with a
 //! confirmed hash.
 //!
+//! The base of a log whose beginning was trimmed is verified first, on one thread, and the parts
+//! begin behind its joint.
+//!
 //! What it is not: another check. It checks each entry like [`super::verify`].
 
 use std::collections::BTreeMap;
@@ -24,7 +27,7 @@ use redb::ReadableTable;
 use super::entries::Head;
 use super::error::{StoreError, catch_storage_panic};
 use super::verify::{Damage, DamageKind, READING, Verified, Walk, verify, walk_on};
-use crate::entry::frame::Frame;
+use crate::entry::frame::{Frame, Mark};
 use crate::numbers::Seq;
 
 /// The usual number of entries in a part. It is about a hundredth of a second of work, and small
@@ -47,24 +50,29 @@ where
     T: ReadableTable<u64, &'static [u8]> + Sync,
 {
     let part = part.get();
-    let last = catch_storage_panic(|| {
+    let ends = catch_storage_panic(|| {
         let last = table.last().map_err(StoreError::during(READING))?;
-        Ok::<_, StoreError>(last.map_or(0, |(seq, _)| seq.value()))
+        let last = last.map_or(0, |(seq, _)| seq.value());
+        let is_whole = table.len().map_err(StoreError::during(READING))? == last;
+        Ok::<_, StoreError>((if is_whole { 0 } else { joint_in(table)? }, last))
     });
-    let parts = match last {
-        Ok(last) if last > part => last.div_ceil(part),
+    let (base, parts) = match ends {
+        Ok((base, last)) if last.saturating_sub(base) > part => {
+            (base, (last - base).div_ceil(part))
+        }
         // The log is too short to share, or too damaged to find its length.
         _ => return verify(table, on_progress),
     };
+    let first = if base > 0 { verify_up_to(table, base)? } else { Walk::default() };
     let verified = thread::scope(|scope| {
         let (results, found) = channel();
         for first in 0..THREADS {
             let results = results.clone();
             let numbers = (first..parts).filter(move |number| number % THREADS == first);
-            scope.spawn(move || verify_some(table, part, numbers, &results));
+            scope.spawn(move || verify_some(table, base, part, numbers, &results));
         }
         drop(results);
-        joined(&found, &mut on_progress)
+        joined(first, &found, &mut on_progress)
     });
     match verified {
         // The engine's error for a damaged page depends on how the page is reached.
@@ -74,19 +82,20 @@ where
 }
 
 /// A part's number and result.
-type Results = (u64, Result<Verified, Damage>);
+type Results = (u64, Result<Walk, Damage>);
 
 /// Verifies the parts of one thread, until one is damaged or the receiver is gone.
 // Never inlined, so that a profiler shows the thread under this name.
 #[inline(never)]
 fn verify_some(
     table: &impl ReadableTable<u64, &'static [u8]>,
+    base: u64,
     part: u64,
     numbers: impl Iterator<Item = u64>,
     results: &Sender<Results>,
 ) {
     for number in numbers {
-        let verified = verify_part(table, number * part, part);
+        let verified = verify_part(table, base + number * part, part);
         let goes_on = verified.is_ok();
         if results.send((number, verified)).is_err() || !goes_on {
             return;
@@ -96,26 +105,43 @@ fn verify_some(
 
 /// Adds the parts in their order, up to the first damage.
 fn joined(
+    mut done: Walk,
     found: &Receiver<Results>,
     on_progress: &mut impl FnMut(u64),
 ) -> Result<Verified, Damage> {
-    let mut done = Verified::default();
     let mut early = BTreeMap::new();
     let mut next = 0;
     for (number, verified) in found {
         early.insert(number, verified);
         while let Some(verified) = early.remove(&next) {
-            let Verified { entries, erased_items, hidden_items, told_entries, head } = verified?;
-            done.entries += entries;
-            done.erased_items += erased_items;
-            done.hidden_items += hidden_items;
-            done.told_entries += told_entries;
-            done.head = head;
+            done.add(verified?);
             next += 1;
-            on_progress(done.entries);
+            on_progress(done.done.entries);
         }
     }
-    Ok(done)
+    done.end()
+}
+
+/// Returns the place of the joint of a log with gaps.
+fn joint_in(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<u64, StoreError> {
+    for row in table.iter().map_err(StoreError::during(READING))? {
+        let (key, stored) = row.map_err(StoreError::during(READING))?;
+        if Mark::of(stored.value()).0 == Some(Mark::Joint) {
+            return Ok(key.value());
+        }
+    }
+    Ok(0)
+}
+
+/// Verifies the entries up to a place.
+fn verify_up_to(table: &impl ReadableTable<u64, &'static [u8]>, last: u64) -> Result<Walk, Damage> {
+    let mut walk = Walk::default();
+    let rows = catch_storage_panic(|| table.range(..=last).map_err(StoreError::during(READING)));
+    let mut rows = rows.map_err(|error: StoreError| walk.unreadable(error))?;
+    while catch_storage_panic(|| Ok(walk_on(&mut rows, &mut walk)))
+        .unwrap_or_else(|error: StoreError| Err(walk.unreadable(error)))?
+    {}
+    Ok(walk)
 }
 
 /// Verifies the given number of entries after a place.
@@ -123,7 +149,7 @@ fn verify_part(
     table: &impl ReadableTable<u64, &'static [u8]>,
     after: u64,
     most: u64,
-) -> Result<Verified, Damage> {
+) -> Result<Walk, Damage> {
     let mut walk = Walk::default();
     if after > 0 {
         // If this read fails, the part before has the first damage.
@@ -140,7 +166,7 @@ fn verify_part(
         && catch_storage_panic(|| Ok(walk_on(&mut rows, &mut walk)))
             .unwrap_or_else(|error: StoreError| Err(walk.unreadable(error)))?
     {}
-    Ok(walk.done)
+    Ok(walk)
 }
 
 /// Returns an entry's own description of itself, which the next entry needs.

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::export::checked_length;
 use super::verify::{Damage, DamageKind, Walk};
-use crate::entry::{EntryError, frame};
+use crate::entry::EntryError;
+use crate::entry::frame::Mark;
 use crate::numbers::{Hash, Seq};
 use crate::redaction::Wanted;
 
@@ -27,6 +28,8 @@ pub(super) const BEGINS_2: &[u8] = b"fieldbook-log 2\n";
 pub(super) const TOLD: u8 = 0;
 /// The form of a block with an entry as it is stored.
 pub(super) const ENTRY: u8 = 1;
+/// The form of a block with a joint: the hash with which it was sealed, and the entry.
+pub(super) const JOINT: u8 = 2;
 /// The form of the last block.
 pub(super) const END: u8 = 255;
 
@@ -116,6 +119,17 @@ const COVER_BYTES: usize = 64 * 1024;
 pub(super) fn end_block(before: &blake3::Hasher) -> Vec<u8> {
     let length = END_BYTES.to_le_bytes();
     [length.as_slice(), &[END], before.finalize().as_bytes()].concat()
+}
+
+/// Returns the form of a block with a stored entry, and what the block has of it.
+pub(super) fn form_of(stored: &[u8]) -> (u8, &[u8]) {
+    let (mark, content) = Mark::of(stored);
+    let form = match mark {
+        None => ENTRY,
+        Some(Mark::Told) => TOLD,
+        Some(Mark::Joint) => JOINT,
+    };
+    (form, content)
 }
 
 /// The length of the last block: its form and a hash.
@@ -211,12 +225,13 @@ impl<'r, R: Read> Streamed<'r, R> {
                 hasher.update(buffer);
                 Ok(Place::Entry)
             }
-            (Some(TOLD), Some(rest)) => {
+            (Some(form @ (TOLD | JOINT)), Some(rest)) => {
                 hasher.update(&prefix);
-                hasher.update(&[TOLD]);
+                hasher.update(&[form]);
                 entry(self.reader, rest, buffer, walk)?;
                 hasher.update(buffer);
-                buffer.splice(..0, frame::mark().iter().copied());
+                let mark = if form == TOLD { Mark::Told } else { Mark::Joint };
+                buffer.splice(..0, mark.bytes().iter().copied());
                 Ok(Place::Entry)
             }
             (Some(END), Some(blake3::OUT_LEN)) => {

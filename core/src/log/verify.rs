@@ -1,12 +1,15 @@
 //! Verifies a log: computes every hash again from the stored bytes.
 //!
 //! The checks of each entry, in this order. The first check that fails is the entry's damage:
-//! 1. seqs run from 1 without gaps;
+//! 1. seqs run from 1 without gaps, except in the base of a log whose beginning was trimmed
+//!    ([`crate::entry::Base`]);
 //! 2. the bytes have the frame of a known format;
 //! 3. the header names the entry's own place;
 //! 4. the clock grows;
 //! 5. the stored hash follows from the entry before and from this entry's bytes;
 //! 6. the bytes can be read as an entry that this program knows.
+//!
+//! At the end, a trimmed log has to have an entry that names its base.
 //!
 //! [`verify`] ends at the first damage. [`survey`] continues after it: it compares the next entry
 //! with the hash that the damaged entry carries, so that one damage is reported once. If that hash
@@ -19,7 +22,7 @@ use redb::ReadableTable;
 
 use super::entries::Head;
 use super::error::{StoreError, catch_storage_panic};
-use crate::entry::{EntryError, Meta, chain, frame::Frame};
+use crate::entry::{Base, Control, EntryError, Meta, Receipt, chain, frame::Frame};
 use crate::ids::Epoch;
 use crate::numbers::{Hash, Seq};
 use crate::time::Hlc;
@@ -36,6 +39,9 @@ pub struct Verified {
     /// The number of entries of which a bundle only tells. Their places verify, and nothing proves
     /// what is told.
     pub told_entries: u64,
+    /// The last of the entries that were trimmed from its beginning; none if it is whole. An
+    /// entry behind it names it.
+    pub trimmed: Option<Receipt>,
     /// Its last entry; none if it is empty.
     pub head: Option<Head>,
 }
@@ -92,6 +98,11 @@ pub enum DamageKind {
         #[source]
         source: EntryError,
     },
+    /// Entries are missing before it, and no entry behind it names what stands in their place.
+    #[error(
+        "the entries before it are missing, and nothing in the log vouches for what stands in their place"
+    )]
+    Unvouched,
     /// The entry could not be read at all.
     #[error("it could not be read")]
     Unreadable {
@@ -121,7 +132,7 @@ pub fn verify(
         }
     }
     on_progress(walk.done.entries);
-    Ok(walk.done)
+    walk.end()
 }
 
 /// Checks a whole log and passes all damage to `on_damage`, in the order of the entries. The result
@@ -163,7 +174,7 @@ pub fn survey(
         }
     }
     on_progress(walk.done.entries);
-    walk.done
+    walk.ended(on_damage)
 }
 
 /// Checks the next entry. Returns whether there was one.
@@ -187,18 +198,28 @@ pub(super) struct Walk {
     unlinked: bool,
     /// Entries may be told, and items hidden: this is a bundle.
     pub(super) in_bundle: bool,
+    /// The first entry that a base lacks, until its joint comes.
+    gap: Option<Seq>,
+    /// The joint: the place and the hash of the last trimmed entry, and the sealed hash.
+    joint: Option<(Receipt, Hash)>,
+    /// The joints that entries behind them name.
+    named: Vec<(Receipt, Hash)>,
 }
 
 impl Walk {
     /// Checks the next entry. `place` is its place, if it is known from outside its own header.
     pub(super) fn step(&mut self, place: Option<Seq>, stored: &[u8]) -> Result<(), Damage> {
-        let seq = self.next();
+        let frame = Frame::parse(stored);
+        let gap = self.next();
+        let over_gap = frame.as_ref().ok().filter(|frame| {
+            place.is_none_or(|place| place == frame.header.seq) && self.is_over_gap(frame)
+        });
+        let seq = over_gap.map_or(gap, |frame| frame.header.seq);
         let damage = |kind| Damage { seq, kind };
         if let Some(next) = place.filter(|place| *place != seq) {
             return Err(damage(DamageKind::Missing { next }));
         }
-        let frame =
-            Frame::parse(stored).map_err(|source| damage(DamageKind::Unframed { source }))?;
+        let frame = frame.map_err(|source| damage(DamageKind::Unframed { source }))?;
         let hidden = frame.hidden() as u64;
         if !self.in_bundle && (frame.is_told() || hidden > 0) {
             return Err(damage(DamageKind::Unframed { source: EntryError::OnlyInBundle }));
@@ -211,12 +232,17 @@ impl Walk {
             return Err(damage(DamageKind::ClockNotGrowing));
         }
         let previous = before.map_or(Hash::ZERO, |before| before.hash);
-        let computed = chain::link(&previous, &frame.content());
-        if frame.hash != computed && !self.unlinked {
-            return Err(damage(DamageKind::HashDiffers { stored: frame.hash, computed }));
+        let (stored, computed) = (frame.sealed_hash(), chain::link(&previous, &frame.content()));
+        if stored != computed && !self.unlinked {
+            return Err(damage(DamageKind::HashDiffers { stored, computed }));
         }
         // The content was hashed already, so only the meta part is read.
-        Meta::read(&frame).map_err(|source| damage(DamageKind::Undecodable { source }))?;
+        let meta =
+            Meta::read(&frame).map_err(|source| damage(DamageKind::Undecodable { source }))?;
+        self.note_base(&frame, &meta).map_err(damage)?;
+        if seq != gap {
+            self.gap = self.gap.or(Some(gap));
+        }
         self.unlinked = false;
         self.done.entries += 1;
         self.done.erased_items += frame.erased() as u64;
@@ -225,6 +251,72 @@ impl Walk {
         self.done.head =
             Some(Head { seq, hash: frame.hash, hlc: frame.header.hlc, epoch: frame.header.epoch });
         Ok(())
+    }
+
+    /// Returns whether an entry comes after a gap in a base: it was sealed after the entry before
+    /// the gap.
+    fn is_over_gap(&self, frame: &Frame<'_>) -> bool {
+        let may_be = frame.header.seq > self.next() && self.joint.is_none() && !self.unlinked;
+        let before = self.done.head.filter(|_| may_be);
+        before.is_some_and(|before| {
+            chain::link(&before.hash, &frame.content()) == frame.sealed_hash()
+        })
+    }
+
+    /// Notes what an entry says of a base.
+    fn note_base(&mut self, frame: &Frame<'_>, meta: &Meta) -> Result<(), DamageKind> {
+        let is_joint = matches!(meta, Meta::Control(Control::Base(Base { state: Some(_), .. })));
+        if is_joint != frame.joint().is_some() || (is_joint && self.joint.is_some()) {
+            return Err(DamageKind::Undecodable { source: EntryError::KindDiffers });
+        }
+        if let Some(sealed) = frame.joint() {
+            self.joint = Some((Receipt { seq: frame.header.seq, hash: frame.hash }, sealed));
+            self.gap = None;
+        }
+        if let Meta::Control(Control::Trimmed(trimmed)) = meta {
+            self.named.push((trimmed.upto, trimmed.base));
+        }
+        Ok(())
+    }
+
+    /// Returns whether the last entry is the joint.
+    pub(super) fn is_at_joint(&self) -> bool {
+        let last = self.done.head.map(|head| head.seq);
+        self.joint.is_some_and(|(upto, _)| Some(upto.seq) == last)
+    }
+
+    /// Adds what another part of the same log has, which comes after this one.
+    pub(super) fn add(&mut self, after: Self) {
+        let Verified { entries, erased_items, hidden_items, told_entries, trimmed: _, head } =
+            after.done;
+        self.done.entries += entries;
+        self.done.erased_items += erased_items;
+        self.done.hidden_items += hidden_items;
+        self.done.told_entries += told_entries;
+        self.done.head = head;
+        self.gap = self.gap.or(after.gap);
+        self.joint = self.joint.or(after.joint);
+        self.named.extend(after.named);
+    }
+
+    /// Ends the walk: a base needs its joint, and an entry that names it.
+    pub(super) fn end(self) -> Result<Verified, Damage> {
+        if let (Some(seq), Some(head)) = (self.gap, self.done.head) {
+            return Err(Damage { seq, kind: DamageKind::Missing { next: head.seq } });
+        }
+        if let Some(joint) = self.joint.filter(|joint| !self.named.contains(joint)) {
+            return Err(Damage { seq: joint.0.seq, kind: DamageKind::Unvouched });
+        }
+        Ok(Verified { trimmed: self.joint.map(|(upto, _)| upto), ..self.done })
+    }
+
+    /// Ends the walk, and passes damage on.
+    pub(super) fn ended(self, mut on_damage: impl FnMut(Damage)) -> Verified {
+        let done = self.done;
+        self.end().unwrap_or_else(|damage| {
+            on_damage(damage);
+            done
+        })
     }
 
     /// Checks the next entry, reports its damage, and continues after it.
@@ -294,7 +386,7 @@ pub(super) const READING: &str = "verifying the log";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{Control, Draft, FORMAT, Header, Meta, Opened, seal};
+    use crate::entry::{Draft, FORMAT, Header, Opened, seal};
     use crate::ids::DeviceId;
     use crate::time::WallTime;
 

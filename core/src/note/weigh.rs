@@ -11,7 +11,8 @@
 //!    can write the file can write a key of their own and sign with it.
 //! 2. A note counts only if the log has the very entry that it states, of the same device and
 //!    epoch. A note of another entry is a fault, whoever signed it.
-//! 3. A level is never above what was checked. Entries after the last proof are [`Level::Chained`].
+//! 3. A note of a trimmed entry neither proves nor contradicts anything.
+//! 4. A level is never above what was checked. Entries after the last proof are [`Level::Chained`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +65,8 @@ pub struct FoundNote {
 pub struct Notes {
     device: Option<DeviceId>,
     last: Seq,
+    /// The joint of a log whose beginning was trimmed.
+    joint: Seq,
     found: Vec<FoundNote>,
     there: BTreeMap<Seq, (Epoch, Hash)>,
 }
@@ -138,6 +141,9 @@ impl Notes {
     pub fn look(&mut self, stored: &[u8]) {
         let Ok(frame) = Frame::parse(stored) else { return };
         self.last = self.last.max(frame.header.seq);
+        if frame.joint().is_some() {
+            self.joint = frame.header.seq;
+        }
         let may_have = Frame::kind_of(stored) == Some(EntryKind::Control)
             && frame.meta.first_chunk() == Some(&NOTED);
         let is_first = frame.header.seq == Seq::ZERO.next();
@@ -187,6 +193,10 @@ impl Notes {
                 }
             }
             let (noted, stated) = (note.seq, note.statement.seq);
+            if stated < self.joint {
+                // The entry was trimmed, so its note proves nothing here and contradicts nothing.
+                continue;
+            }
             if self.fits(note) {
                 fitting.push(note);
             } else {

@@ -1,7 +1,8 @@
 //! What each item of an entry holds: the one list that a redaction shows values by.
 //!
 //! ```text
-//!   item of an op, a change, a plan, a decision     values of a record
+//!   item of an op, a change, a plan, a decision,
+//!   item of a base                                  values of a record
 //!   item of an outcome, a refusal, a reason,
 //!   item of a row that was set aside                text
 //!   item of a session                               the declarations of the app
@@ -72,8 +73,14 @@ pub(super) fn contents(entry: &Entry) -> Contents<'_> {
             | Control::Silence(_)
             | Control::Authors(_)
             | Control::Note(_)
-            | Control::Erased(_),
+            | Control::Erased(_)
+            | Control::Trimmed(_),
         ) => {}
+        Meta::Control(Control::Base(base)) => {
+            let images = base.records.iter().map(|record| &record.change);
+            let images = images.filter_map(|change| Some((change.fields?, &change.key)));
+            found.extend(images.map(|(item, key)| (item, Content::Values(key))));
+        }
     }
     found
 }

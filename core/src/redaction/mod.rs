@@ -277,7 +277,8 @@ impl Redactor {
         let header = names::header(&entry.header, &mut drawing);
         let meta = names::meta(&entry.meta, &mut drawing);
         let write = |bytes: &mut Vec<u8>| codec::encode_onto(bytes, &meta);
-        frame::told(&header, write, &items, &entry.content, &entry.hash)
+        let hashes = (entry.joint.as_ref(), &entry.hash);
+        frame::told(&header, write, &items, &entry.content, hashes)
     }
 
     /// Returns an item of a told entry. The commitment does not leave: with it, a guess at what is

@@ -5,9 +5,10 @@
 //! 2. Everything else is as it was: numbers, times, codes, places, names of types and fields.
 
 use crate::entry::{
-    Authored, Cancelled, ChangeMeta, Conflicted, Control, Decision, Erased, ErasedRecords, Header,
-    Intent, Meta, OpMeta, Opened, OutcomeMeta, ParkScope, PersonAction, Planned, PlannedChange,
-    PlannedOp, PlannedUnit, ResolvedBy, Restamp, SignedNote, Upstream,
+    Authored, Base, BaseRecord, BaseState, Cancelled, ChangeMeta, Conflicted, Control, Decision,
+    Erased, ErasedRecords, Header, Intent, Meta, OpMeta, Opened, OutcomeMeta, ParkScope,
+    PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, ResolvedBy, Restamp, SignedNote,
+    Upstream,
 };
 use crate::ids::{DeviceId, Epoch, OpId, RequestId, TenantId, UnitId};
 use crate::names::{Actor, RecordKey};
@@ -160,6 +161,54 @@ fn control(from: &Control, names: &mut dyn Names) -> Control {
             };
             Control::Erased(Erased { records, items: *items })
         }
+        Control::Base(Base { records, state }) => {
+            let record = |one: &BaseRecord, names: &mut dyn Names| {
+                let BaseRecord { change: what, synced_at } = one;
+                BaseRecord { change: change(what, names), synced_at: *synced_at }
+            };
+            Control::Base(Base {
+                records: records.iter().map(|one| record(one, names)).collect(),
+                state: state.as_ref().map(|state| base_state(state, names)),
+            })
+        }
+        // Places, hashes and numbers name nobody.
+        Control::Trimmed(trimmed) => Control::Trimmed(trimmed.clone()),
+    }
+}
+
+fn base_state(from: &BaseState, names: &mut dyn Names) -> BaseState {
+    let BaseState {
+        server,
+        tenant,
+        highest,
+        set_aside,
+        foreign_cursors,
+        anchor,
+        server_time,
+        synced_at,
+        parks,
+        had_other_server,
+        cursors,
+    } = from;
+    // A hash of a row that was set aside covers its name. A reader only compares it.
+    let hidden = |(_, version): &(u64, Version)| (0, *version);
+    let foreign =
+        |(of, at): &(String, Cursor), names: &mut dyn Names| (names.foreign(of), names.cursor(at));
+    BaseState {
+        server: *server,
+        tenant: tenant.map(|tenant| names.tenant(tenant)),
+        highest: *highest,
+        set_aside: set_aside.iter().map(hidden).collect(),
+        foreign_cursors: foreign_cursors.iter().map(|one| foreign(one, names)).collect(),
+        anchor: *anchor,
+        server_time: *server_time,
+        synced_at: *synced_at,
+        parks: parks.iter().map(|(of, code)| (scope(of, names), code.clone())).collect(),
+        had_other_server: *had_other_server,
+        cursors: cursors
+            .iter()
+            .map(|(of, at, when)| (of.clone(), names.cursor(at), *when))
+            .collect(),
     }
 }
 

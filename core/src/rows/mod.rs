@@ -29,7 +29,7 @@ pub use stored::{OPS_IN_ROW, StoredRecord};
 /// The version of the fold. It changes whenever an entry folds to other rows, because the type of a
 /// row or the fold itself changed. `tests/golden` has the tables of every golden log, which show
 /// such a change.
-pub const FOLD_VERSION: u32 = 26;
+pub const FOLD_VERSION: u32 = 27;
 
 /// A unit that is planned and has no final answer. Key: the unit's id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -277,6 +277,9 @@ pub struct StateRow {
     pub declared: Option<Seq>,
     /// The entries that say that values of records were erased, oldest first.
     pub erasures: Vec<Seq>,
+    /// The last of the entries that were trimmed from the beginning of the log; none if it is
+    /// whole.
+    pub trimmed: Option<Seq>,
 }
 
 impl StateRow {

@@ -208,6 +208,7 @@ mod tests {
             items: items.into(),
             content: Hash::ZERO,
             hash: Hash::ZERO,
+            joint: None,
             told: false,
         }
     }

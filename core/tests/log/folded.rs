@@ -4,11 +4,16 @@
 //!
 //! Each record is named after the end of its op.
 
+use std::collections::BTreeSet;
+
 use fieldbook_core::entry::{
-    Cancelled, CancelledReason, ChangeMeta, Conflicted, ConflictedField, Control, Decision, Draft,
-    ErasedRecords, Extent, FieldsSource, Intent, Items, Meta, OpMeta, Opened, OutcomeClass,
-    OutcomeMeta, ParkScope, PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt,
-    Restamp, Upstream, Winner,
+    Base, BaseRecord, BaseState, Cancelled, CancelledReason, ChangeMeta, Conflicted,
+    ConflictedField, Control, Decision, Draft, ErasedRecords, Extent, FieldsSource, Intent, Items,
+    Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, PersonAction, Planned,
+    PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, Trimmed, Upstream, Winner,
+};
+use fieldbook_core::log::{
+    Appender, BaseDraft, Store, commit, copy_trimmed, entries, places_for, read_head,
 };
 use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{
@@ -535,4 +540,73 @@ pub(crate) fn erased() -> Vec<Draft> {
     let fields = story.item(&mut items, r#"{"name":"theirs"}"#);
     story.told(vec![row("acked", 5, at(1), Some(fields))], Vec::new(), items);
     story.drafts
+}
+
+/// What the first entries of [`trimmed`] came to: a record with other stamps in it, a deleted one,
+/// and one whose entity type was not declared.
+fn base_draft(story: &mut Story) -> BaseDraft {
+    let mut items = Items::default();
+    let [known, unknown] = [r#"{"name":"Ann","phone":"1"}"#, r#"{"title":"x"}"#]
+        .map(|text| story.item(&mut items, text));
+    let older = vec![FieldWrites {
+        edited_at: at(0),
+        op: theirs(0x0a),
+        fields: vec!["name".to_owned(), "taken_away".to_owned()],
+    }];
+    let floor = Some(EditStamp { edited_at: Hlc::ZERO.next(), op: theirs(0x09) });
+    let synced_at = Some(WallTime::from_milliseconds(START.milliseconds() + 2_000));
+    let changes = [
+        ChangeMeta { older, floor, ..row("acked", 5, at(1), Some(known)) },
+        row("deleted", 6, at(2), None),
+        ChangeMeta { undeclared: true, ..row("undeclared", 7, at(2), Some(unknown)) },
+    ];
+    let records = changes
+        .map(|change| BaseRecord { synced_at: synced_at.filter(|_| !change.undeclared), change });
+    let part = Base { records: records.into(), state: None };
+    let state = BaseState {
+        server: Some((ServerId::from_bytes([0x33; 16]), ServerEpoch::from_bytes([0x44; 16]))),
+        tenant: Some(TenantId::from_bytes([0x55; 16])),
+        highest: Version::new(7),
+        set_aside: vec![(0x1234, Version::new(3))],
+        foreign_cursors: vec![("Lead!".to_owned(), Cursor::new(vec![7]).unwrap())],
+        anchor: Some(Receipt { seq: Seq::new(5), hash: Hash::from_bytes([0xcd; 32]) }),
+        server_time: Some((START, START)),
+        synced_at,
+        parks: vec![(ParkScope::Protocol, "protocol".to_owned())],
+        had_other_server: true,
+        cursors: vec![(
+            EntityType::parse("lead").unwrap(),
+            Cursor::new(vec![0, 1]).unwrap(),
+            START,
+        )],
+    };
+    BaseDraft {
+        kept: BTreeSet::from([Seq::new(1)]),
+        parts: vec![Draft { meta: Meta::Control(Control::Base(part)), items }],
+        joint: Draft::control(Control::Base(Base { records: Vec::new(), state: Some(state) })),
+    }
+}
+
+/// A log whose first five entries were trimmed, and that went on: the base at the places 1, 4 and 5.
+pub(crate) fn trimmed() -> Store {
+    let mut story = Story::new(6);
+    for _ in 0..4 {
+        confirmed(&mut story);
+    }
+    let base = base_draft(&mut story);
+    story.write(&[(OpKind::Update, "acked", r#"{"name":"mine"}"#)]);
+    let adopted = Decision::Adopted { key: lead("undeclared"), seq: Seq::new(4), number: 2 };
+    story.decided(vec![adopted], Items::default());
+    let (whole, store) = (samples::memory_store(), samples::memory_store());
+    samples::append_all(&whole, story.drafts);
+    let (log, transaction) =
+        (entries(&whole.begin_read().unwrap()).unwrap(), store.begin_write().unwrap());
+    let places = places_for(&log, Seq::new(5), &base).unwrap().unwrap();
+    let said = copy_trimmed(&log, &transaction, &base, &places).unwrap();
+    let said = Trimmed { archive: Some(Hash::from_bytes([0xee; 32])), ..said };
+    let mut appender = Appender::open(&transaction, read_head(&log).unwrap()).unwrap();
+    appender.append(Draft::control(Control::Trimmed(said)), samples::stamp(8)).unwrap();
+    drop(appender);
+    commit(transaction).unwrap();
+    store
 }

@@ -11,7 +11,7 @@ use fieldbook_core::entry::{
     CancelledReason, Control, Decision, Draft, Entry, ErasedRecords, Extent, FieldsSource, Items,
     LastStop, Meta, OutcomeClass, ParkScope, PersonAction, Winner, seal,
 };
-use fieldbook_core::log::{Verified, entries, entries_from, export, verify, verify_export};
+use fieldbook_core::log::{Store, Verified, entries, entries_from, export, verify, verify_export};
 use fieldbook_core::{Hash, OpKind, Policy, Seq};
 
 use redb::ReadableTable;
@@ -30,6 +30,10 @@ fn repository(path: &str) -> PathBuf {
 fn exported(drafts: Vec<Draft>) -> (Vec<u8>, Vec<Entry>, Verified) {
     let store = samples::memory_store();
     samples::append_all(&store, drafts);
+    exported_of(&store)
+}
+
+fn exported_of(store: &Store) -> (Vec<u8>, Vec<Entry>, Verified) {
     let snapshot = store.begin_read().unwrap();
     let table = entries(&snapshot).unwrap();
     // The golden logs are streams of version 1: entries alone.
@@ -121,6 +125,23 @@ fn the_golden_logs_decode_to_their_snapshots_and_seal_again_to_their_bytes() {
     }
 }
 
+/// Its places have gaps, and its joint a hash of its own, so it does not seal again like the others.
+#[test]
+fn the_trimmed_log_is_its_golden_one_and_decodes_to_its_snapshot() {
+    let store = folded::trimmed();
+    let (bytes, read, verified) = exported_of(&store);
+    check_golden("trimmed.log", &bytes);
+    check_golden("trimmed.txt", snapshot(&read).as_bytes());
+    assert_eq!(verified.trimmed.map(|upto| upto.seq), Some(Seq::new(5)));
+    let places: Vec<_> = read.iter().map(|entry| entry.header.seq.number()).collect();
+    assert_eq!(places, [1, 4, 5, 6, 7, 8]);
+    let mut stream = Vec::new();
+    export(&entries(&store.begin_read().unwrap()).unwrap(), &mut stream).unwrap();
+    check_golden("trimmed-stream.log", &stream);
+    assert_eq!(verify_export(&mut stream.as_slice()).unwrap(), verified);
+    assert_eq!(verify_export(&mut bytes.as_slice()).unwrap(), verified);
+}
+
 /// The example as the program exports it.
 #[test]
 fn the_example_is_exported_as_the_golden_stream() {
@@ -146,7 +167,7 @@ macro_rules! variants {
 }
 
 variants!(of_meta, METAS, Meta: Intent, Upstream, Control);
-variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, PersonActed, EpochStarted, Session, Silence, Authors, Note, Erased);
+variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, PersonActed, EpochStarted, Session, Silence, Authors, Note, Erased, Base, Trimmed);
 variants!(of_erased, ERASURES, ErasedRecords: Only, Except);
 variants!(of_stop, STOPS, LastStop: None, Clean, Unclean);
 variants!(of_kind, KINDS, OpKind: Create, Update, Delete, Replace);
@@ -193,7 +214,12 @@ fn seen_in(meta: &Meta, seen: &mut BTreeSet<&'static str>) {
                 | Control::EpochStarted { .. }
                 | Control::Silence(_)
                 | Control::Authors(_)
-                | Control::Note(_) => {}
+                | Control::Note(_)
+                | Control::Trimmed(_) => {}
+                Control::Base(base) => {
+                    let changes = base.records.iter().map(|record| &record.change);
+                    seen.extend(changes.map(|change| of_extent(&change.extent)));
+                }
             }
         }
     }
@@ -228,7 +254,7 @@ fn the_golden_log_has_every_variant_of_the_meta_part() {
 #[test]
 fn the_logs_that_are_there_to_be_folded_have_every_entry_and_every_decision() {
     let mut seen = BTreeSet::new();
-    for name in ["every-fold", "another-server", "erased"] {
+    for name in ["every-fold", "another-server", "erased", "trimmed"] {
         let bytes =
             std::fs::read(repository(&format!("tests/golden/format-2/{name}.log"))).unwrap();
         for stored in stored_entries(&bytes) {

@@ -5,11 +5,11 @@
 //! [`super::folded`].
 
 use fieldbook_core::entry::{
-    AppVersion, Authored, Cancelled, CancelledReason, ChangeMeta, Conflicted, ConflictedField,
-    Control, Decision, Draft, Erased, ErasedRecords, Extent, FieldsSource, Intent, Item, Items,
-    LastStop, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, PersonAction, Planned,
-    PlannedChange, PlannedOp, PlannedUnit, Receipt, ResolvedBy, Restamp, Session, SignedNote,
-    Silence, Upstream, Winner,
+    AppVersion, Authored, Base, BaseRecord, Cancelled, CancelledReason, ChangeMeta, Conflicted,
+    ConflictedField, Control, Decision, Draft, Erased, ErasedRecords, Extent, FieldsSource, Intent,
+    Item, Items, LastStop, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope,
+    PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, ResolvedBy, Restamp,
+    Session, SignedNote, Silence, Trimmed, Upstream, Winner,
 };
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
 use fieldbook_core::note::{NoteKind, SignError, Signer, Statement, sign};
@@ -102,7 +102,41 @@ pub(crate) fn every_variant() -> Vec<Draft> {
     drafts.extend(notes());
     drafts.push(erased(ErasedRecords::only([lead("43"), lead("42")]), 7));
     drafts.push(erased(ErasedRecords::except([]), 300));
+    drafts.extend(trimmed(&mut random));
     drafts
+}
+
+/// A part of a base, and what says that entries were trimmed, with and without an archive.
+fn trimmed(random: &mut SeededRandomness) -> [Draft; 3] {
+    let mut items = Items::default();
+    let change = |id: &str, extent, fields| ChangeMeta {
+        key: lead(id),
+        version: Version::new(300),
+        extent,
+        edited_at: Hlc::at(START),
+        op: OpId::from_bytes([3; 16]),
+        older: Vec::new(),
+        floor: None,
+        fields,
+        undeclared: false,
+    };
+    let fields = items.add(r#"{"name":"Ann"}"#, random);
+    let changes = [change("42", Extent::Whole, Some(fields)), change("43", Extent::Deleted, None)];
+    let records = changes.map(|change| BaseRecord {
+        synced_at: (change.extent == Extent::Whole).then_some(START),
+        change,
+    });
+    let part = Base { records: records.into(), state: None };
+    let upto = Receipt { seq: Seq::new(7), hash: Hash::from_bytes([0xab; 32]) };
+    let said = |archive| {
+        let base = Hash::from_bytes([0xba; 32]);
+        Draft::control(Control::Trimmed(Trimmed { upto, base, entries: 300, archive }))
+    };
+    [
+        Draft { meta: Meta::Control(Control::Base(part)), items },
+        said(None),
+        said(Some(Hash::from_bytes([0xee; 32]))),
+    ]
 }
 
 pub(crate) fn erased(records: ErasedRecords, items: u64) -> Draft {

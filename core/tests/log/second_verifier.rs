@@ -19,6 +19,10 @@ fn run(path: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-2").join(name)
+}
+
 /// Has both programs verify the bytes.
 #[track_caller]
 fn both_agree(path: &Path, bytes: &[u8]) {
@@ -46,8 +50,6 @@ fn both_agree(path: &Path, bytes: &[u8]) {
 #[test]
 #[ignore = "needs python3; `.ci/run` runs it"]
 fn the_second_verifier_knows_how_far_a_signature_goes() {
-    let golden =
-        |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/format-2").join(name);
     let keys = std::fs::read_to_string(golden("signed.keys")).unwrap();
     let (server, device) = keys.trim().split_once('\n').unwrap();
     let with = |path: &Path, keys: &[&str]| {
@@ -92,6 +94,29 @@ fn the_second_verifier_agrees_on_whole_flipped_and_cut_off_logs() {
     }
     for length in (17..bytes.len()).step_by(997) {
         both_agree(&path, &bytes[..length]);
+    }
+}
+
+/// Both streams of a log whose beginning was trimmed, and its bundles, in which the joint is whole
+/// or told.
+#[test]
+#[ignore = "needs python3; `.ci/run` runs it"]
+fn the_second_verifier_agrees_on_a_trimmed_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.log");
+    let [entries, stream] =
+        ["trimmed.log", "trimmed-stream.log"].map(|name| std::fs::read(golden(name)).unwrap());
+    let bundles = [Wanted::default(), hiding_ids()].map(|wanted| bundle_of(&stream, wanted));
+    for bytes in [&entries, &stream, &bundles[0], &bundles[1]] {
+        both_agree(&path, bytes);
+        let said = run(&path).1;
+        assert!(said.contains("entries up to 5 were trimmed"), "{said}");
+    }
+    // The checks of a base are the last ones, so the whole stream is read before they fail.
+    for at in (0..entries.len()).step_by(31) {
+        let mut flipped = entries.clone();
+        flipped[at] ^= 0x10;
+        both_agree(&path, &flipped);
     }
 }
 

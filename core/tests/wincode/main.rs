@@ -11,6 +11,10 @@ use wincode::config::{Configuration, deserialize_exact, serialize};
 #[expect(unreachable_pub, reason = "they are public in the crate whose source text this is")]
 mod meta;
 
+#[path = "../../src/entry/base.rs"]
+#[expect(unreachable_pub, reason = "they are public in the crate whose source text this is")]
+mod base;
+
 #[path = "../../src/entry/decision.rs"]
 #[expect(unreachable_pub, reason = "they are public in the crate whose source text this is")]
 mod decision;

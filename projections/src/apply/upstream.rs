@@ -1,11 +1,11 @@
 //! Applies the facts of an answer: changes of records and cursors. Applies the acceptance of
 //! another server.
 
-use fieldbook_core::entry::{ChangeMeta, Entry, Extent, ItemIndex, Meta, Upstream};
+use fieldbook_core::entry::{ChangeMeta, Control, Entry, Extent, ItemIndex, Meta, Upstream};
 use fieldbook_core::limits;
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::{Confirmed, CursorRow, aside_hash};
-use fieldbook_core::{Cursor, RecordKey, Seq, ServerEpoch, ServerId, Version};
+use fieldbook_core::{Cursor, RecordKey, Seq, ServerEpoch, ServerId, Version, WallTime};
 
 use super::Applying;
 use crate::access::Tables;
@@ -13,18 +13,10 @@ use crate::log_view::LogView;
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
     pub(super) fn upstream(&mut self, upstream: &Upstream) -> Result<(), StoreError> {
-        for (number, change) in upstream.changes.iter().enumerate() {
-            if change.undeclared {
-                self.tables.put_undeclared(
-                    &change.key,
-                    self.seq(),
-                    u32::try_from(number).unwrap_or(u32::MAX),
-                )?;
-            } else {
-                self.change(change, self.entry)?;
-            }
-        }
         let wall = self.entry.header.wall;
+        for (number, change) in upstream.changes.iter().enumerate() {
+            self.news(change, u32::try_from(number).unwrap_or(u32::MAX), Some(wall))?;
+        }
         for (entity, cursor) in &upstream.cursors {
             self.tables
                 .put_cursor(entity, CursorRow { cursor: cursor.clone(), synced_at: wall })?;
@@ -65,12 +57,30 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         })
     }
 
-    fn change(&mut self, change: &ChangeMeta, sent_by: &Entry) -> Result<(), StoreError> {
+    /// Takes the change of this entry with this number, which was heard at a time.
+    pub(super) fn news(
+        &mut self,
+        change: &ChangeMeta,
+        number: u32,
+        heard: Option<WallTime>,
+    ) -> Result<(), StoreError> {
+        if change.undeclared {
+            return self.tables.put_undeclared(&change.key, self.seq(), number);
+        }
+        self.change(change, self.entry, heard)
+    }
+
+    fn change(
+        &mut self,
+        change: &ChangeMeta,
+        sent_by: &Entry,
+        heard: Option<WallTime>,
+    ) -> Result<(), StoreError> {
         if !self.tables.concerns(&change.key) {
             return Ok(());
         }
         let mut open = self.take_or_begin(&change.key)?;
-        open.row.synced_at = Some(self.entry.header.wall);
+        open.row.synced_at = heard;
         // A record of a former server has version 0. A change of version 0 is news for it: the
         // accepted server never had the record.
         let is_newer = |known: Version| change.version > known || known == Version::default();
@@ -112,9 +122,16 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
     ) -> Result<(), StoreError> {
         let entry = self.log.existing(seq)?;
         self.tables.remove_undeclared(key, seq, number)?;
-        let Meta::Upstream(upstream) = &entry.meta else { return Ok(()) };
-        let change = usize::try_from(number).ok().and_then(|number| upstream.changes.get(number));
-        change.map_or(Ok(()), |change| self.change(change, &entry))
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        let change = match &entry.meta {
+            Meta::Upstream(upstream) => upstream.changes.get(number),
+            Meta::Control(Control::Base(base)) => {
+                base.records.get(number).map(|record| &record.change)
+            }
+            _ => None,
+        };
+        let heard = Some(self.entry.header.wall);
+        change.map_or(Ok(()), |change| self.change(change, &entry, heard))
     }
 
     /// Forgets what is confirmed of a record, whatever version that is. Ops of its tail stay.

@@ -52,14 +52,16 @@ pub fn follow_range(
     tell: impl FnMut(&Entry, &[Effect]),
 ) -> Result<(), StoreError> {
     let upto = upto.min(snapshot.last_seq()?);
-    let (log, mut keys) = (snapshot.log()?, BTreeSet::new());
-    let range = || (from.number().max(1)..=upto.number()).map(Seq::new);
-    for seq in range() {
+    let (log, mut keys, mut range) = (snapshot.log()?, BTreeSet::new(), BTreeSet::new());
+    let mut next = log.next_place(from)?;
+    while let Some(seq) = next.filter(|seq| *seq <= upto) {
         keys.extend(touched(&*log.existing(seq)?, &log)?.keys);
+        range.insert(seq);
+        next = log.next_place(seq.next())?;
     }
     let before = Seq::new(from.number().saturating_sub(1));
     let mut seqs = seqs_of(snapshot, &keys, before)?;
-    seqs.extend(range());
+    seqs.extend(range);
     follow(snapshot, schema, keys, &seqs, |seq| seq >= from, tell)
 }
 

@@ -58,7 +58,9 @@ pub fn walk<E: From<StoreError>>(
         tail: Tail::of(Vec::new()),
     };
     let mut changed = Effects::default();
-    for seq in (1..=upto.number()).map(Seq::new) {
+    let mut next = log.next_place(Seq::ZERO)?;
+    while let Some(seq) = next.filter(|seq| *seq <= upto) {
+        next = log.next_place(seq.next())?;
         let entry = log.existing(seq)?;
         let touched = touched(&entry, &log)?;
         let mut effects: Vec<_> =

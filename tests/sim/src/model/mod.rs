@@ -200,8 +200,11 @@ impl Model {
                 | Control::Session(_)
                 | Control::Silence(_)
                 | Control::Authors(_)
-                | Control::Note(_),
+                | Control::Note(_)
+                | Control::Trimmed(_),
             ) => Ok(()),
+            // A base is never appended, and says what is known.
+            Meta::Control(Control::Base(_)) => Ok(()),
             Meta::Control(Control::Erased(erased)) => {
                 self.erased(&erased.records);
                 Ok(())

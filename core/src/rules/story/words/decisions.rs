@@ -1,7 +1,7 @@
 //! What was decided, by the engine or by a person.
 
 use super::conflicts::won;
-use super::device::{checkpoint, erased, opening, silence};
+use super::device::{base_of, checkpoint, erased, opening, silence, trimmed};
 use super::{MOST_SENTENCES, Words, coded, fine, weighs};
 use crate::entry::{
     Cancelled, CancelledReason, Control, Decision, ParkScope, PersonAction, PlannedOp, Restamp,
@@ -37,6 +37,13 @@ impl Words<'_> {
                 checkpoint(signed).into_iter().collect()
             }
             Control::Note(_) => Vec::new(),
+            // A record that begins with it says so; see the entry that says what was trimmed.
+            Control::Base(base) => {
+                let about = self.teller.about.as_ref();
+                base_of(base, about).into_iter().collect()
+            }
+            Control::Trimmed(what) if self.teller.about.is_none() => vec![trimmed(what)],
+            Control::Trimmed(_) => Vec::new(),
             Control::Erased(what) => erased(what, self.teller.about.as_ref()).into_iter().collect(),
         }
     }

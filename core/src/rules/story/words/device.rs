@@ -1,7 +1,7 @@
 //! What the log says of the device: its openings, and how long no server answered.
 
 use super::{fine, weighs};
-use crate::entry::{Erased, ErasedRecords, LastStop, Session, SignedNote, Silence};
+use crate::entry::{Base, Erased, ErasedRecords, LastStop, Session, SignedNote, Silence, Trimmed};
 use crate::names::RecordKey;
 use crate::note::{Note, NoteKind};
 use crate::rules::status::words::{counted, listed};
@@ -80,4 +80,28 @@ pub(super) fn erased(erased: &Erased, about: Option<&RecordKey>) -> Option<Sente
         }
     };
     Some(weighs(Weight::Waits, text))
+}
+
+/// Tells how a record stood when what was before was trimmed: in its own story. The story of the
+/// book tells it once, with the state.
+pub(super) fn base_of(base: &Base, about: Option<&RecordKey>) -> Option<Sentence> {
+    let Some(key) = about else {
+        base.state.as_ref()?;
+        return Some(fine("What came before this was trimmed: the log begins here."));
+    };
+    let found = base.records.iter().find(|record| record.change.key == *key)?;
+    let version = found.change.version;
+    Some(fine(format!("What came before this was trimmed. The record stood at {version}.")))
+}
+
+/// Tells that entries were trimmed.
+pub(super) fn trimmed(trimmed: &Trimmed) -> Sentence {
+    let archive = match trimmed.archive {
+        Some(sum) => format!("An archive has them, with the sum {sum}."),
+        None => "No archive was made of them.".to_owned(),
+    };
+    let (upto, entries) = (trimmed.upto.seq, trimmed.entries);
+    fine(format!(
+        "The log up to entry {upto} was trimmed: {entries} of its entries went, and the records stayed. {archive}"
+    ))
 }

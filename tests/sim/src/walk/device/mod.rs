@@ -178,6 +178,7 @@ impl Job<'_> {
             items: items.into(),
             content: Hash::ZERO,
             hash: Hash::ZERO,
+            joint: None,
             told: false,
         });
         self.device.log.push(Rc::clone(&entry));
@@ -213,6 +214,11 @@ impl LogView for Log<'_> {
     fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError> {
         let place = usize::try_from(seq.number()).ok().and_then(|number| number.checked_sub(1));
         Ok(place.and_then(|place| self.0.get(place)).cloned())
+    }
+
+    fn next_place(&self, from: Seq) -> Result<Option<Seq>, StoreError> {
+        let from = from.max(Seq::ZERO.next());
+        Ok(Some(from).filter(|from| from.number() <= self.0.len() as u64))
     }
 }
 
