@@ -9,7 +9,8 @@
 //!    joint on has its bytes and its hashes.
 //! 2. At every moment there is the former book or the new one, whole. An archive is on the disk and
 //!    verified before the book changes.
-//! 3. An entry goes only if its hash is in reach of a receipt of the server, or an archive has it.
+//! 3. An entry goes only if its hash is in reach of a receipt of the server. If there never was a
+//!    receipt, an archive has to have it.
 //!
 //! What it does not do: write over the blocks of the former file.
 
@@ -90,7 +91,7 @@ pub struct CompactionPlan {
 pub enum KeptBack {
     /// They are named by something that has not ended.
     Live(KeptBy),
-    /// No receipt of the server reaches them, and there is no archive.
+    /// No receipt of the server reaches them. A book without any receipt needs an archive instead.
     NotAnchored {
         /// The last entry that a receipt is for.
         anchored: Option<Seq>,
@@ -206,7 +207,10 @@ impl Shared {
         let state = snapshot.state()?;
         let anchored = state.anchor.map(|receipt| receipt.seq);
         let in_reach = anchored.unwrap_or(Seq::ZERO).max(state.trimmed.unwrap_or(Seq::ZERO));
-        let is_out_of_reach = how.archive.is_none() && wanted > in_reach;
+        // Without a receipt for the last trimmed entry, what comes behind it cannot be claimed on
+        // top of an earlier receipt.
+        let needs_receipt = how.archive.is_none() || anchored.is_some();
+        let is_out_of_reach = needs_receipt && wanted > in_reach;
         let asked = if is_out_of_reach { in_reach } else { wanted };
         let mut plan = CompactionPlan::nothing(wanted);
         plan.kept_by = is_out_of_reach.then_some(KeptBack::NotAnchored { anchored });

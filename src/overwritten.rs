@@ -108,11 +108,10 @@ impl Conflicts<'_> {
         let mut looking =
             Looking { snapshot: &snapshot, log: &log, schema, erasures, own: BTreeMap::new() };
         let mut found = Overwrites { items: Vec::new(), upto: after.min(last), more: false };
-        let end = last.number().min(after.number().saturating_add(limits::OVERWRITTEN_LOOKED_AT));
-        for seq in (after.number().saturating_add(1)..=end).map(Seq::new) {
-            if found.items.len() >= limit {
-                break;
-            }
+        let mut next = log.next_place(after.next())?;
+        for _ in 0..limits::OVERWRITTEN_LOOKED_AT {
+            let Some(seq) = next.filter(|_| found.items.len() < limit) else { break };
+            next = log.next_place(seq.next())?;
             let entry = log.existing(seq)?;
             if let Meta::Upstream(upstream) = &entry.meta {
                 found.items.extend(looking.in_answer((seq, entry.header.wall), upstream)?);

@@ -84,7 +84,12 @@ impl Book {
     /// # Errors
     /// [`Error::Store`] if the log cannot be read.
     pub fn past_differs(&self, seq: Seq) -> Result<Option<String>, Error> {
-        let (at, folded) = (self.at(Moment::Entry(seq))?, self.audit().replay_at(seq)?);
+        let at = match self.at(Moment::Entry(seq)) {
+            // Its entries are gone.
+            Err(Error::Trimmed { .. }) => return Ok(None),
+            at => at?,
+        };
+        let folded = self.audit().replay_at(seq)?;
         if matches!(at.check_values(None), Err(Error::Erased { .. })) {
             // Values of the moment were erased.
             return Ok(None);

@@ -421,3 +421,20 @@ fn a_trimmed_book_is_salvaged_and_signed_out_of_like_any_other() {
     sync(&book, &device.server);
     assert_eq!(view(&book, "lead/3"), before[3]);
 }
+
+/// The joint of a base without records comes directly after a gap, which it closes.
+#[test]
+fn a_book_without_records_is_trimmed_to_its_beginning_and_a_joint() {
+    let device = Device::new();
+    let book = device.book();
+    book.records().create(key("lead/1"), fields(json!({"n": 0}))).unwrap();
+    sync_with(&book, &device.server.refusing("no", "no"));
+    let dead = book.dead_letters().list(None, 9).unwrap().items;
+    book.dead_letters().discard(vec![dead[0].op], "typed twice").unwrap();
+    book.records().create(key("lead/2"), fields(json!({"n": 0}))).unwrap();
+    sync(&book, &device.server);
+    let (trimmed, _) = compacted(&book, Moment::Entry(Seq::new(7)), &device);
+    assert_sound(&trimmed);
+    assert_eq!(view(&trimmed, "lead/2"), Some(json!({"n": 0})));
+    assert_eq!(view(&trimmed, "lead/1"), None);
+}

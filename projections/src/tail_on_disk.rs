@@ -69,7 +69,9 @@ impl TailOnDisk {
     /// set back, and an op's id has the time of its entry.
     fn written(&self, op: &OpId) -> Result<Option<(OpPlace, RecordKey)>, StoreError> {
         let log = self.snapshot.log()?;
-        let (mut from, mut to) = (Seq::ZERO.next(), self.snapshot.last_seq()?.next());
+        // No op that is pending was trimmed, and behind what was there are no gaps.
+        let trimmed = self.snapshot.state()?.trimmed.unwrap_or(Seq::ZERO);
+        let (mut from, mut to) = (trimmed.next(), self.snapshot.last_seq()?.next());
         let (after_all, made_at) = (to, time_in(op));
         while from < to {
             let middle = Seq::new(from.number().saturating_add(to.since(from) / 2));

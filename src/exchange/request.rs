@@ -212,7 +212,9 @@ fn stands_as_planned(tail: &Tail, group: &Group) -> bool {
 /// Claims the head of the log, or as much of the log as one exchange carries, on top of the anchor.
 fn claim(session: &mut Session<'_>, state: &StateRow) -> Result<Option<HeadClaim>, Error> {
     let Some(head) = session.head() else { return Ok(None) };
-    let Some(anchor) = state.anchor else {
+    // What lies between a receipt and what is left of the log is gone, so it cannot be claimed.
+    let is_left = |anchor: &Receipt| state.trimmed.is_none_or(|upto| anchor.seq >= upto);
+    let Some(anchor) = state.anchor.filter(is_left) else {
         // The server records the first head of an epoch without a check. It may have recorded one
         // already, and its answer was lost.
         let most = limits::ANCHOR_DIGESTS as u64;

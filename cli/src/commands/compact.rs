@@ -24,8 +24,9 @@ use crate::view::Then;
   fieldbook history ann.book lead/42 --with-archive ann-1.fblog.gz
 
 What was confirmed, waits, failed or is undecided stays, and so does everything behind the oldest change that has not
-ended. Only the history before goes: the records as they were then stand in its place. Without an archive, entries go
-only if the server has confirmed that it knows them. The archive is written and verified before the book changes.")]
+ended. Only the history before goes: the records as they were then stand in its place. Entries go only once the server has
+confirmed that it knows them; a book whose server confirms nothing, or that has none, needs an archive. The archive is
+written and verified before the book changes.")]
 pub(crate) struct Args {
     /// The book's file
     pub(crate) book: PathBuf,
@@ -130,7 +131,7 @@ fn words_of(kept: &KeptBack) -> String {
         }
         KeptBack::Live(_) => "all: another server was accepted, and was not read to its end".to_owned(),
         KeptBack::NotAnchored { anchored: Some(seq) } => format!(
-            "what came after entry {seq}, the last one that the server has confirmed to know: sync, or make an archive"
+            "what came after entry {seq}, the last one that the server has confirmed to know: sync first"
         ),
         KeptBack::NotAnchored { anchored: None } => {
             "all: no server has confirmed that it knows the log. Sync, or make an archive (--archive)".to_owned()

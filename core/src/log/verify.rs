@@ -239,10 +239,10 @@ impl Walk {
         // The content was hashed already, so only the meta part is read.
         let meta =
             Meta::read(&frame).map_err(|source| damage(DamageKind::Undecodable { source }))?;
-        self.note_base(&frame, &meta).map_err(damage)?;
         if seq != gap {
             self.gap = self.gap.or(Some(gap));
         }
+        self.note_base(&frame, &meta).map_err(damage)?;
         self.unlinked = false;
         self.done.entries += 1;
         self.done.erased_items += frame.erased() as u64;

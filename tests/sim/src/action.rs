@@ -321,6 +321,13 @@ pub enum Action {
         /// The device.
         device: usize,
     },
+    /// The app trims the oldest entries of the log.
+    Compact {
+        /// The device.
+        device: usize,
+        /// The number of the last entries that stay, at least.
+        keep: u64,
+    },
     /// A person searches.
     Search {
         /// The device.

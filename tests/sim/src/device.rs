@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{Entry, Item};
+use fieldbook::audit::{Moment, Seq};
 use fieldbook::host::SeededRandomness;
 use fieldbook::record::{OpId, OpPlace, UnitId};
 use fieldbook::sync::RequestId;
@@ -75,6 +75,8 @@ pub struct Device {
     /// The entries as they were before values were erased. The harness's knowledge of the log is
     /// read from them.
     whole: Vec<Entry>,
+    /// The last entry that was trimmed.
+    pub trimmed: u64,
 }
 
 impl Device {
@@ -106,6 +108,7 @@ impl Device {
             floor: other.floor,
             acknowledged: other.acknowledged.clone(),
             whole: other.whole.clone(),
+            trimmed: other.trimmed,
             left_out: other.left_out.clone(),
             disk: SimDisk::holding(other.disk.platter().image(Loss::Nothing)),
             ..Self::off(other.actor.clone(), clock, other.schema.clone(), seed)
@@ -144,6 +147,7 @@ impl Device {
             failed: false,
             acknowledged: BTreeSet::new(),
             whole: Vec::new(),
+            trimmed: 0,
         }
     }
 
@@ -239,6 +243,15 @@ impl Device {
     }
 
     fn read_on(&mut self, ledger: &Ledger) -> Result<(), Broken> {
+        // What was trimmed is read as it was.
+        let trimmed = self.book()?.snapshot().and_then(|snapshot| Ok(snapshot.state()?.trimmed));
+        let trimmed = trimmed
+            .map_err(|error| Broken::new("S3", format!("the state does not read: {error:?}")))?;
+        let gone = usize::try_from(trimmed.map_or(0, Seq::number)).unwrap_or(usize::MAX);
+        let known = usize::try_from(self.model.entries).unwrap_or(usize::MAX);
+        for entry in self.whole.iter().take(gone).skip(known) {
+            self.model.take(entry, ledger)?;
+        }
         let from = Seq::new(self.model.entries + 1);
         let entries = self.book()?.audit().entries(from, usize::MAX);
         let entries = entries
@@ -282,6 +295,44 @@ impl Device {
         ensure(before > 0 || self.model.rereading || left == 0, "erased", || {
             format!("{left} records are left though nothing was unsent")
         })
+    }
+
+    /// Trims the log, and opens the book again. Returns whether there was anything to trim.
+    ///
+    /// # Errors
+    /// [`Broken`] if something that waits is missing then, or planned in another way.
+    pub fn compact(&mut self, keep: u64, ledger: &Ledger) -> Result<bool, Broken> {
+        let from = Seq::new(self.whole.len() as u64 + 1);
+        let new = SimDisk::empty();
+        let book = self.book()?;
+        let trimmed = book.snapshot().and_then(|snapshot| Ok(snapshot.state()?.trimmed));
+        let written = trimmed.and_then(|trimmed| {
+            let last = book.audit().head()?.map_or(0, |head| head.seq.number());
+            let before = Seq::new(last.saturating_sub(keep)).max(trimmed.unwrap_or(Seq::ZERO));
+            let plan = book.write_compacted(Moment::Entry(before), new.clone())?;
+            Ok((plan, book.audit().entries(from, usize::MAX)?))
+        });
+        let Some((done, mut whole)) = self.called(written)? else {
+            return self.crash(Loss::Nothing, true, None, ledger).map(|()| false);
+        };
+        let Some(upto) = done.upto else { return Ok(false) };
+        self.trimmed = upto.number();
+        let (plan, before) = (self.book()?.queue().plan(), self.model.pending());
+        let records = self.model.records.len();
+        self.close_roughly();
+        self.disk = new.clone();
+        self.whole.append(&mut whole);
+        let opened = self.start(new);
+        let opened = self.called(opened)?;
+        let book = opened.ok_or_else(|| Broken::new("S1", "a disk without a fault failed"))?;
+        let same = book.queue().plan() == plan;
+        self.put(book)?;
+        self.reopened(ledger)?;
+        let after = (self.model.pending(), self.model.records.len());
+        ensure(same && after == (before, records), "trimmed", || {
+            format!("{before} ops of {records} records waited, {after:?} after trimming")
+        })?;
+        Ok(true)
     }
 
     /// Arranges that the disk fails.

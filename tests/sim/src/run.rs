@@ -22,6 +22,8 @@ pub struct Stats {
     pub conflicts: u64,
     /// Books that were opened after a failure of the disk during a call.
     pub recoveries: u64,
+    /// How often a log was trimmed.
+    pub trimmed: u64,
     /// Checks of a device with the server that ended.
     pub checks: u64,
     /// Records that a check found to differ.
@@ -40,6 +42,7 @@ impl Stats {
         self.exchanges += other.exchanges;
         self.conflicts += other.conflicts;
         self.recoveries += other.recoveries;
+        self.trimmed += other.trimmed;
         self.checks += other.checks;
         self.differences += other.differences;
         self.mended += other.mended;

@@ -27,7 +27,9 @@ pub struct Swarm {
 const NAMES: [&str; 7] = ["Ann", "Hanna", "hana", "Müller", "schmidt", "Schmitt", "東京都"];
 /// Makes the dice of checks differ from that of everything else.
 const CHECKED: u64 = 0x6368_6563_6b65_6400;
-const ACTIONS: usize = 37;
+/// Separates the draws of trimmings from the others.
+const TRIMMED: u64 = 0x7472_696d_6d65_6400;
+const ACTIONS: usize = 38;
 
 impl Swarm {
     /// Draws the rates and the setup of the world.
@@ -54,6 +56,8 @@ impl Swarm {
         let is_checked = of_checks.chance(450);
         let mut often = |most| if is_checked { of_checks.between(1, most) } else { 0 };
         let (left_out, checks) = (often(60), often(40));
+        let mut of_trims = Dice::new(seed ^ TRIMMED);
+        let trims = if of_trims.chance(400) { of_trims.between(10, 60) } else { 0 };
         let mut sometimes = |most: u64, per_mille: u64| {
             if dice.chance(per_mille) { dice.between(1, most) } else { 0 }
         };
@@ -95,6 +99,7 @@ impl Swarm {
             sometimes(40, 400),        // search
             left_out,                  // leave a change out
             checks,                    // check with the server
+            trims,                     // trim the log
         ];
         let kinds = [
             sometimes(20, 600),      // create
@@ -196,6 +201,7 @@ impl Swarm {
             33 => Action::KeepUnsent { device },
             35 => Action::LeaveOut { message: self.message(world), change: self.dice.index(8) },
             36 => Action::Check { device, mend: self.dice.chance(500) },
+            37 => Action::Compact { device, keep: self.dice.below(60) },
             _ => {
                 let asked = self.asked();
                 Action::Search { device, entity: letter, asked, fold: self.dice.chance(500) }

@@ -132,6 +132,7 @@ fn show_stats(out: &mut impl Write, seeds: u64, stats: &Stats) -> io::Result<()>
     writeln!(out, "exchanges             {}", stats.exchanges)?;
     writeln!(out, "conflicts             {}", stats.conflicts)?;
     writeln!(out, "recoveries            {}", stats.recoveries)?;
+    writeln!(out, "logs trimmed          {}", stats.trimmed)?;
     let (checks, differences) = (stats.checks, stats.differences);
     writeln!(
         out,

@@ -155,7 +155,14 @@ impl Model {
                 Ok(())
             }
             Decision::Adopted { key, seq, number } => {
-                let Some(kept) = self.undeclared.remove(&(*seq, *number)) else {
+                // After the log was trimmed, the oldest one of the record is in the base.
+                let place = (*seq, *number);
+                let mut of_record = self.undeclared.iter().filter(|(_, kept)| kept.key == *key);
+                let place = match self.undeclared.contains_key(&place) {
+                    true => place,
+                    false => of_record.next().map_or(place, |(place, _)| *place),
+                };
+                let Some(kept) = self.undeclared.remove(&place) else {
                     return Err(Broken::new(
                         "S11",
                         format!("{key} is adopted and was not undeclared"),

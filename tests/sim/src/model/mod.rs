@@ -51,6 +51,8 @@ use crate::ledger::{Image, Ledger, Registers, parse};
 pub struct Model {
     /// How many entries were read.
     pub entries: u64,
+    /// The last entry that was trimmed.
+    trimmed: Seq,
     /// The number of entries that were read before the book was reopened: the server may have done
     /// more since they were written.
     pub read_before: u64,
@@ -200,9 +202,12 @@ impl Model {
                 | Control::Session(_)
                 | Control::Silence(_)
                 | Control::Authors(_)
-                | Control::Note(_)
-                | Control::Trimmed(_),
+                | Control::Note(_),
             ) => Ok(()),
+            Meta::Control(Control::Trimmed(trimmed)) => {
+                self.trimmed = trimmed.upto.seq;
+                Ok(())
+            }
             // A base is never appended, and says what is known.
             Meta::Control(Control::Base(_)) => Ok(()),
             Meta::Control(Control::Erased(erased)) => {
@@ -346,7 +351,11 @@ impl Model {
     }
 
     fn epoch_started(&self, anchored: Option<Receipt>) -> Result<(), Broken> {
+        // The book cannot tell of a trimmed entry whether it was its own.
         let known = |receipt: Receipt| {
+            if receipt.seq < self.trimmed {
+                return false;
+            }
             let place =
                 usize::try_from(receipt.seq.number()).ok().and_then(|place| place.checked_sub(1));
             place.and_then(|place| self.hashes.get(place)) == Some(&receipt.hash)

@@ -39,6 +39,7 @@ impl Fates {
                         | Control::Authors(_)
                         | Control::Note(_)
                         | Control::Erased(_)
+                        | Control::Trimmed(_)
                 )
             );
             fates.entries += u64::from(!of_the_device);

@@ -271,6 +271,12 @@ impl World {
                 get(&mut self.devices, number)?.keep_unsent(&self.server.ledger)?;
                 Ok(Some(number))
             }
+            Action::Compact { device, keep } => {
+                let number = number(device);
+                let device = get(&mut self.devices, number)?;
+                self.stats.trimmed += u64::from(device.compact(*keep, &self.server.ledger)?);
+                Ok(Some(number))
+            }
             Action::Search { device, entity, asked, fold } => {
                 let number = number(device);
                 if *fold {

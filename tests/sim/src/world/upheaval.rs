@@ -135,9 +135,13 @@ impl World {
             });
         }
         let (Some(claim), Some(anchored)) = (&request.head, anchored) else { return Ok(()) };
-        let hashes = &get(&mut self.devices, number)?.model.hashes;
         let place =
             usize::try_from(anchored.seq.number()).ok().and_then(|place| place.checked_sub(1));
+        // What lies between the server's head and the beginning of the log can be gone.
+        if get(&mut self.devices, number)?.trimmed > anchored.seq.number() {
+            return Ok(());
+        }
+        let hashes = &get(&mut self.devices, number)?.model.hashes;
         let is_known = place.and_then(|place| hashes.get(place)) == Some(&anchored.hash);
         let goes_on = is_known && claim.seq >= anchored.seq;
         ensure(goes_on != answer.forked.is_some(), "X3", || {
