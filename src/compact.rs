@@ -1,7 +1,7 @@
-//! Trims the log: an archive of its oldest entries, and a base in their place.
+//! Trims the log: an archive of its oldest entries, and a baseline in their place.
 //!
 //! ```text
-//!   a quiet moment ─► archive: written, synced, verified ─► a new file: base, joint, the rest ─► put in place
+//!   a quiet moment ─► archive: written, synced, verified ─► a new file: baseline, joint, the rest ─► put in place
 //! ```
 //!
 //! Invariants:
@@ -17,7 +17,9 @@
 use std::path::PathBuf;
 
 use fieldbook_core::entry::{Control, Trimmed};
-use fieldbook_core::log::{BaseDraft, BasePlaces, Store, copy_trimmed, places_for, read_entry};
+use fieldbook_core::log::{
+    BaselineDraft, BaselinePlaces, Store, copy_trimmed, places_for, read_entry,
+};
 use fieldbook_core::{Hash, Seq, WallTime};
 use fieldbook_projections::{KeptBy, Snapshot, last_quiet};
 
@@ -73,9 +75,9 @@ pub struct CompactionPlan {
     pub entries: u64,
     /// The bytes of the rows up to there as they are.
     pub bytes: u64,
-    /// The bytes of the fields that the base has in their place.
-    pub base_bytes: u64,
-    /// The number of records that the base has.
+    /// The bytes of the fields that the baseline has in their place.
+    pub baseline_bytes: u64,
+    /// The number of records that the baseline has.
     pub records: u64,
     /// The last entry that was asked for.
     pub wanted: Seq,
@@ -96,14 +98,14 @@ pub enum KeptBack {
         /// The last entry that a receipt is for.
         anchored: Option<Seq>,
     },
-    /// The base would be as long as what it stands for.
+    /// The baseline would be as long as what it stands for.
     NothingToGain,
 }
 
 /// What a compaction writes.
 struct Ready {
-    base: BaseDraft,
-    places: BasePlaces,
+    baseline: BaselineDraft,
+    places: BaselinePlaces,
     upto: Seq,
 }
 
@@ -145,7 +147,7 @@ impl Book {
         Ok(Some(how.archive_to(folder.join(name))))
     }
 
-    /// Trims the log: the oldest entries go, and a base with the records as they were stands in
+    /// Trims the log: the oldest entries go, and a baseline with the records as they were stands in
     /// their place. The book is closed, and its file gets smaller. There must be no other handle to
     /// the book: shut down its background sync first.
     ///
@@ -225,10 +227,10 @@ impl Shared {
             return Ok((plan, None));
         };
         let mut writer = self.writer.lock().map_err(|_| Error::Interrupted)?;
-        let base = quiet.base(&snapshot, &mut *writer.randomness)?;
+        let baseline = quiet.baseline(&snapshot, &mut *writer.randomness)?;
         drop(writer);
         let log = snapshot.entries()?;
-        let Some(places) = places_for(&log, quiet.upto(), &base)? else {
+        let Some(places) = places_for(&log, quiet.upto(), &baseline)? else {
             plan.kept_by = Some(KeptBack::NothingToGain);
             return Ok((plan, None));
         };
@@ -236,9 +238,9 @@ impl Shared {
         plan.upto = Some(quiet.upto());
         plan.at = last.map(|entry| entry.header.hlc.wall());
         (plan.entries, plan.bytes) = (places.gone, places.bytes);
-        (plan.records, plan.base_bytes) = size_of(&base);
+        (plan.records, plan.baseline_bytes) = size_of(&baseline);
         let upto = quiet.upto();
-        Ok((plan, Some(Ready { base, places, upto })))
+        Ok((plan, Some(Ready { baseline, places, upto })))
     }
 
     /// Returns whether what kept entries then does so now. What has ended since only moves the quiet
@@ -274,19 +276,19 @@ impl Shared {
         ready: Ready,
         archive: Option<Hash>,
     ) -> Result<(), Error> {
-        let Ready { base, places, .. } = ready;
+        let Ready { baseline, places, .. } = ready;
         self.write_anew(new, |log, copy| {
-            let trimmed = copy_trimmed(log, copy, &base, &places)?;
+            let trimmed = copy_trimmed(log, copy, &baseline, &places)?;
             Ok(Some(Control::Trimmed(Trimmed { archive, ..trimmed })))
         })
     }
 }
 
-/// Returns the number of records of a base, and the bytes of their fields.
-fn size_of(base: &BaseDraft) -> (u64, u64) {
-    let drafts = base.parts.iter();
+/// Returns the number of records of a baseline, and the bytes of their fields.
+fn size_of(baseline: &BaselineDraft) -> (u64, u64) {
+    let drafts = baseline.parts.iter();
     let records = drafts.clone().filter_map(|part| match &part.meta {
-        fieldbook_core::entry::Meta::Control(Control::Base(part)) => {
+        fieldbook_core::entry::Meta::Control(Control::Baseline(part)) => {
             Some(part.records.len() as u64)
         }
         _ => None,
@@ -301,7 +303,7 @@ impl CompactionPlan {
             at: None,
             entries: 0,
             bytes: 0,
-            base_bytes: 0,
+            baseline_bytes: 0,
             records: 0,
             wanted,
             kept_by: None,

@@ -268,14 +268,14 @@ fn archives_have_what_went_and_a_second_one_begins_where_the_first_ended() {
 }
 
 #[test]
-fn a_base_that_is_not_the_written_one_is_damage() {
+fn a_baselineline_that_is_not_the_written_one_is_damage() {
     let device = Device::new();
     let (book, upto) = compacted(&device.with_history(), Moment::Back(0), &device);
     let mut stream = Vec::new();
     book.audit().export(&mut stream).unwrap();
     assert_eq!(verify_export(&mut stream.as_slice()).unwrap().trimmed.map(|at| at.seq), Some(upto));
     let at = |part: &[u8]| stream.windows(part.len()).position(|bytes| bytes == part).unwrap();
-    // A value of the base; the hash of the last trimmed entry, which the joint has.
+    // A value of the baseline; the hash of the last trimmed entry, which the joint has.
     let text = at(b"xxxxxxxx");
     let joint = at(upto_hash(&book, upto).as_bytes());
     for place in [text, joint] {
@@ -315,7 +315,7 @@ fn a_policy_asks_for_a_compaction_once_there_is_something_old_in_a_large_file() 
 }
 
 #[test]
-fn every_kind_of_record_comes_through_a_base() {
+fn every_kind_of_record_comes_through_a_baseline() {
     let device = Device::new();
     let book = device.with_history();
     book.records().delete(key("lead/7")).unwrap();
@@ -412,7 +412,7 @@ fn a_trimmed_book_is_salvaged_and_signed_out_of_like_any_other() {
     book.sign_out(SignOut::KeepUnsent).unwrap();
     let bytes = fs::read(device.path("a.book")).unwrap();
     let copies = bytes.windows(40).filter(|part| part.iter().all(|byte| *byte == b'x')).count();
-    // One record is left: in the base, and in its row.
+    // One record is left: in the baseline, and in its row.
     assert!(copies > 0 && copies <= 3 * 1_000, "{copies}");
     let book = device.book();
     assert_eq!(view(&book, "lead/3"), None);
@@ -422,7 +422,7 @@ fn a_trimmed_book_is_salvaged_and_signed_out_of_like_any_other() {
     assert_eq!(view(&book, "lead/3"), before[3]);
 }
 
-/// The joint of a base without records comes directly after a gap, which it closes.
+/// The joint of a baseline without records comes directly after a gap, which it closes.
 #[test]
 fn a_book_without_records_is_trimmed_to_its_beginning_and_a_joint() {
     let device = Device::new();

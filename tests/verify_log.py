@@ -242,11 +242,11 @@ class Counts:
 
     def __init__(self):
         self.erased = self.hidden = self.told = 0
-        # The first place that a base lacks; the joint, as its place, its hash and its sealed hash; and what is named.
+        # The first place that a baseline lacks; the joint, as its place, its hash and its sealed hash; and what is named.
         self.gap, self.joint, self.named = None, None, []
 
     def end(self):
-        """Raises Bad unless a base has its joint, and an entry behind it names it."""
+        """Raises Bad unless a baseline has its joint, and an entry behind it names it."""
         if self.gap is not None:
             raise Bad(f"entry {self.gap} is missing")
         if self.joint is not None and self.joint not in self.named:
@@ -492,7 +492,7 @@ def main(arguments):
     if counts.told:
         print(f"{counts.told} entries claimed: only their places are proven")
     if counts.joint:
-        print(f"entries up to {counts.joint[0]} were trimmed; a base stands in their place")
+        print(f"entries up to {counts.joint[0]} were trimmed; a baseline stands in their place")
     for level, last in upto.items():
         if last:
             print(f"{level} up to entry {last}")

@@ -14,7 +14,7 @@
 
 mod access;
 mod apply;
-mod base;
+mod baseline;
 mod custom;
 mod effects;
 mod examine;
@@ -37,7 +37,7 @@ mod touched;
 
 pub use access::{DiskTables, Flushed, KEYS_KEPT_OF, Tables, Wanted};
 pub use apply::{apply, tail_rows};
-pub use base::{KeptBy, Quiet, last_quiet};
+pub use baseline::{KeptBy, Quiet, last_quiet};
 pub use custom::{
     Broken, InvalidProjection, KeyValue, PROJECTION_KEY_BYTES, PROJECTION_VALUE_BYTES, Projection,
     ProjectionError, ProjectionRow, ProjectionTable, Projections, RecordChange,

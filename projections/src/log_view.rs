@@ -19,7 +19,7 @@ pub trait LogView {
     /// [`StoreError`] if the entry cannot be read.
     fn entry(&self, seq: Seq) -> Result<Option<Rc<Entry>>, StoreError>;
 
-    /// Returns the first place from a place on that has an entry: only a base has gaps.
+    /// Returns the first place from a place on that has an entry: only a baseline has gaps.
     ///
     /// # Errors
     /// [`StoreError`] if the log cannot be read.

@@ -72,9 +72,9 @@ pub fn touched(entry: &Entry, log: &impl LogView) -> Result<Touched, StoreError>
             | Control::Note(_)
             | Control::Trimmed(_),
         ) => found.book = true,
-        Meta::Control(Control::Base(base)) => {
-            keys.extend(base.records.iter().map(|record| record.change.key.clone()));
-            found.book = base.state.is_some();
+        Meta::Control(Control::Baseline(baseline)) => {
+            keys.extend(baseline.records.iter().map(|record| record.change.key.clone()));
+            found.book = baseline.state.is_some();
         }
         Meta::Control(Control::Erased(erased)) => {
             found.book = true;

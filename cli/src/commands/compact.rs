@@ -91,8 +91,9 @@ fn tell(
     let at = plan.at.map(time::local).unwrap_or_default();
     row!(listing, "trims up to", format!("entry {upto}, of {at}"));
     row!(listing, "goes", format!("{}, {}", count(plan.entries, "entry"), HumanBytes(plan.bytes)));
-    let base = format!("{}, {}", count(plan.records, "record"), HumanBytes(plan.base_bytes));
-    row!(listing, "in their place", base);
+    let baseline =
+        format!("{}, {}", count(plan.records, "record"), HumanBytes(plan.baseline_bytes));
+    row!(listing, "in their place", baseline);
     if let Some(path) = &args.archive {
         let sum = plan.archive.map_or_else(String::new, |sum| format!(", sum {sum}"));
         row!(listing, "archive", format!("{}{sum}", shown(path)));
@@ -149,7 +150,7 @@ fn as_json(plan: &CompactionPlan, dry_run: bool, before: u64, after: u64) -> Val
         "entries": plan.entries,
         "bytes": plan.bytes,
         "records": plan.records,
-        "base_bytes": plan.base_bytes,
+        "baseline_bytes": plan.baseline_bytes,
         "kept": plan.kept_by.as_ref().map(words_of),
         "archive": plan.archive,
         "file_bytes_before": before,

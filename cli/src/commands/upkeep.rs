@@ -129,7 +129,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
     if let Some(upto) = found.log.trimmed {
         writeln!(
             output,
-            "entries up to {} were trimmed; a base stands in their place, and an entry behind it names it",
+            "entries up to {} were trimmed; a baseline stands in their place, and an entry behind it names it",
             upto.seq
         )?;
     }

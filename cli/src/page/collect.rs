@@ -256,7 +256,7 @@ const fn kind(meta: &Meta) -> usize {
             Control::Opened(_)
             | Control::EpochStarted { .. }
             | Control::Session(_)
-            | Control::Base(_),
+            | Control::Baseline(_),
         ) => 5,
         Meta::Control(Control::Silence(_)) => 6,
     }

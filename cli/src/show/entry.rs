@@ -3,7 +3,7 @@
 
 use fieldbook::RecordKey;
 use fieldbook::audit::entry::{
-    Authored, Base, ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords,
+    Authored, Baseline, ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords,
     Extent, Intent, Item, ItemIndex, LastStop, Meta, NOT_IN_BUNDLE, OpMeta, OutcomeClass,
     OutcomeMeta, PersonAction, PlannedOp, PlannedUnit, ResolvedBy, Restamp, Session, SignedNote,
     Silence, Upstream, Winner,
@@ -361,7 +361,7 @@ fn control_summary(entry: &Entry, control: &Control) -> String {
         }
         Control::Note(signed) => note(signed),
         Control::Erased(what) => erased(what),
-        Control::Base(base) => base_summary(base),
+        Control::Baseline(baseline) => baseline_summary(baseline),
         Control::Trimmed(what) => format!(
             "entries up to {} trimmed, {} of them gone{}",
             what.upto.seq,
@@ -371,15 +371,15 @@ fn control_summary(entry: &Entry, control: &Control) -> String {
     }
 }
 
-/// Returns what a part of a base has.
-fn base_summary(base: &Base) -> String {
-    let records = base
+/// Returns what a part of a baseline has.
+fn baseline_summary(baseline: &Baseline) -> String {
+    let records = baseline
         .records
         .iter()
         .map(|record| format!("{} {}", name(&record.change.key), record.change.version));
-    match &base.state {
-        Some(_) => "the base of the log ends: what came before was trimmed".to_owned(),
-        None => format!("base: {} ({})", count_of(&base.records, "record"), some(records)),
+    match &baseline.state {
+        Some(_) => "the baseline of the log ends: what came before was trimmed".to_owned(),
+        None => format!("baseline: {} ({})", count_of(&baseline.records, "record"), some(records)),
     }
 }
 

@@ -58,10 +58,13 @@ impl<'k> Follower<'k> {
                 | Control::Note(_)
                 | Control::Trimmed(_),
             ) => Vec::new(),
-            Meta::Control(Control::Base(base)) => {
-                let of_this = base.records.iter().filter(|record| record.change.key == *self.key);
+            Meta::Control(Control::Baseline(baseline)) => {
+                let of_this =
+                    baseline.records.iter().filter(|record| record.change.key == *self.key);
                 of_this
-                    .map(|record| event(format!("base {}", record.change.version), String::new()))
+                    .map(|record| {
+                        event(format!("baseline {}", record.change.version), String::new())
+                    })
                     .collect()
             }
             Meta::Control(Control::Erased(erased)) => {

@@ -3,9 +3,10 @@
 
 use fieldbook::audit::Seq;
 use fieldbook::audit::entry::{
-    Base, BaseRecord, ChangeMeta, Conflicted, Control, Decision, Entry, Erased, ErasedRecords,
-    Extent, Item, ItemIndex, LastStop, Meta, OpMeta, OutcomeMeta, ParkScope, PersonAction,
-    PlannedOp, PlannedUnit, Receipt, ResolvedBy, Restamp, Session, Silence, Trimmed, Upstream,
+    Baseline, BaselineRecord, ChangeMeta, Conflicted, Control, Decision, Entry, Erased,
+    ErasedRecords, Extent, Item, ItemIndex, LastStop, Meta, OpMeta, OutcomeMeta, ParkScope,
+    PersonAction, PlannedOp, PlannedUnit, Receipt, ResolvedBy, Restamp, Session, Silence, Trimmed,
+    Upstream,
 };
 use fieldbook::conflict::{Conflict, DeadLetter};
 use fieldbook::host::WallTime;
@@ -213,7 +214,7 @@ fn outcome(entry: &Entry, one: &OutcomeMeta) -> Value {
     })
 }
 
-fn base_record(entry: &Entry, one: &BaseRecord) -> Value {
+fn baseline_record(entry: &Entry, one: &BaselineRecord) -> Value {
     json!({
         "change": change(entry, &one.change),
         "synced_at": one.synced_at.map(time::utc),
@@ -275,15 +276,15 @@ fn control(entry: &Entry, decided: &Control) -> Value {
             };
             json!({ "control": "erased", "items": items, "records": { which: keys } })
         }
-        Control::Base(Base { records, state }) => json!({
-            "control": "base",
-            "records": records.iter().map(|one| base_record(entry, one)).collect::<Vec<_>>(),
+        Control::Baseline(Baseline { records, state }) => json!({
+            "control": "baseline",
+            "records": records.iter().map(|one| baseline_record(entry, one)).collect::<Vec<_>>(),
             "is_joint": state.is_some(),
         }),
-        Control::Trimmed(Trimmed { upto, base, entries, archive }) => json!({
+        Control::Trimmed(Trimmed { upto, baseline, entries, archive }) => json!({
             "control": "trimmed",
             "upto": receipt(*upto),
-            "base": base,
+            "baseline": baseline,
             "entries": entries,
             "archive": archive,
         }),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   item of an op, a change, a plan, a decision,
-//!   item of a base                                  its record
+//!   item of a baseline                                  its record
 //!   item of an outcome, a refusal                   the records of its unit
 //!   item of a reason                                the records of the decisions beside it
 //!   item of a row that was set aside                no record here: goes with all others
@@ -89,8 +89,8 @@ impl<'r> Erasure<'r> {
                 | Control::Erased(_)
                 | Control::Trimmed(_),
             ) => {}
-            Meta::Control(Control::Base(base)) => {
-                let changes = base.records.iter().map(|record| &record.change);
+            Meta::Control(Control::Baseline(baseline)) => {
+                let changes = baseline.records.iter().map(|record| &record.change);
                 let erased = changes.filter(|change| self.records.has(&change.key));
                 items.extend(erased.filter_map(|change| change.fields));
             }

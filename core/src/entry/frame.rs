@@ -13,7 +13,7 @@
 //!           u8 2 │ commitment[32] │ u32 length │ told     hidden, only in a bundle
 //!
 //!   told entry, only in a bundle:     u32 2³²−1 │ content[32] │ an entry that says what is told of it
-//!   joint, the last entry of a base:  u32 2³²−2 │ sealed hash[32] │ an entry that ends with the hash of the
+//!   joint, the last entry of a baseline:  u32 2³²−2 │ sealed hash[32] │ an entry that ends with the hash of the
 //!                                     entry whose place it has
 //! ```
 //!
@@ -127,7 +127,7 @@ impl<'a> Frame<'a> {
         self.sealed.is_some()
     }
 
-    /// Returns the hash with which a joint was sealed, after the entry before it in the base. Its
+    /// Returns the hash with which a joint was sealed, after the entry before it in the baseline. Its
     /// [`Self::hash`] is that of the entry whose place it has, which the next entry extends.
     pub const fn joint(&self) -> Option<Hash> {
         self.joint

@@ -7,7 +7,7 @@
 //! Enum variants are stored by their number, so new variants go to the end. The golden files of
 //! every released format test this.
 
-use super::base::{Base, Trimmed};
+use super::baseline::{Baseline, Trimmed};
 use super::decision::{Cancelled, Decision, PersonAction};
 use crate::codec::{Decode, Encode};
 use crate::ids::{DeviceId, Epoch, OpId, RequestId, ServerEpoch, ServerId, UnitId};
@@ -196,7 +196,7 @@ pub enum Control {
     /// The values of records were erased.
     Erased(Erased),
     /// What trimmed entries came to. It is before the joint of a log, or the joint itself.
-    Base(Base),
+    Baseline(Baseline),
     /// Entries were trimmed.
     Trimmed(Trimmed),
 }

@@ -16,7 +16,7 @@
 //! and careless edits. `docs/log-format.md` explains what anchors add.
 
 mod about;
-mod base;
+mod baseline;
 pub mod chain;
 mod decision;
 mod erasure;
@@ -36,7 +36,7 @@ use crate::random::Randomness;
 use crate::time::{Hlc, WallTime};
 
 pub use about::About;
-pub use base::{Base, BaseRecord, BaseState, Trimmed};
+pub use baseline::{Baseline, BaselineRecord, BaselineState, Trimmed};
 pub use decision::{
     Cancelled, CancelledReason, Conflicted, ConflictedField, Decision, ParkScope, PersonAction,
     ResolvedBy, Restamp, Winner,
@@ -359,7 +359,7 @@ pub struct Entry {
     pub content: Hash,
     /// Its hash in the chain, as stored.
     pub hash: Hash,
-    /// The hash with which a joint was sealed, the last entry of a base; none for any other entry.
+    /// The hash with which a joint was sealed, the last entry of a baseline; none for any other entry.
     /// [`Self::hash`] is then that of the entry whose place the joint has.
     pub joint: Option<Hash>,
     /// Whether a bundle only tells of it: its place in the chain is proven, and its header, its

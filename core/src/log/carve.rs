@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::entry::frame::Frame;
-use crate::entry::{Base, Control, Entry, FORMAT, Item, Meta, chain};
+use crate::entry::{Baseline, Control, Entry, FORMAT, Item, Meta, chain};
 use crate::limits;
 use crate::numbers::{Hash, Seq};
 use crate::time::WallTime;
@@ -53,7 +53,7 @@ pub struct Piece {
     /// The hash of its content, computed from its bytes.
     content: Hash,
     erased: usize,
-    /// Whether it has the state of a base, as a joint has.
+    /// Whether it has the state of a baseline, as a joint has.
     is_joint: bool,
 }
 
@@ -82,8 +82,8 @@ pub struct Pieces {
 
 impl Pieces {
     /// Takes what follows a gap out of the linked entries if the joint was not found: without it a
-    /// base is no beginning of a log.
-    fn without_half_a_base(mut self) -> Self {
+    /// baseline is no beginning of a log.
+    fn without_half_a_baseline(mut self) -> Self {
         let pairs = self.linked.iter().zip(self.linked.iter().skip(1));
         let gap = pairs.clone().position(|(one, next)| one.seq.next() != next.seq);
         if let Some(gap) = gap.filter(|_| !self.linked.iter().any(|piece| piece.is_joint)) {
@@ -153,7 +153,7 @@ fn chained(found: BTreeMap<Seq, Vec<Piece>>) -> Pieces {
     let mut pieces = Pieces::default();
     let (mut next, mut previous, mut goes_on) = (Seq::ZERO.next(), Some(Hash::ZERO), true);
     for (seq, candidates) in &found {
-        // The next entry of a base was sealed after the entry before its gap.
+        // The next entry of a baseline was sealed after the entry before its gap.
         let is_over_gap =
             || previous.is_some_and(|hash| candidates.iter().any(|piece| piece.follows(&hash)));
         if *seq != next && !is_over_gap() {
@@ -180,7 +180,7 @@ fn chained(found: BTreeMap<Seq, Vec<Piece>>) -> Pieces {
             (previous, goes_on) = (altered.map(|piece| piece.hash), false);
         }
     }
-    pieces.without_half_a_base()
+    pieces.without_half_a_baseline()
 }
 
 /// Returns whether an entry may begin here: the length of a header, the format, a kind, and the
@@ -224,7 +224,10 @@ fn piece(at: u64, bytes: &[u8]) -> Option<Piece> {
         sealed: entry.joint.unwrap_or(entry.hash),
         content: entry.content,
         erased,
-        is_joint: matches!(entry.meta, Meta::Control(Control::Base(Base { state: Some(_), .. }))),
+        is_joint: matches!(
+            entry.meta,
+            Meta::Control(Control::Baseline(Baseline { state: Some(_), .. }))
+        ),
     })
 }
 

@@ -4,7 +4,7 @@
 //! 1. Every read is checked: an entry is returned only if its bytes and the hash of the entry
 //!    before give the hash with which it was sealed. So code that sends, shows or extends an entry
 //!    needs no check of its own.
-//! 2. There are gaps only in a base ([`crate::entry::Base`]): an entry after a gap is sealed after
+//! 2. There are gaps only in a baseline ([`crate::entry::Baseline`]): an entry after a gap is sealed after
 //!    the entry before the gap.
 
 use std::ops::Bound;
@@ -167,7 +167,7 @@ pub fn read_head(
 }
 
 /// Reads the entries from a place on, in order. An entry that is missing is an error, and so is one
-/// that was altered after it was sealed. Nothing follows an error. The gaps of a base are none: the
+/// that was altered after it was sealed. Nothing follows an error. The gaps of a baseline are none: the
 /// next entry follows.
 pub fn entries_from(
     table: &impl ReadableTable<u64, &'static [u8]>,

@@ -172,7 +172,7 @@ pub fn import(reader: &mut impl Read, store: &Store) -> Result<Verified, StoreEr
 }
 
 /// Does the same for a log whose beginning was trimmed: the archives of it, the oldest first, and
-/// last the exported log of what is left. Each but the first begins with a base, whose joint is the
+/// last the exported log of what is left. Each but the first begins with a baseline, whose joint is the
 /// last entry of the one before. The result is the log as it was before it was trimmed.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 //!   commit    natural group commit: callers that arrive during a commit share the next one
 //!   verify    computes every hash again from the stored bytes; parts: on two threads
 //!   copy      a whole database, as one commit left it, in a new file
-//!   trim      a log in a new file, with a base in place of its oldest entries
+//!   trim      a log in a new file, with a baseline in place of its oldest entries
 //!   erase     a log in a new file, without the values of some records
 //!   carve     the entries in a file whose pages cannot be read any more
 //!   notes     the signed notes in it
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Seqs run from 1 without gaps, except in a base ([`crate::entry::Base`]), and the key of a row is the seq in the header of its entry.
+//! 1. Seqs run from 1 without gaps, except in a baseline ([`crate::entry::Baseline`]), and the key of a row is the seq in the header of its entry.
 //! 2. A row is never changed or renumbered. Only erasure replaces an item by its commitment, which
 //!    keeps every hash, and trimming seals what it keeps anew.
 //! 3. A file that is refused (foreign, damaged, newer, open elsewhere) keeps its bytes.
@@ -64,6 +64,6 @@ pub use notes::{notes_in, notes_in_export};
 pub use parts::{PART_ENTRIES, verify_in_parts};
 pub use store::{Store, StoreOptions, commit, not_made, open_to_read};
 pub use stream::Redaction;
-pub use trim::{BaseDraft, BasePlaces, copy_trimmed, places_for};
+pub use trim::{BaselineDraft, BaselinePlaces, copy_trimmed, places_for};
 pub use turn::Program;
 pub use verify::{Damage, DamageKind, Verified, survey, verify};

@@ -12,7 +12,7 @@
 //! first damaged part is the first damage of the log, because every part up to there began with a
 //! confirmed hash.
 //!
-//! The base of a log whose beginning was trimmed is verified first, on one thread, and the parts
+//! The baseline of a log whose beginning was trimmed is verified first, on one thread, and the parts
 //! begin behind its joint.
 //!
 //! What it is not: another check. It checks each entry like [`super::verify`].
@@ -56,20 +56,20 @@ where
         let is_whole = table.len().map_err(StoreError::during(READING))? == last;
         Ok::<_, StoreError>((if is_whole { 0 } else { joint_in(table)? }, last))
     });
-    let (base, parts) = match ends {
-        Ok((base, last)) if last.saturating_sub(base) > part => {
-            (base, (last - base).div_ceil(part))
+    let (baseline, parts) = match ends {
+        Ok((baseline, last)) if last.saturating_sub(baseline) > part => {
+            (baseline, (last - baseline).div_ceil(part))
         }
         // The log is too short to share, or too damaged to find its length.
         _ => return verify(table, on_progress),
     };
-    let first = if base > 0 { verify_up_to(table, base)? } else { Walk::default() };
+    let first = if baseline > 0 { verify_up_to(table, baseline)? } else { Walk::default() };
     let verified = thread::scope(|scope| {
         let (results, found) = channel();
         for first in 0..THREADS {
             let results = results.clone();
             let numbers = (first..parts).filter(move |number| number % THREADS == first);
-            scope.spawn(move || verify_some(table, base, part, numbers, &results));
+            scope.spawn(move || verify_some(table, baseline, part, numbers, &results));
         }
         drop(results);
         joined(first, &found, &mut on_progress)
@@ -89,13 +89,13 @@ type Results = (u64, Result<Walk, Damage>);
 #[inline(never)]
 fn verify_some(
     table: &impl ReadableTable<u64, &'static [u8]>,
-    base: u64,
+    baseline: u64,
     part: u64,
     numbers: impl Iterator<Item = u64>,
     results: &Sender<Results>,
 ) {
     for number in numbers {
-        let verified = verify_part(table, base + number * part, part);
+        let verified = verify_part(table, baseline + number * part, part);
         let goes_on = verified.is_ok();
         if results.send((number, verified)).is_err() || !goes_on {
             return;

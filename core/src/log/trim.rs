@@ -1,9 +1,9 @@
-//! Copies a log with a base in place of its oldest entries ([`crate::entry::Base`]).
+//! Copies a log with a baseline in place of its oldest entries ([`crate::entry::Baseline`]).
 //!
 //! Invariants:
 //! 1. The entries behind the joint have the bytes and the hashes of the original.
 //! 2. An entry that was altered is not copied: the copy fails.
-//! 3. Every row of the base has the place and the clock of a trimmed entry, in order, so the log's
+//! 3. Every row of the baseline has the place and the clock of a trimmed entry, in order, so the log's
 //!    clock still grows.
 //!
 //! What it is not: an entry that says so. The caller appends it, in the same transaction.
@@ -20,7 +20,7 @@ use crate::numbers::{Hash, Seq};
 
 /// What stands in place of trimmed entries.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BaseDraft {
+pub struct BaselineDraft {
     /// The entries that stay, before the joint.
     pub kept: BTreeSet<Seq>,
     /// The records.
@@ -29,9 +29,9 @@ pub struct BaseDraft {
     pub joint: Draft,
 }
 
-/// The places of a base in its log.
+/// The places of a baseline in its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BasePlaces {
+pub struct BaselinePlaces {
     /// The places of the parts, in order.
     parts: Vec<Seq>,
     /// The joint: the last trimmed entry.
@@ -42,7 +42,7 @@ pub struct BasePlaces {
     pub bytes: u64,
 }
 
-/// Finds places for a base. Returns `None` if it would have at least as many rows as the entries in
+/// Finds places for a baseline. Returns `None` if it would have at least as many rows as the entries in
 /// whose place it stands.
 ///
 /// # Errors
@@ -50,27 +50,27 @@ pub struct BasePlaces {
 pub fn places_for(
     log: &impl ReadableTable<u64, &'static [u8]>,
     upto: Seq,
-    base: &BaseDraft,
-) -> Result<Option<BasePlaces>, StoreError> {
+    baseline: &BaselineDraft,
+) -> Result<Option<BaselinePlaces>, StoreError> {
     let (mut free, mut rows, mut bytes) = (Vec::new(), 0, 0);
     for row in log.range(..=upto.number()).map_err(StoreError::during(READING))? {
         let (key, stored) = row.map_err(StoreError::during(READING))?;
         (rows, bytes) = (rows + 1, bytes + stored.value().len() as u64);
         let seq = Seq::new(key.value());
-        if seq < upto && !base.kept.contains(&seq) {
+        if seq < upto && !baseline.kept.contains(&seq) {
             free.push(seq);
         }
     }
-    let needed = base.parts.len();
-    let stay = (base.kept.len() + needed + 1) as u64;
+    let needed = baseline.parts.len();
+    let stay = (baseline.kept.len() + needed + 1) as u64;
     if free.len() < needed || stay >= rows {
         return Ok(None);
     }
     let parts = free.split_off(free.len() - needed);
-    Ok(Some(BasePlaces { parts, upto, gone: rows - stay, bytes }))
+    Ok(Some(BaselinePlaces { parts, upto, gone: rows - stay, bytes }))
 }
 
-/// Copies a log into an empty one, with a base in place of the entries up to its joint. Returns the
+/// Copies a log into an empty one, with a baseline in place of the entries up to its joint. Returns the
 /// entry that says so.
 ///
 /// # Errors
@@ -79,14 +79,14 @@ pub fn places_for(
 pub fn copy_trimmed(
     log: &impl ReadableTable<u64, &'static [u8]>,
     copy: &WriteTransaction,
-    base: &BaseDraft,
-    places: &BasePlaces,
+    baseline: &BaselineDraft,
+    places: &BaselinePlaces,
 ) -> Result<Trimmed, StoreError> {
     let during = StoreError::during::<redb::StorageError>;
     let mut table = copy.open_table(ENTRIES).map_err(StoreError::during(COPYING))?;
     let mut drafts: BTreeMap<Seq, Option<&Draft>> =
-        base.kept.iter().map(|seq| (*seq, None)).collect();
-    drafts.extend(places.parts.iter().copied().zip(base.parts.iter().map(Some)));
+        baseline.kept.iter().map(|seq| (*seq, None)).collect();
+    drafts.extend(places.parts.iter().copied().zip(baseline.parts.iter().map(Some)));
     let mut previous = Hash::ZERO;
     for (seq, draft) in drafts {
         let bytes;
@@ -101,7 +101,7 @@ pub fn copy_trimmed(
     }
     let upto = places.upto;
     let last = read_entry(log, upto)?.ok_or_else(|| missing(upto))?;
-    let joint = sealed(log, upto, &base.joint, &previous)?;
+    let joint = sealed(log, upto, &baseline.joint, &previous)?;
     let bytes = frame::joint(&joint, &last.hash);
     table.insert(upto.number(), bytes.as_slice()).map_err(during(COPYING))?;
     for entry in entries_from(log, upto.next()) {
@@ -111,10 +111,10 @@ pub fn copy_trimmed(
         table.insert(seq.number(), stored.value()).map_err(during(COPYING))?;
     }
     let upto = Receipt { seq: upto, hash: last.hash };
-    Ok(Trimmed { upto, base: joint.hash, entries: places.gone, archive: None })
+    Ok(Trimmed { upto, baseline: joint.hash, entries: places.gone, archive: None })
 }
 
-/// Seals a part of the base in the place of an entry, with that entry's clock.
+/// Seals a part of the baseline in the place of an entry, with that entry's clock.
 fn sealed(
     log: &impl ReadableTable<u64, &'static [u8]>,
     seq: Seq,

@@ -1,15 +1,15 @@
 //! Verifies a log: computes every hash again from the stored bytes.
 //!
 //! The checks of each entry, in this order. The first check that fails is the entry's damage:
-//! 1. seqs run from 1 without gaps, except in the base of a log whose beginning was trimmed
-//!    ([`crate::entry::Base`]);
+//! 1. seqs run from 1 without gaps, except in the baseline of a log whose beginning was trimmed
+//!    ([`crate::entry::Baseline`]);
 //! 2. the bytes have the frame of a known format;
 //! 3. the header names the entry's own place;
 //! 4. the clock grows;
 //! 5. the stored hash follows from the entry before and from this entry's bytes;
 //! 6. the bytes can be read as an entry that this program knows.
 //!
-//! At the end, a trimmed log has to have an entry that names its base.
+//! At the end, a trimmed log has to have an entry that names its baseline.
 //!
 //! [`verify`] ends at the first damage. [`survey`] continues after it: it compares the next entry
 //! with the hash that the damaged entry carries, so that one damage is reported once. If that hash
@@ -22,7 +22,7 @@ use redb::ReadableTable;
 
 use super::entries::Head;
 use super::error::{StoreError, catch_storage_panic};
-use crate::entry::{Base, Control, EntryError, Meta, Receipt, chain, frame::Frame};
+use crate::entry::{Baseline, Control, EntryError, Meta, Receipt, chain, frame::Frame};
 use crate::ids::Epoch;
 use crate::numbers::{Hash, Seq};
 use crate::time::Hlc;
@@ -198,7 +198,7 @@ pub(super) struct Walk {
     unlinked: bool,
     /// Entries may be told, and items hidden: this is a bundle.
     pub(super) in_bundle: bool,
-    /// The first entry that a base lacks, until its joint comes.
+    /// The first entry that a baseline lacks, until its joint comes.
     gap: Option<Seq>,
     /// The joint: the place and the hash of the last trimmed entry, and the sealed hash.
     joint: Option<(Receipt, Hash)>,
@@ -242,7 +242,7 @@ impl Walk {
         if seq != gap {
             self.gap = self.gap.or(Some(gap));
         }
-        self.note_base(&frame, &meta).map_err(damage)?;
+        self.note_baseline(&frame, &meta).map_err(damage)?;
         self.unlinked = false;
         self.done.entries += 1;
         self.done.erased_items += frame.erased() as u64;
@@ -253,7 +253,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Returns whether an entry comes after a gap in a base: it was sealed after the entry before
+    /// Returns whether an entry comes after a gap in a baseline: it was sealed after the entry before
     /// the gap.
     fn is_over_gap(&self, frame: &Frame<'_>) -> bool {
         let may_be = frame.header.seq > self.next() && self.joint.is_none() && !self.unlinked;
@@ -263,9 +263,10 @@ impl Walk {
         })
     }
 
-    /// Notes what an entry says of a base.
-    fn note_base(&mut self, frame: &Frame<'_>, meta: &Meta) -> Result<(), DamageKind> {
-        let is_joint = matches!(meta, Meta::Control(Control::Base(Base { state: Some(_), .. })));
+    /// Notes what an entry says of a baseline.
+    fn note_baseline(&mut self, frame: &Frame<'_>, meta: &Meta) -> Result<(), DamageKind> {
+        let is_joint =
+            matches!(meta, Meta::Control(Control::Baseline(Baseline { state: Some(_), .. })));
         if is_joint != frame.joint().is_some() || (is_joint && self.joint.is_some()) {
             return Err(DamageKind::Undecodable { source: EntryError::KindDiffers });
         }
@@ -274,7 +275,7 @@ impl Walk {
             self.gap = None;
         }
         if let Meta::Control(Control::Trimmed(trimmed)) = meta {
-            self.named.push((trimmed.upto, trimmed.base));
+            self.named.push((trimmed.upto, trimmed.baseline));
         }
         Ok(())
     }
@@ -299,7 +300,7 @@ impl Walk {
         self.named.extend(after.named);
     }
 
-    /// Ends the walk: a base needs its joint, and an entry that names it.
+    /// Ends the walk: a baseline needs its joint, and an entry that names it.
     pub(super) fn end(self) -> Result<Verified, Damage> {
         if let (Some(seq), Some(head)) = (self.gap, self.done.head) {
             return Err(Damage { seq, kind: DamageKind::Missing { next: head.seq } });

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   item of an op, a change, a plan, a decision,
-//!   item of a base                                  values of a record
+//!   item of a baseline                                  values of a record
 //!   item of an outcome, a refusal, a reason,
 //!   item of a row that was set aside                text
 //!   item of a session                               the declarations of the app
@@ -76,8 +76,8 @@ pub(super) fn contents(entry: &Entry) -> Contents<'_> {
             | Control::Erased(_)
             | Control::Trimmed(_),
         ) => {}
-        Meta::Control(Control::Base(base)) => {
-            let images = base.records.iter().map(|record| &record.change);
+        Meta::Control(Control::Baseline(baseline)) => {
+            let images = baseline.records.iter().map(|record| &record.change);
             let images = images.filter_map(|change| Some((change.fields?, &change.key)));
             found.extend(images.map(|(item, key)| (item, Content::Values(key))));
         }

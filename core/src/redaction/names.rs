@@ -5,8 +5,8 @@
 //! 2. Everything else is as it was: numbers, times, codes, places, names of types and fields.
 
 use crate::entry::{
-    Authored, Base, BaseRecord, BaseState, Cancelled, ChangeMeta, Conflicted, Control, Decision,
-    Erased, ErasedRecords, Header, Intent, Meta, OpMeta, Opened, OutcomeMeta, ParkScope,
+    Authored, Baseline, BaselineRecord, BaselineState, Cancelled, ChangeMeta, Conflicted, Control,
+    Decision, Erased, ErasedRecords, Header, Intent, Meta, OpMeta, Opened, OutcomeMeta, ParkScope,
     PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, ResolvedBy, Restamp, SignedNote,
     Upstream,
 };
@@ -161,14 +161,14 @@ fn control(from: &Control, names: &mut dyn Names) -> Control {
             };
             Control::Erased(Erased { records, items: *items })
         }
-        Control::Base(Base { records, state }) => {
-            let record = |one: &BaseRecord, names: &mut dyn Names| {
-                let BaseRecord { change: what, synced_at } = one;
-                BaseRecord { change: change(what, names), synced_at: *synced_at }
+        Control::Baseline(Baseline { records, state }) => {
+            let record = |one: &BaselineRecord, names: &mut dyn Names| {
+                let BaselineRecord { change: what, synced_at } = one;
+                BaselineRecord { change: change(what, names), synced_at: *synced_at }
             };
-            Control::Base(Base {
+            Control::Baseline(Baseline {
                 records: records.iter().map(|one| record(one, names)).collect(),
-                state: state.as_ref().map(|state| base_state(state, names)),
+                state: state.as_ref().map(|state| baseline_state(state, names)),
             })
         }
         // Places, hashes and numbers name nobody.
@@ -176,8 +176,8 @@ fn control(from: &Control, names: &mut dyn Names) -> Control {
     }
 }
 
-fn base_state(from: &BaseState, names: &mut dyn Names) -> BaseState {
-    let BaseState {
+fn baseline_state(from: &BaselineState, names: &mut dyn Names) -> BaselineState {
+    let BaselineState {
         server,
         tenant,
         highest,
@@ -194,7 +194,7 @@ fn base_state(from: &BaseState, names: &mut dyn Names) -> BaseState {
     let hidden = |(_, version): &(u64, Version)| (0, *version);
     let foreign =
         |(of, at): &(String, Cursor), names: &mut dyn Names| (names.foreign(of), names.cursor(at));
-    BaseState {
+    BaselineState {
         server: *server,
         tenant: tenant.map(|tenant| names.tenant(tenant)),
         highest: *highest,

@@ -236,7 +236,7 @@ one_test_each! { every_control of Control, control:
     authors_leave_no_value => Control::Authors(_),
     a_note_leaves_no_value => Control::Note(_),
     an_erasure_leaves_no_value => Control::Erased(_),
-    a_base_leaves_no_value => Control::Base(_),
+    a_baseline_leaves_no_value => Control::Baseline(_),
     a_trimming_leaves_no_value => Control::Trimmed(_),
 }
 

@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 
 use fieldbook_core::entry::{
-    Base, BaseRecord, BaseState, Cancelled, CancelledReason, ChangeMeta, Conflicted,
+    Baseline, BaselineRecord, BaselineState, Cancelled, CancelledReason, ChangeMeta, Conflicted,
     ConflictedField, Control, Decision, Draft, ErasedRecords, Extent, FieldsSource, Intent, Items,
     Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope, PersonAction, Planned,
     PlannedChange, PlannedOp, PlannedUnit, Receipt, Restamp, Trimmed, Upstream, Winner,
 };
 use fieldbook_core::log::{
-    Appender, BaseDraft, Store, commit, copy_trimmed, entries, places_for, read_head,
+    Appender, BaselineDraft, Store, commit, copy_trimmed, entries, places_for, read_head,
 };
 use fieldbook_core::record::{EditStamp, FieldWrites};
 use fieldbook_core::{
@@ -544,7 +544,7 @@ pub(crate) fn erased() -> Vec<Draft> {
 
 /// What the first entries of [`trimmed`] came to: a record with other stamps in it, a deleted one,
 /// and one whose entity type was not declared.
-fn base_draft(story: &mut Story) -> BaseDraft {
+fn baseline_draft(story: &mut Story) -> BaselineDraft {
     let mut items = Items::default();
     let [known, unknown] = [r#"{"name":"Ann","phone":"1"}"#, r#"{"title":"x"}"#]
         .map(|text| story.item(&mut items, text));
@@ -560,10 +560,12 @@ fn base_draft(story: &mut Story) -> BaseDraft {
         row("deleted", 6, at(2), None),
         ChangeMeta { undeclared: true, ..row("undeclared", 7, at(2), Some(unknown)) },
     ];
-    let records = changes
-        .map(|change| BaseRecord { synced_at: synced_at.filter(|_| !change.undeclared), change });
-    let part = Base { records: records.into(), state: None };
-    let state = BaseState {
+    let records = changes.map(|change| BaselineRecord {
+        synced_at: synced_at.filter(|_| !change.undeclared),
+        change,
+    });
+    let part = Baseline { records: records.into(), state: None };
+    let state = BaselineState {
         server: Some((ServerId::from_bytes([0x33; 16]), ServerEpoch::from_bytes([0x44; 16]))),
         tenant: Some(TenantId::from_bytes([0x55; 16])),
         highest: Version::new(7),
@@ -580,20 +582,23 @@ fn base_draft(story: &mut Story) -> BaseDraft {
             START,
         )],
     };
-    BaseDraft {
+    BaselineDraft {
         kept: BTreeSet::from([Seq::new(1)]),
-        parts: vec![Draft { meta: Meta::Control(Control::Base(part)), items }],
-        joint: Draft::control(Control::Base(Base { records: Vec::new(), state: Some(state) })),
+        parts: vec![Draft { meta: Meta::Control(Control::Baseline(part)), items }],
+        joint: Draft::control(Control::Baseline(Baseline {
+            records: Vec::new(),
+            state: Some(state),
+        })),
     }
 }
 
-/// A log whose first five entries were trimmed, and that went on: the base at the places 1, 4 and 5.
+/// A log whose first five entries were trimmed, and that went on: the baseline at the places 1, 4 and 5.
 pub(crate) fn trimmed() -> Store {
     let mut story = Story::new(6);
     for _ in 0..4 {
         confirmed(&mut story);
     }
-    let base = base_draft(&mut story);
+    let baseline = baseline_draft(&mut story);
     story.write(&[(OpKind::Update, "acked", r#"{"name":"mine"}"#)]);
     let adopted = Decision::Adopted { key: lead("undeclared"), seq: Seq::new(4), number: 2 };
     story.decided(vec![adopted], Items::default());
@@ -601,8 +606,8 @@ pub(crate) fn trimmed() -> Store {
     samples::append_all(&whole, story.drafts);
     let (log, transaction) =
         (entries(&whole.begin_read().unwrap()).unwrap(), store.begin_write().unwrap());
-    let places = places_for(&log, Seq::new(5), &base).unwrap().unwrap();
-    let said = copy_trimmed(&log, &transaction, &base, &places).unwrap();
+    let places = places_for(&log, Seq::new(5), &baseline).unwrap().unwrap();
+    let said = copy_trimmed(&log, &transaction, &baseline, &places).unwrap();
     let said = Trimmed { archive: Some(Hash::from_bytes([0xee; 32])), ..said };
     let mut appender = Appender::open(&transaction, read_head(&log).unwrap()).unwrap();
     appender.append(Draft::control(Control::Trimmed(said)), samples::stamp(8)).unwrap();

@@ -167,7 +167,7 @@ macro_rules! variants {
 }
 
 variants!(of_meta, METAS, Meta: Intent, Upstream, Control);
-variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, PersonActed, EpochStarted, Session, Silence, Authors, Note, Erased, Base, Trimmed);
+variants!(of_control, CONTROLS, Control: Opened, Planned, Decided, PersonActed, EpochStarted, Session, Silence, Authors, Note, Erased, Baseline, Trimmed);
 variants!(of_erased, ERASURES, ErasedRecords: Only, Except);
 variants!(of_stop, STOPS, LastStop: None, Clean, Unclean);
 variants!(of_kind, KINDS, OpKind: Create, Update, Delete, Replace);
@@ -216,8 +216,8 @@ fn seen_in(meta: &Meta, seen: &mut BTreeSet<&'static str>) {
                 | Control::Authors(_)
                 | Control::Note(_)
                 | Control::Trimmed(_) => {}
-                Control::Base(base) => {
-                    let changes = base.records.iter().map(|record| &record.change);
+                Control::Baseline(baseline) => {
+                    let changes = baseline.records.iter().map(|record| &record.change);
                     seen.extend(changes.map(|change| of_extent(&change.extent)));
                 }
             }

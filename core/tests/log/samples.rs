@@ -5,11 +5,11 @@
 //! [`super::folded`].
 
 use fieldbook_core::entry::{
-    AppVersion, Authored, Base, BaseRecord, Cancelled, CancelledReason, ChangeMeta, Conflicted,
-    ConflictedField, Control, Decision, Draft, Erased, ErasedRecords, Extent, FieldsSource, Intent,
-    Item, Items, LastStop, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta, ParkScope,
-    PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, ResolvedBy, Restamp,
-    Session, SignedNote, Silence, Trimmed, Upstream, Winner,
+    AppVersion, Authored, Baseline, BaselineRecord, Cancelled, CancelledReason, ChangeMeta,
+    Conflicted, ConflictedField, Control, Decision, Draft, Erased, ErasedRecords, Extent,
+    FieldsSource, Intent, Item, Items, LastStop, Meta, OpMeta, Opened, OutcomeClass, OutcomeMeta,
+    ParkScope, PersonAction, Planned, PlannedChange, PlannedOp, PlannedUnit, Receipt, ResolvedBy,
+    Restamp, Session, SignedNote, Silence, Trimmed, Upstream, Winner,
 };
 use fieldbook_core::log::{Appender, Stamp, Store, StoreOptions, commit, entries, read_head};
 use fieldbook_core::note::{NoteKind, SignError, Signer, Statement, sign};
@@ -106,7 +106,7 @@ pub(crate) fn every_variant() -> Vec<Draft> {
     drafts
 }
 
-/// A part of a base, and what says that entries were trimmed, with and without an archive.
+/// A part of a baseline, and what says that entries were trimmed, with and without an archive.
 fn trimmed(random: &mut SeededRandomness) -> [Draft; 3] {
     let mut items = Items::default();
     let change = |id: &str, extent, fields| ChangeMeta {
@@ -122,18 +122,18 @@ fn trimmed(random: &mut SeededRandomness) -> [Draft; 3] {
     };
     let fields = items.add(r#"{"name":"Ann"}"#, random);
     let changes = [change("42", Extent::Whole, Some(fields)), change("43", Extent::Deleted, None)];
-    let records = changes.map(|change| BaseRecord {
+    let records = changes.map(|change| BaselineRecord {
         synced_at: (change.extent == Extent::Whole).then_some(START),
         change,
     });
-    let part = Base { records: records.into(), state: None };
+    let part = Baseline { records: records.into(), state: None };
     let upto = Receipt { seq: Seq::new(7), hash: Hash::from_bytes([0xab; 32]) };
     let said = |archive| {
-        let base = Hash::from_bytes([0xba; 32]);
-        Draft::control(Control::Trimmed(Trimmed { upto, base, entries: 300, archive }))
+        let baseline = Hash::from_bytes([0xba; 32]);
+        Draft::control(Control::Trimmed(Trimmed { upto, baseline, entries: 300, archive }))
     };
     [
-        Draft { meta: Meta::Control(Control::Base(part)), items },
+        Draft { meta: Meta::Control(Control::Baseline(part)), items },
         said(None),
         said(Some(Hash::from_bytes([0xee; 32]))),
     ]

@@ -112,7 +112,7 @@ fn the_second_verifier_agrees_on_a_trimmed_log() {
         let said = run(&path).1;
         assert!(said.contains("entries up to 5 were trimmed"), "{said}");
     }
-    // The checks of a base are the last ones, so the whole stream is read before they fail.
+    // The checks of a baseline are the last ones, so the whole stream is read before they fail.
     for at in (0..entries.len()).step_by(31) {
         let mut flipped = entries.clone();
         flipped[at] ^= 0x10;

@@ -11,9 +11,9 @@ use wincode::config::{Configuration, deserialize_exact, serialize};
 #[expect(unreachable_pub, reason = "they are public in the crate whose source text this is")]
 mod meta;
 
-#[path = "../../src/entry/base.rs"]
+#[path = "../../src/entry/baseline.rs"]
 #[expect(unreachable_pub, reason = "they are public in the crate whose source text this is")]
-mod base;
+mod baseline;
 
 #[path = "../../src/entry/decision.rs"]
 #[expect(unreachable_pub, reason = "they are public in the crate whose source text this is")]

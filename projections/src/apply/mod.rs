@@ -25,14 +25,14 @@
 //!   conflicts   changes of ops: conflicts, choices, upcasts, other stamps
 //!   ends        how ops leave the tail
 //!   erased      records whose values were erased
-//!   base        what trimmed entries came to
+//!   baseline        what trimmed entries came to
 //!   tail_rows   the rows that the ops of an intent have in the tail
 //! ```
 //!
 //! What it does not do: fold the two tables that are folded later (`lazy`), or change the tail in
 //! memory, which follows the effects.
 
-mod base;
+mod baseline;
 mod conflicts;
 mod ends;
 mod erased;
@@ -183,7 +183,7 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
             | Control::Authors(_)
             | Control::Note(_)
             | Control::Trimmed(_) => Ok(()),
-            Control::Base(base) => self.base(base),
+            Control::Baseline(baseline) => self.baseline(baseline),
             Control::Erased(erased) => self.erased(&erased.records),
             Control::Planned(planned) => {
                 (0..)

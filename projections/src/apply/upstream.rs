@@ -125,8 +125,8 @@ impl<T: Tables, L: LogView> Applying<'_, T, L> {
         let number = usize::try_from(number).unwrap_or(usize::MAX);
         let change = match &entry.meta {
             Meta::Upstream(upstream) => upstream.changes.get(number),
-            Meta::Control(Control::Base(base)) => {
-                base.records.get(number).map(|record| &record.change)
+            Meta::Control(Control::Baseline(baseline)) => {
+                baseline.records.get(number).map(|record| &record.change)
             }
             _ => None,
         };

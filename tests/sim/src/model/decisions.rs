@@ -155,7 +155,7 @@ impl Model {
                 Ok(())
             }
             Decision::Adopted { key, seq, number } => {
-                // After the log was trimmed, the oldest one of the record is in the base.
+                // After the log was trimmed, the oldest one of the record is in the baseline.
                 let place = (*seq, *number);
                 let mut of_record = self.undeclared.iter().filter(|(_, kept)| kept.key == *key);
                 let place = match self.undeclared.contains_key(&place) {

@@ -208,8 +208,8 @@ impl Model {
                 self.trimmed = trimmed.upto.seq;
                 Ok(())
             }
-            // A base is never appended, and says what is known.
-            Meta::Control(Control::Base(_)) => Ok(()),
+            // A baseline is never appended, and says what is known.
+            Meta::Control(Control::Baseline(_)) => Ok(()),
             Meta::Control(Control::Erased(erased)) => {
                 self.erased(&erased.records);
                 Ok(())

@@ -1,7 +1,7 @@
 //! What was decided, by the engine or by a person.
 
 use super::conflicts::won;
-use super::device::{base_of, checkpoint, erased, opening, silence, trimmed};
+use super::device::{baseline_of, checkpoint, erased, opening, silence, trimmed};
 use super::{MOST_SENTENCES, Words, coded, fine, weighs};
 use crate::entry::{
     Cancelled, CancelledReason, Control, Decision, ParkScope, PersonAction, PlannedOp, Restamp,
@@ -38,9 +38,9 @@ impl Words<'_> {
             }
             Control::Note(_) => Vec::new(),
             // A record that begins with it says so; see the entry that says what was trimmed.
-            Control::Base(base) => {
+            Control::Baseline(baseline) => {
                 let about = self.teller.about.as_ref();
-                base_of(base, about).into_iter().collect()
+                baseline_of(baseline, about).into_iter().collect()
             }
             Control::Trimmed(what) if self.teller.about.is_none() => vec![trimmed(what)],
             Control::Trimmed(_) => Vec::new(),

@@ -1,7 +1,9 @@
 //! What the log says of the device: its openings, and how long no server answered.
 
 use super::{fine, weighs};
-use crate::entry::{Base, Erased, ErasedRecords, LastStop, Session, SignedNote, Silence, Trimmed};
+use crate::entry::{
+    Baseline, Erased, ErasedRecords, LastStop, Session, SignedNote, Silence, Trimmed,
+};
 use crate::names::RecordKey;
 use crate::note::{Note, NoteKind};
 use crate::rules::status::words::{counted, listed};
@@ -84,12 +86,12 @@ pub(super) fn erased(erased: &Erased, about: Option<&RecordKey>) -> Option<Sente
 
 /// Tells how a record stood when what was before was trimmed: in its own story. The story of the
 /// book tells it once, with the state.
-pub(super) fn base_of(base: &Base, about: Option<&RecordKey>) -> Option<Sentence> {
+pub(super) fn baseline_of(baseline: &Baseline, about: Option<&RecordKey>) -> Option<Sentence> {
     let Some(key) = about else {
-        base.state.as_ref()?;
+        baseline.state.as_ref()?;
         return Some(fine("What came before this was trimmed: the log begins here."));
     };
-    let found = base.records.iter().find(|record| record.change.key == *key)?;
+    let found = baseline.records.iter().find(|record| record.change.key == *key)?;
     let version = found.change.version;
     Some(fine(format!("What came before this was trimmed. The record stood at {version}.")))
 }

@@ -1,4 +1,4 @@
-//! Makes the base of a log: what its entries up to a quiet moment came to.
+//! Makes the baseline of a log: what its entries up to a quiet moment came to.
 //!
 //! A moment is *quiet* if no op is pending and no unit is unanswered, no conflict is open, and no
 //! commit goes on behind it. Only then does no later entry name a place before it.
@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 
 use fieldbook_core::entry::{
-    Base, BaseRecord, BaseState, ChangeMeta, Control, Draft, Entry, Extent, Items, Meta,
+    Baseline, BaselineRecord, BaselineState, ChangeMeta, Control, Draft, Entry, Extent, Items, Meta,
 };
-use fieldbook_core::log::{BaseDraft, StoreError};
+use fieldbook_core::log::{BaselineDraft, StoreError};
 use fieldbook_core::rows::{Confirmed, RecordRow, StateRow};
 use fieldbook_core::{ConflictId, FieldsJson, OpPlace, Randomness, RecordKey, Schema, Seq, UnitId};
 
@@ -18,7 +18,7 @@ use crate::log_view::{CachedLog, LogView};
 use crate::read::Snapshot;
 use crate::rebuild::{Rebuilt, fold_with};
 
-/// The most records of a part of a base. A read of one record in the past reads a whole part.
+/// The most records of a part of a baseline. A read of one record in the past reads a whole part.
 const PART_RECORDS: usize = 500;
 /// The bytes of fields after which a part ends.
 const PART_BYTES: usize = 512 * 1024;
@@ -137,7 +137,7 @@ fn fold_to_quiet(
         }
         let stays = stays.look(entry);
         match &entry.meta {
-            Meta::Control(Control::Base(_)) => vouched = false,
+            Meta::Control(Control::Baseline(_)) => vouched = false,
             Meta::Control(Control::Trimmed(_)) => vouched = true,
             _ => {}
         }
@@ -182,7 +182,7 @@ fn what_keeps(rebuilt: &Rebuilt) -> Option<KeptBy> {
     tables.state.rereading.then_some(KeptBy::Rereading)
 }
 
-/// The entries that a base keeps: how the log began, its present epoch, the last opening and the
+/// The entries that a baseline keeps: how the log began, its present epoch, the last opening and the
 /// last declarations, and what was erased.
 #[derive(Default)]
 struct Stays {
@@ -223,15 +223,15 @@ impl Quiet {
         self.upto
     }
 
-    /// Makes the base.
+    /// Makes the baseline.
     ///
     /// # Errors
     /// [`StoreError`] if an entry cannot be read.
-    pub fn base(
+    pub fn baseline(
         &self,
         snapshot: &Snapshot,
         randomness: &mut dyn Randomness,
-    ) -> Result<BaseDraft, StoreError> {
+    ) -> Result<BaselineDraft, StoreError> {
         let tables = self.rebuilt.tables();
         let mut records: Vec<_> = tables.records.iter().collect();
         records.sort_unstable_by_key(|(key, _)| key.to_bytes());
@@ -247,15 +247,15 @@ impl Quiet {
             parts.add(change, &RecordRow::default(), fields);
         }
         let cursors = tables.cursors.iter();
-        let state = BaseState {
+        let state = BaselineState {
             cursors: cursors
                 .map(|(entity, row)| (entity.clone(), row.cursor.clone(), row.synced_at))
                 .collect(),
             ..state_of(&tables.state)
         };
-        let joint = Base { records: Vec::new(), state: Some(state) };
-        let joint = Draft::control(Control::Base(joint));
-        Ok(BaseDraft { kept: self.kept.clone(), parts: parts.end(), joint })
+        let joint = Baseline { records: Vec::new(), state: Some(state) };
+        let joint = Draft::control(Control::Baseline(joint));
+        Ok(BaselineDraft { kept: self.kept.clone(), parts: parts.end(), joint })
     }
 }
 
@@ -289,7 +289,9 @@ fn undeclared(
     let at = usize::try_from(number).unwrap_or(usize::MAX);
     let change = match &entry.meta {
         Meta::Upstream(upstream) => upstream.changes.get(at),
-        Meta::Control(Control::Base(base)) => base.records.get(at).map(|record| &record.change),
+        Meta::Control(Control::Baseline(baseline)) => {
+            baseline.records.get(at).map(|record| &record.change)
+        }
         _ => None,
     };
     let change = change
@@ -298,8 +300,8 @@ fn undeclared(
     Ok((change.clone(), fields.unwrap_or_default()))
 }
 
-fn state_of(state: &StateRow) -> BaseState {
-    BaseState {
+fn state_of(state: &StateRow) -> BaselineState {
+    BaselineState {
         server: state.server,
         tenant: state.tenant,
         highest: state.highest,
@@ -314,7 +316,7 @@ fn state_of(state: &StateRow) -> BaseState {
     }
 }
 
-/// The parts of a base that is being made.
+/// The parts of a baseline that is being made.
 struct Parts<'r> {
     done: Vec<Draft>,
     part: Part,
@@ -323,7 +325,7 @@ struct Parts<'r> {
 
 #[derive(Default)]
 struct Part {
-    records: Vec<BaseRecord>,
+    records: Vec<BaselineRecord>,
     items: Items,
     bytes: usize,
 }
@@ -335,7 +337,7 @@ impl Parts<'_> {
         part.bytes += fields.as_bytes().len();
         let item = has_fields.then(|| part.items.add_fields(&fields, self.randomness));
         let change = ChangeMeta { fields: item, ..change };
-        part.records.push(BaseRecord { change, synced_at: row.synced_at });
+        part.records.push(BaselineRecord { change, synced_at: row.synced_at });
         if part.records.len() >= PART_RECORDS || part.bytes >= PART_BYTES {
             self.end_part();
         }
@@ -344,7 +346,7 @@ impl Parts<'_> {
     fn end_part(&mut self) {
         let Part { records, items, .. } = std::mem::take(&mut self.part);
         if !records.is_empty() {
-            let meta = Meta::Control(Control::Base(Base { records, state: None }));
+            let meta = Meta::Control(Control::Baseline(Baseline { records, state: None }));
             self.done.push(Draft { meta, items });
         }
     }

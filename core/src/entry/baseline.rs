@@ -3,17 +3,17 @@
 //! ```text
 //!   before   1 · 2 · 3 · … · 900 · 901 · … · 950
 //!   after    1 ·     3 ·     898 · 899 · 900 ║ 901 · … · 950 · 951
-//!            kept entries    └ base parts  ┘ joint            └ says that 1 to 900 were trimmed
+//!            kept entries    └ baseline parts  ┘ joint            └ says that 1 to 900 were trimmed
 //! ```
 //!
-//! The *base* is the rows up to the joint: entries that are still needed, such as the beginning of
+//! The *baseline* is the rows up to the joint: entries that are still needed, such as the beginning of
 //! the log, and parts with the records as they were. It is a chain of its own, sealed from the
 //! first row to the joint, with gaps between its places. The *joint* has the place of the last
 //! trimmed entry, and ends with that entry's hash, so the log goes on from it as before. An
-//! entry behind it, in the chain of the log, names both hashes: it vouches for the base.
+//! entry behind it, in the chain of the log, names both hashes: it vouches for the baseline.
 //!
 //! Invariants:
-//! 1. A fold of the base makes the tables that a fold of the trimmed entries made, as far as a
+//! 1. A fold of the baseline makes the tables that a fold of the trimmed entries made, as far as a
 //!    later entry or a read can need them.
 //! 2. At the joint no op was pending, no unit was unanswered and no conflict was open. So no entry
 //!    behind it names a place before it.
@@ -30,16 +30,16 @@ use crate::time::WallTime;
 
 /// A part of what the trimmed entries came to.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct Base {
+pub struct Baseline {
     /// Confirmed records, in the order of their keys.
-    pub records: Vec<BaseRecord>,
+    pub records: Vec<BaselineRecord>,
     /// The state of the book, in the joint; none in the other parts.
-    pub state: Option<BaseState>,
+    pub state: Option<BaselineState>,
 }
 
 /// A record as the server had confirmed it.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct BaseRecord {
+pub struct BaselineRecord {
     /// The record, as a whole row or a deletion.
     pub change: ChangeMeta,
     /// When the server last confirmed something of it, by the device's clock.
@@ -48,7 +48,7 @@ pub struct BaseRecord {
 
 /// What was known of the book as a whole.
 #[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
-pub struct BaseState {
+pub struct BaselineState {
     /// The server of the book, and its last known epoch.
     pub server: Option<(ServerId, ServerEpoch)>,
     /// The tenant to which the book belongs.
@@ -80,7 +80,7 @@ pub struct Trimmed {
     /// The last trimmed entry: its place, and the hash that it had.
     pub upto: Receipt,
     /// The hash with which the joint in its place was sealed.
-    pub base: Hash,
+    pub baseline: Hash,
     /// The number of rows that were taken out of the log for it.
     pub entries: u64,
     /// The sum at the end of the archive that has them, as an exported log without compression;

@@ -1,8 +1,8 @@
-//! Applies a part of a base: what trimmed entries came to.
+//! Applies a part of a baseline: what trimmed entries came to.
 //!
-//! The base is the beginning of a log, so the tables have nothing of its records before it.
+//! The baseline is the beginning of a log, so the tables have nothing of its records before it.
 
-use fieldbook_core::entry::{Base, BaseState};
+use fieldbook_core::entry::{Baseline, BaselineState};
 use fieldbook_core::log::StoreError;
 use fieldbook_core::rows::CursorRow;
 
@@ -11,20 +11,20 @@ use crate::access::Tables;
 use crate::log_view::LogView;
 
 impl<T: Tables, L: LogView> Applying<'_, T, L> {
-    pub(super) fn base(&mut self, base: &Base) -> Result<(), StoreError> {
-        for (number, record) in (0..).zip(&base.records) {
+    pub(super) fn baseline(&mut self, baseline: &Baseline) -> Result<(), StoreError> {
+        for (number, record) in (0..).zip(&baseline.records) {
             self.news(&record.change, number, record.synced_at)?;
         }
-        base.state.as_ref().map_or(Ok(()), |state| self.base_state(state))
+        baseline.state.as_ref().map_or(Ok(()), |state| self.baseline_state(state))
     }
 
-    fn base_state(&mut self, found: &BaseState) -> Result<(), StoreError> {
+    fn baseline_state(&mut self, found: &BaselineState) -> Result<(), StoreError> {
         for (entity, cursor, synced_at) in &found.cursors {
             let row = CursorRow { cursor: cursor.clone(), synced_at: *synced_at };
             self.tables.put_cursor(entity, row)?;
         }
         // Every member has a place here.
-        let BaseState {
+        let BaselineState {
             server,
             tenant,
             highest,
