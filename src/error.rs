@@ -139,8 +139,8 @@ pub enum Error {
     /// The moment is before what is left of the log: its entries were trimmed. The app's reaction:
     /// read the archive that was made of them.
     #[error(
-        "the log was trimmed up to entry {upto}: ask for a moment from that entry on, or read the \
-         archive of what was before"
+        "the log was trimmed up to entry {upto}: ask for a moment from that entry on, or read it \
+         together with the archive of what was before"
     )]
     Trimmed {
         /// The last of the trimmed entries.

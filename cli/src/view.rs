@@ -103,12 +103,25 @@ impl Then {
         options
     }
 
+    /// Returns the last entry of a moment with which an answer begins. What was trimmed is left
+    /// out: the answer begins with what is left.
+    pub(crate) fn begin(&self, book: &Book, when: &When) -> Result<Seq, Failure> {
+        let moment = self.moment(book, when)?;
+        if let Err(Error::Trimmed { .. }) = book.at(moment) {
+            return Ok(Seq::ZERO);
+        }
+        Ok(self.at(book, when)?.found().seq)
+    }
+
     /// Opens the book at a moment.
     pub(crate) fn at<'b>(&self, book: &'b Book, when: &When) -> Result<At<'b>, Failure> {
         let at = book.at(self.moment(book, when)?).map_err(|error| match error {
             error @ Error::NoSuchEntry { .. } => Failure::new(error.to_string())
                 .hint("this lists the last entries:")
                 .advise(Advice::default().run(["log", BOOK])),
+            error @ Error::Trimmed { .. } => {
+                Failure::new(error.to_string()).hint("add --with-archive FILE for each archive")
+            }
             error => error.into(),
         })?;
         Ok(at.acting_as(book.actor()))

@@ -135,7 +135,7 @@ fn wanted(args: &Args) -> Result<Wanted, Failure> {
             .hint("leave out --for, --since, --show and --ids, or leave out --redact"));
     }
     let since = match &args.since {
-        Some(when) => Then::default().at(&look(&args.book)?, when)?.found().seq,
+        Some(when) => Then::default().begin(&look(&args.book)?, when)?,
         None => Seq::ZERO,
     };
     Ok(Wanted {

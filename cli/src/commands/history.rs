@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use fieldbook::audit::{Kind, Offsets, Paragraph, Seq, Weight, When, changes, gap, offset_shown};
-use fieldbook::{Book, RecordKey};
+use fieldbook::{Book, Error, RecordKey};
 use serde_json::{Value, json};
 
 use super::explain::what_to_do;
@@ -150,14 +150,17 @@ fn range(args: &Args, view: &View<'_>) -> Result<(Seq, Seq), Failure> {
         None => last,
     };
     let since = match (&args.since, &args.key) {
-        (Some(when), _) => args.then.at(book, when)?.found().seq,
+        (Some(when), _) => args.then.begin(book, when)?,
         (None, Some(_)) => return Ok((Seq::ZERO, upto)),
         (None, None) => {
             let end = view.head()?.map(|head| head.hlc.wall()).unwrap_or_default();
             let offset = i64::from(args.then.clocks(book, upto)?.at(end)) * 60_000;
             let day = (end.milliseconds() + offset).div_euclid(DAY) * DAY - offset;
             let before = fieldbook::host::WallTime::from_milliseconds(day - 1);
-            book.at(fieldbook::audit::Moment::Time(before))?.found().seq
+            match book.at(fieldbook::audit::Moment::Time(before)) {
+                Err(Error::Trimmed { .. }) => Seq::ZERO,
+                at => at?.found().seq,
+            }
         }
     };
     // The moment is after an entry, so the history begins with the next one.

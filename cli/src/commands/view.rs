@@ -52,11 +52,11 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let book = look(&args.book)?;
     let head = book.audit().head()?.map_or(Seq::ZERO, |head| head.seq);
     let then = Then::default();
-    let at = |when: &Option<When>, otherwise: Seq| match when {
-        Some(when) => Ok(then.at(&book, when)?.found().seq),
-        None => Ok::<_, Failure>(otherwise),
+    let since = args.since.as_ref().map_or(Ok(Seq::ZERO), |when| then.begin(&book, when))?;
+    let until = match &args.until {
+        Some(when) => then.at(&book, when)?.found().seq,
+        None => head,
     };
-    let (since, until) = (at(&args.since, Seq::ZERO)?, at(&args.until, head)?);
     if since > until {
         return Err(Failure::usage("the page would end before it begins")
             .hint("--since is before --until; this lists the last entries:")

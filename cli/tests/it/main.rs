@@ -10,6 +10,8 @@ mod bundles;
 #[cfg(test)]
 mod checking;
 #[cfg(test)]
+mod compact;
+#[cfg(test)]
 mod damaged;
 #[cfg(test)]
 mod forged;
