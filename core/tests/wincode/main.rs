@@ -119,5 +119,5 @@ fn wincode_reads_every_golden_meta_part_and_writes_the_same_bytes() {
         entries += 1;
         rest = after;
     }
-    assert_eq!(entries, 25);
+    assert_eq!(entries, 28);
 }
