@@ -123,7 +123,7 @@ enum Command {
     Overwritten(overwritten::Args),
     /// Look at everything that can be wrong with a book, and say what to do
     Doctor(doctor::Args),
-    /// Check every hash of a book or of an exported log
+    /// Check every hash of a book, of an exported log or of a bundle
     Verify(upkeep::VerifyArgs),
     /// Sign the head of a book with a key of the device
     Checkpoint(evidence::CheckpointArgs),

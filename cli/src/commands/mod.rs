@@ -25,6 +25,7 @@ pub(crate) mod reset;
 pub(crate) mod salvage;
 pub(crate) mod serve;
 pub(crate) mod show_entry;
+mod standing;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod upkeep;
@@ -162,11 +163,20 @@ pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
     as_last_user(source(path)?)
 }
 
+/// Opens a book as [`look`] does, and says nothing about what a bundle only tells.
+fn look_silently(path: &Path) -> Result<Book, Failure> {
+    as_last_user(opened(path)?)
+}
+
 /// Opens a book read-only, or an exported log or a bundle as a book in memory.
 fn source(path: &Path) -> Result<Book, Failure> {
     if let Some(redaction) = crate::files::redaction_of(path)? {
         note_claims(&redaction);
     }
+    opened(path)
+}
+
+fn opened(path: &Path) -> Result<Book, Failure> {
     if crate::files::begins_like_an_exported_log(path) {
         let mut reader = std::io::BufReader::new(crate::files::open(path)?);
         return read_export(&mut reader, options("local")?).map_err(of_export);

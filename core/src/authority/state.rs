@@ -88,6 +88,12 @@ pub trait AuthorityRead {
     /// If the store failed.
     fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, Self::Error>;
 
+    /// Returns the epochs of a device's logs of which heads are kept, in any order.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn epochs(&self, device: &DeviceId) -> Result<Vec<Epoch>, Self::Error>;
+
     /// Returns the entity types of which a record changed after a commit; others may be among them.
     ///
     /// # Errors

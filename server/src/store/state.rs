@@ -276,6 +276,23 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
         Ok(heads)
     }
 
+    fn epochs(&self, device: &DeviceId) -> Result<Vec<Epoch>, StateError> {
+        let Some(table) = &self.witnessed else { return Ok(Vec::new()) };
+        let of_device = tables::device_key(&self.tenant, device);
+        let (mut from, mut epochs) = (of_device.clone(), Vec::new());
+        // It jumps from the first head of each epoch to the first of the next.
+        while let Some(row) = table.range(from.as_slice()..)?.next() {
+            let (key, _) = row?;
+            let Some(rest) = key.value().strip_prefix(of_device.as_slice()) else { break };
+            let epoch = rest.first_chunk().copied().map(Epoch::from_bytes);
+            let epoch = epoch.ok_or(Damaged { what: "a head that was known" })?;
+            epochs.push(epoch);
+            (_, from) = tables::witnessed_range(&self.tenant, device, &epoch);
+            from.push(0);
+        }
+        Ok(epochs)
+    }
+
     fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, StateError> {
         if !self.knows_types()? {
             return self.all_entities();
