@@ -179,7 +179,7 @@ fn source(path: &Path) -> Result<Book, Failure> {
 fn opened(path: &Path) -> Result<Book, Failure> {
     if crate::files::begins_like_an_exported_log(path) {
         let mut reader = std::io::BufReader::new(crate::files::open(path)?);
-        return read_export(&mut reader, options("local")?).map_err(of_export);
+        return read_export(&mut reader, options("local")?).map_err(|error| of_export(error, path));
     }
     Ok(Book::open(path, options("local")?.read_only())?)
 }

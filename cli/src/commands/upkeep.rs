@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::evidence::Trust;
 use super::options;
 use super::standing::{Answered, AskServer};
-use crate::error::{EXPORT_AGAIN, Failure};
+use crate::error::{Failure, export_again};
 use crate::files;
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
@@ -130,7 +130,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
         output.finish()?;
     }
     let Some(weighed) = weighed.filter(|_| found.is_sound()) else {
-        return Err(damaged(&found, exported));
+        return Err(damaged(&found, &args.file, exported));
     };
     let check = || {
         answered.as_ref().map_or(Ok(()), Answered::check)?;
@@ -186,7 +186,8 @@ pub(crate) fn rebuild(args: &RebuildArgs, output: &mut Output) -> Result<(), Fai
     Ok(())
 }
 
-fn examine_export(path: &Path) -> Result<Examination, Failure> {
+/// Checks every hash of an exported log or of a bundle.
+pub(super) fn examine_export(path: &Path) -> Result<Examination, Failure> {
     let file = files::open(path)?;
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let bar = progress::bytes(length, "verifying");
@@ -255,7 +256,7 @@ fn chain_of(error: &dyn Error) -> String {
     text
 }
 
-fn damaged(found: &Examination, exported: bool) -> Failure {
+fn damaged(found: &Examination, file: &Path, exported: bool) -> Failure {
     let mut findings = found.findings.iter().map(words_of);
     let (what, why) = findings.next().unwrap_or_default();
     let mut failure = Failure::new(what);
@@ -276,7 +277,7 @@ fn damaged(found: &Examination, exported: bool) -> Failure {
         return failure.hint("the log was cut, was continued, or is another log");
     }
     if exported {
-        return failure.hint(EXPORT_AGAIN);
+        return failure.hint(export_again(file));
     }
     if found.log_is_sound() {
         return failure
