@@ -8,6 +8,7 @@ pub(crate) mod check;
 pub(crate) mod conflicts;
 pub(crate) mod dead_letters;
 pub(crate) mod demo;
+pub(crate) mod devices;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod entries;
