@@ -87,7 +87,7 @@ fn is_silent(device: &KnownDevice, now: WallTime, span: Duration) -> bool {
 /// Returns what the epochs of a device say.
 fn of_log(logs: &[KnownLog]) -> Text {
     if logs.len() < 2 {
-        return Text::toned("one", Tone::Plain);
+        return Text::toned("1 epoch", Tone::Plain);
     }
     Text::toned(
         format!("{}: restored, or a copy is used", count(logs.len() as u64, "epoch")),

@@ -111,19 +111,12 @@ impl Answered {
     /// Adds what the server said to the result of `verify --json`.
     pub(crate) fn add_to(&self, value: &mut Value) {
         let Some(members) = value.as_object_mut() else { return };
-        let mut said = match &self.said {
-            Ok(stood) => {
-                let others = stood.elsewhere.iter();
-                let mut said = json!({
-                    "is": word(&stood.standing), "heads_compared": stood.matching,
-                    "elsewhere": others.map(|(epoch, seq)| json!({ "epoch": epoch, "upto": seq })).collect::<Vec<_>>(),
-                });
-                add_places(&stood.standing, &mut said);
-                said
+        let said = match &self.said {
+            Ok(stood) => as_json(stood, &self.address),
+            Err(error) => {
+                json!({ "is": "no_answer", "why": error.to_string(), "url": self.address })
             }
-            Err(error) => json!({ "is": "no_answer", "why": error.to_string() }),
         };
-        said["url"] = json!(self.address);
         members.insert("server".to_owned(), said);
         if !self.is_sound() {
             members.insert("ok".to_owned(), json!(false));
@@ -191,17 +184,24 @@ fn word(standing: &Standing) -> &'static str {
     }
 }
 
-fn add_places(standing: &Standing, said: &mut Value) {
-    match standing {
-        Standing::Same { upto } => {
-            said["shared"] = json!(upto);
-            said["upto"] = json!(upto);
-        }
+fn as_json(stood: &Stood, address: &str) -> Value {
+    let (shared, upto, entry) = match &stood.standing {
+        Standing::Same { upto } => (Some(*upto), Some(*upto), None),
         Standing::Behind { shared, server } | Standing::Forked { shared, server } => {
-            said["shared"] = json!(shared);
-            said["upto"] = json!(server);
+            (*shared, Some(*server), None)
         }
-        Standing::Rewritten { seq, .. } => said["entry"] = json!(seq),
-        _ => {}
-    }
+        Standing::Rewritten { seq, .. } => (None, None, Some(*seq)),
+        _ => (None, None, None),
+    };
+    let elsewhere = stood.elsewhere.iter();
+    let elsewhere = elsewhere.map(|(epoch, seq)| json!({ "epoch": epoch, "upto": seq }));
+    json!({
+        "url": address,
+        "is": word(&stood.standing),
+        "shared": shared,
+        "upto": upto,
+        "rewritten_entry": entry,
+        "heads_compared": stood.matching,
+        "elsewhere": elsewhere.collect::<Vec<_>>(),
+    })
 }
