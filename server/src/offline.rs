@@ -52,8 +52,8 @@ pub fn check_digests(data: &Path) -> Result<Vec<WrongDigest>, ServeError> {
     Ok(wrong)
 }
 
-/// Returns the devices that a store knows, of all tenants: those that claimed a head of their log. The
-/// file may be a backup of a store that is served.
+/// Returns the devices that a store knows, of all tenants: those that claimed a head of their log.
+/// The file may be a backup of a store that is served.
 ///
 /// # Errors
 /// [`ServeError::Store`] if there is no such store, if a server has it open, or if it is damaged;

@@ -73,7 +73,8 @@ impl Answered {
             let copies = count(elsewhere.len() as u64, "other continuation");
             writeln!(
                 output,
-                "It also knows {copies} of the log, up to entry {last}: a copy of the book was used, or this is one."
+                "It also knows {copies} of the log, up to entry {last}: a copy of the book \
+                 was used, or this is one."
             )?;
         }
         Ok(())
@@ -91,11 +92,12 @@ impl Answered {
                 format!("knows the log up to entry {upto}, and it is this log")
             }
             Standing::Behind { shared: Some(shared), server } => format!(
-                "knows the log up to entry {server}, so this is an older copy; it is the same up to entry {shared}"
+                "knows the log up to entry {server}, so this is an older copy; it \
+                 is the same up to entry {shared}"
             ),
             Standing::Behind { shared: None, server } => format!(
-                "knows the log up to entry {server}, so this is an older copy; the server keeps nothing to compare it \
-                 with"
+                "knows the log up to entry {server}, so this is an older copy; the \
+                 server keeps nothing to compare it with"
             ),
             Standing::Forked { shared, server } => {
                 let from = shared.map_or_else(String::new, |seq| format!(" after entry {seq}"));
@@ -142,9 +144,11 @@ impl Answered {
                 Err(Failure::new(what).hint(format!("keep the file, and {compare}")))
             }
             Ok(Stood { standing: Standing::Forked { .. }, .. }) => {
-                let what = "the log was forked or rewritten: it goes on in an epoch that the server does not know";
+                let what = "the log was forked or rewritten: it goes on in an epoch that the \
+                            server does not know";
                 Err(Failure::new(what).hint(format!(
-                    "a copy of a book becomes a log of its own with its next sync; otherwise {compare}"
+                    "a copy of a book becomes a log of its own with its next sync; \
+                     otherwise {compare}"
                 )))
             }
             Ok(_) => Ok(()),

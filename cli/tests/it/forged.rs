@@ -271,8 +271,8 @@ fn a_checkpoint_says_who_and_a_wrong_key_proves_nothing() {
     assert!(!folder.bytes("ann.book").windows(secret.len()).any(|part| part == secret.as_bytes()));
 }
 
-/// Somebody altered a synced book, sealed it anew and signed the notes anew. Every hash matched, and
-/// only a reader with the server's key could tell. The server itself can tell without a key.
+/// Somebody altered a synced book, sealed it anew and signed the notes anew. Every hash matched,
+/// and only a reader with the server's key could tell. The server itself can tell without a key.
 #[test]
 fn the_server_tells_a_forged_book_from_the_one_that_it_saw() {
     let (folder, _) = synced();

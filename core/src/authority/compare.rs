@@ -6,7 +6,7 @@
 //! | the 256 parts of an entity type | 256 rows |
 //! | smaller parts; ids and versions | the records of the type, [`limits::COMPARE_LOOKED_AT`] of them at a time |
 //! | records | these records, up to the size of a page |
-//! | the heads of the device's logs | a row for each head, of [`limits::EPOCHS_LISTED`] epochs at most |
+//! | the heads of the device's logs | a row for each head, at most of 256 epochs |
 //!
 //! Invariants:
 //! 1. What a request names is counted before any record is read.

@@ -64,9 +64,9 @@ impl MemoryAuthority {
     }
 
     /// Starts a new epoch of the store, as an operator does after restoring a backup. All anchors
-    /// are removed, because the devices' logs may have grown since. What was seen of them stays. The new epoch numbers commits
-    /// above every commit that the former epoch can have made. So a unit made for a version of that
-    /// epoch never meets another state under the same number.
+    /// are removed, because the devices' logs may have grown since. What was seen of them stays.
+    /// The new epoch numbers commits above every commit that the former epoch can have made. So a
+    /// unit made for a version of that epoch never meets another state under the same number.
     pub fn start_epoch(&mut self, epoch: ServerEpoch) {
         self.identity.1 = epoch;
         self.anchors.clear();

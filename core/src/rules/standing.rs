@@ -10,8 +10,8 @@
 //!
 //! Invariants:
 //! 1. A log that the server anchored, and that only grew since, is the same.
-//! 2. What is called the same ends with an entry whose hash is that of a head. The hash covers every
-//!    entry before, so none of them is another than the server saw.
+//! 2. What is called the same ends with an entry whose hash is that of a head. The hash covers
+//!    every entry before, so none of them is another than the server saw.
 //!
 //! What it does not do: check the hashes of the log. Without that, a hash beside an entry says
 //! nothing about its bytes.

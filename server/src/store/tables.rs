@@ -61,7 +61,8 @@ pub(super) const WITNESSED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition:
 
 /// When the newest head of each log came, and from which actor. Made by the first write.
 ///
-/// Key: tenant, 0, device, epoch. Value: milliseconds since 1970 by the server's clock (i64), actor.
+/// Key: tenant, 0, device, epoch. Value: milliseconds since 1970 by the server's clock (i64),
+/// actor.
 pub(super) const SEEN: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("seen-1");
 
 /// When each tenant's newest commit was. Made by the first write.
