@@ -52,6 +52,7 @@ pub use fieldbook_core::record::{Change, Effect};
 pub use fieldbook_core::rules::explain::{
     ExplainedConflict, ExplainedOp, ExplainedVersion, Explanation, Seen,
 };
+pub use fieldbook_core::rules::standing::{Standing, Stood};
 use fieldbook_core::rules::story::Teller;
 pub use fieldbook_core::rules::story::{
     FieldChange, Kind, Paragraph, Sentence, Stories, Weight, changes, gap, shown as shown_value,

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use fieldbook::error::{NotPossible, Rejected, StoreError};
 
-use crate::files::begins_like_an_exported_log;
+use crate::files::{begins_like_an_exported_log, redaction_of};
 use crate::show::advice::{Advice, BOOK};
 use crate::show::plain;
 
@@ -256,18 +256,30 @@ fn store_hint(error: &StoreError) -> (&'static str, Advice) {
     }
 }
 
-/// What to do about a damaged exported log.
-pub(crate) const EXPORT_AGAIN: &str =
-    "export the log again; if that fails too, the book itself is damaged";
+/// Returns what to do about a damaged exported log or bundle.
+pub(crate) fn export_again(path: &Path) -> &'static str {
+    if is_bundle(path) {
+        "the bundle is damaged, and nothing is known of the book: ask for the file again, or for a new bundle"
+    } else {
+        "export the log again; if that fails too, the book itself is damaged"
+    }
+}
 
-/// Makes the failure for an exported log that cannot be read.
-pub(crate) fn of_export(error: fieldbook::Error) -> Failure {
+/// Returns whether a file is a bundle, as far as its cover can be read.
+fn is_bundle(path: &Path) -> bool {
+    redaction_of(path).is_ok_and(|redaction| redaction.is_some())
+}
+
+/// Makes the failure for an exported log or a bundle that cannot be read.
+pub(crate) fn of_export(error: fieldbook::Error, path: &Path) -> Failure {
     let is_damaged = matches!(
         &error,
         fieldbook::Error::Store(store) if matches!(**store, StoreError::Corrupt { .. })
     );
     if is_damaged {
-        return Failure::caused_by(error).of("the exported log is damaged").hint(EXPORT_AGAIN);
+        let what = if is_bundle(path) { "the bundle" } else { "the exported log" };
+        let failure = Failure::caused_by(error).of(format!("{what} is damaged"));
+        return failure.hint(export_again(path));
     }
     error.into()
 }

@@ -29,9 +29,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    accept, bundle, check, compact, conflicts, dead_letters, demo, diff, doctor, entries, evidence,
-    explain, failed, find, hand_over, history, overwritten, play, queue, read, reset, salvage,
-    serve, show_entry, status, sync, upkeep, view as view_page, write,
+    accept, bundle, check, compact, conflicts, dead_letters, demo, devices, diff, doctor, entries,
+    evidence, explain, failed, find, hand_over, history, overwritten, play, queue, read, reset,
+    salvage, serve, show_entry, status, sync, upkeep, view as view_page, write,
 };
 use crate::error::Failure;
 use crate::output::Output;
@@ -72,6 +72,8 @@ enum Command {
     Restored(serve::RestoredArgs),
     /// Check the digests of a server's store against its records
     CheckStore(check::StoreArgs),
+    /// List the devices of a server's store, and those that were silent for long
+    Devices(devices::Args),
     /// Create a new book
     Init(write::InitArgs),
     /// Create a record, or replace it
@@ -126,7 +128,7 @@ enum Command {
     Overwritten(overwritten::Args),
     /// Look at everything that can be wrong with a book, and say what to do
     Doctor(doctor::Args),
-    /// Check every hash of a book or of an exported log
+    /// Check every hash of a book, of an exported log or of a bundle
     Verify(upkeep::VerifyArgs),
     /// Sign the head of a book with a key of the device
     Checkpoint(evidence::CheckpointArgs),
@@ -190,6 +192,7 @@ impl Command {
             | Self::Serve(_)
             | Self::Restored(_)
             | Self::CheckStore(_)
+            | Self::Devices(_)
             | Self::Salvage(_) => return None,
             Self::Keys(args) => return args.book(),
             Self::Init(args) => &args.book,
@@ -236,6 +239,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args, output),
         Command::Restored(args) => serve::restored(&args, output),
         Command::CheckStore(args) => check::store(&args, output),
+        Command::Devices(args) => devices::run(&args, output),
         Command::Init(args) => write::init(&args, output),
         Command::Put(args) => write::put(args, output),
         Command::Patch(args) => write::patch(args, output),

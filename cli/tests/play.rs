@@ -98,14 +98,15 @@ fn a_server_that_dies_in_the_middle_is_waited_for_and_all_ends_equal() {
     let books = folder.path().join("books");
     let mut server = Serve::start(folder.path());
     let url = format!("http://{}", server.address);
-    let player = fieldbook()
+    let mut player = fieldbook()
         .args(["play", HISTORY, "--oracle", TABLE, "--json", "--server", &url, "--books"])
         .arg(&books)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_until(|| fs::read_dir(&books).is_ok_and(|books| books.count() >= 12));
+    let made = || fs::read_dir(&books).map_or(0, Iterator::count);
+    wait_while_it_grows(&mut player, made, 12);
     // `Child::kill` is SIGKILL: nothing is flushed or closed.
     server.process.kill().unwrap();
     server.process.wait().unwrap();
@@ -161,15 +162,20 @@ impl Drop for Serve {
     }
 }
 
+/// Waits until a number is reached, however long that takes on a slow machine: as long as the
+/// program runs, and the number grows from time to time.
 #[track_caller]
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    for _ in 0..1_200 {
-        if is_so() {
-            return;
-        }
+fn wait_while_it_grows(program: &mut Child, number: impl Fn() -> usize, wanted: usize) {
+    const LOOKS_WITHOUT_GROWTH: u32 = 6_000;
+    let (mut most, mut without) = (0, 0);
+    while most < wanted {
+        assert!(program.try_wait().unwrap().is_none(), "the program ended at {most} of {wanted}");
+        let now = number();
+        without = if now > most { 0 } else { without + 1 };
+        assert!(without < LOOKS_WITHOUT_GROWTH, "{most} of {wanted}, and it grows no more");
+        most = most.max(now);
         sleep(Duration::from_millis(50));
     }
-    panic!("it did not come about within a minute");
 }
 
 #[test]

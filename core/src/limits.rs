@@ -120,6 +120,9 @@ pub const ANCHOR_DIGESTS: usize = 1_000;
 /// the first head.
 pub const ANCHORS_KEPT: usize = 32;
 
+/// The most epochs of one device of which one answer of a comparison lists the heads.
+pub const EPOCHS_LISTED: usize = 256;
+
 /// A new epoch of a server numbers its commits from this far above the restored backup. The former
 /// epoch cannot have made so many commits since that backup.
 pub const EPOCH_COMMITS: u64 = 1 << 32;

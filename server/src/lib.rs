@@ -33,10 +33,11 @@ pub use limits::DoorLimits;
 #[cfg(feature = "postgres")]
 pub use offline::declare_database_restored;
 pub use offline::{
-    add_signing_key, check_digests, declare_restored, retire_signing_key, signing_keys,
+    add_signing_key, check_digests, declare_restored, known_devices, retire_signing_key,
+    signing_keys,
 };
 pub use serve::{ServeError, ServeOptions, Server, serve};
 #[cfg(feature = "postgres")]
 pub use store::{DatabaseFault, OpenDatabaseError, PostgresUrl, PostgresUrlError};
-pub use store::{OpenStoreError, SigningKey, SigningKeyError, WrongDigest};
+pub use store::{KnownDevice, KnownLog, OpenStoreError, SigningKey, SigningKeyError, WrongDigest};
 pub use tokens::TokensError;

@@ -5,7 +5,7 @@ use std::path::Path;
 use fieldbook_core::ServerEpoch;
 
 use crate::ServeError;
-use crate::store::{SigningKey, SigningKeyError, Store, WrongDigest};
+use crate::store::{KnownDevice, SigningKey, SigningKeyError, Store, WrongDigest};
 
 /// Declares that a store was restored from a backup: the store begins a new epoch. Without this
 /// call, devices that have read or sent more than the backup has are refused, and other devices
@@ -50,6 +50,20 @@ pub fn check_digests(data: &Path) -> Result<Vec<WrongDigest>, ServeError> {
     let wrong = store.wrong_digests().map_err(failed)?;
     store.close().map_err(failed)?;
     Ok(wrong)
+}
+
+/// Returns the devices that a store knows, of all tenants: those that claimed a head of their log.
+/// The file may be a backup of a store that is served.
+///
+/// # Errors
+/// [`ServeError::Store`] if there is no such store, if a server has it open, or if it is damaged;
+/// [`ServeError::NotChecked`] if its rows cannot be read.
+pub fn known_devices(data: &Path) -> Result<Vec<KnownDevice>, ServeError> {
+    let store = Store::open_existing(data, FEW_PAGES)?;
+    let failed = |source| ServeError::NotChecked { source: Box::new(source) };
+    let devices = store.devices().map_err(failed)?;
+    store.close().map_err(failed)?;
+    Ok(devices)
 }
 
 /// Returns the keys with which a store's server signs receipts, oldest first. A store from before

@@ -27,6 +27,8 @@ impl<'a> Asker<'a> {
 
     /// Asks one question. The answer is from the book's server, and can be true.
     pub(super) async fn ask(&mut self, ask: Ask) -> Result<CompareAnswer, CheckError> {
+        // What a server saw of a log stays true in its next epoch.
+        let is_of_heads = matches!(ask, Ask::Heads);
         let request = self.request(ask)?;
         self.requests = self.requests.saturating_add(1);
         let received = self.remote.compare(&request).await;
@@ -38,7 +40,10 @@ impl<'a> Asker<'a> {
             return Err(CheckError::Misbehaved { code: "request_id" });
         }
         let state = self.shared.state().clone();
-        let is_other = state.server.is_some_and(|own| own != (answer.server, answer.server_epoch));
+        let is_other = state.server.is_some_and(|(server, epoch)| {
+            let is_other_epoch = epoch != answer.server_epoch && !is_of_heads;
+            server != answer.server || is_other_epoch
+        });
         let of_tenants = state.tenant.zip(answer.tenant);
         if is_other || of_tenants.is_some_and(|(own, answered)| own != answered) {
             return Err(CheckError::OtherServer);
@@ -49,6 +54,7 @@ impl<'a> Asker<'a> {
     }
 
     fn request(&self, ask: Ask) -> Result<CompareRequest, CheckError> {
+        let is_of_heads = matches!(ask, Ask::Heads);
         let state = self.shared.state().clone();
         let (device, epoch) = identity(&state)?;
         let (cursors, others) = match ask {
@@ -64,7 +70,7 @@ impl<'a> Asker<'a> {
             device,
             epoch,
             actor: read(&self.shared.actor).clone(),
-            server_epoch: state.server.map(|(_, epoch)| epoch),
+            server_epoch: state.server.map(|(_, epoch)| epoch).filter(|_| !is_of_heads),
             tenant: state.tenant,
             cursors,
             others,

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `own` reads the book, `ask` asks the server, `find` finds the records that differ, `difference`
-//! has the result, `mend` mends it.
+//! has the result, `mend` mends it. `standing` asks another question: whether the server knows the
+//! log.
 //!
 //! Invariants:
 //! 1. A check changes no record. Its runs fetch what every run fetches, and send nothing.
@@ -24,6 +25,7 @@ mod difference;
 mod find;
 mod mend;
 mod own;
+mod standing;
 
 use std::collections::BTreeSet;
 

@@ -64,6 +64,7 @@ impl Comparing {
             Ask::Parts(_) => "parts",
             Ask::Versions(_) => "versions",
             Ask::Records(_) => "records",
+            Ask::Heads => "heads",
         });
         let body = serde_json::to_vec(request).unwrap();
         let request = fieldbook::sync::protocol::read_compare(&body).unwrap();

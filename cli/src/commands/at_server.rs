@@ -38,8 +38,7 @@ impl AtServer {
         viewer: &Viewer,
         rules: &AppRules,
     ) -> Result<(Book, HttpRemote), Failure> {
-        let remote = HttpRemote::new(&self.server, HttpOptions::default())
-            .map_err(|error| unusable(&self.server, error))?;
+        let remote = remote(&self.server)?;
         let token = self.token_file.as_deref().map(token).transpose()?;
         let book = viewer.open(book, rules)?;
         let Some(token) = token else { return Ok((book, remote)) };
@@ -61,6 +60,21 @@ impl AtServer {
         call.extend(more.iter().map(OsString::from));
         call
     }
+}
+
+/// Returns the way to a server for the actor of a book, which does not change.
+pub(super) fn remote_at(
+    server: &str,
+    token_file: Option<&Path>,
+    book: &Book,
+) -> Result<HttpRemote, Failure> {
+    let remote = remote(server)?;
+    let Some(token) = token_file.map(token).transpose()? else { return Ok(remote) };
+    Ok(remote.with_credentials(Arc::new(StaticToken::new(book.actor(), token))))
+}
+
+fn remote(server: &str) -> Result<HttpRemote, Failure> {
+    HttpRemote::new(server, HttpOptions::default()).map_err(|error| unusable(server, error))
 }
 
 fn unusable(server: &str, error: impl std::error::Error + Send + Sync + 'static) -> Failure {

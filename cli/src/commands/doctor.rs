@@ -6,11 +6,13 @@
 //! 2. A damaged part does not hide the others: what could not be looked at is named.
 //! 3. The exit code is 0 only if there is no problem. A remark is no problem.
 //!
+//! An exported log and a bundle are looked at too. They have no pages and no tables, which is said.
+//!
 //! It has no rules: the states and their words are the book's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fieldbook::Book;
 use fieldbook::audit::entry::{Entry, Meta};
@@ -21,9 +23,10 @@ use serde_json::{Value, json};
 
 use super::evidence::add_contradictions;
 use super::explain::advise;
-use super::upkeep::words_of;
+use super::upkeep::{examine_export, words_of};
 use super::{Viewer, options};
-use crate::error::Failure;
+use crate::error::{Failure, export_again};
+use crate::files::begins_like_an_exported_log;
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
 use crate::show::table::wrap;
@@ -34,11 +37,12 @@ use crate::show::{count, name, plain, progress, time, words};
 #[command(after_help = "Examples:
   fieldbook doctor ann.book
   fieldbook doctor ann.book --json | jq .problems
+  fieldbook doctor ann.bundle                    a bundle or an exported log: what it has is looked at
 
 Looks at the file, its pages, every hash, the tables, what waits and for whom, dead letters, conflicts, the clock, and ids
 that can never be erased. Nothing changes. The exit code is 1 if there is a problem.")]
 pub(crate) struct Args {
-    /// The book's file
+    /// The book's file, an exported log or a bundle
     pub(crate) book: PathBuf,
     /// Print one JSON object
     #[arg(long)]
@@ -62,6 +66,10 @@ struct Health {
     entries: u64,
     looked_at: Vec<&'static str>,
     not_looked_at: Vec<&'static str>,
+    /// What the file does not have.
+    lacks: Vec<&'static str>,
+    /// The file is not the book itself, so nothing can be done with it.
+    exported: bool,
 }
 
 impl Health {
@@ -76,20 +84,21 @@ impl Health {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let mut health = Health::default();
-    let bar = progress::bar(0, "looking");
-    let mut examined = examine_book(&args.book, options("local")?, true, |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    })?;
-    bar.finish_and_clear();
+    let exported = begins_like_an_exported_log(&args.book);
+    let mut health = Health { exported, ..Health::default() };
+    let mut examined = examine(args, exported)?;
     health.entries = examined.log.entries;
-    health.looked_at.extend(["the file", "its pages", "every hash", "the tables"]);
+    if exported {
+        health.looked_at.extend(["the file", "every hash"]);
+        health.lacks.extend(["pages", "tables"]);
+    } else {
+        health.looked_at.extend(["the file", "its pages", "every hash", "the tables"]);
+    }
     if examined.log_is_sound() {
-        add_contradictions(&args.book, &mut examined)?;
+        add_contradictions(&args.book, exported, &mut examined)?;
         health.looked_at.push("signed notes");
     }
-    look_at_file(&examined, &mut health);
+    look_at_file(&args.book, &examined, &mut health);
     let is_harmless =
         |found: &Finding| matches!(found, Finding::Differs { .. }) || found.is_of_a_note();
     let is_readable = examined.findings.iter().all(is_harmless);
@@ -114,7 +123,20 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     }
 }
 
-fn look_at_file(examined: &Examination, health: &mut Health) {
+fn examine(args: &Args, exported: bool) -> Result<Examination, Failure> {
+    if exported {
+        return examine_export(&args.book);
+    }
+    let bar = progress::bar(0, "looking");
+    let examined = examine_book(&args.book, options("local")?, true, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    Ok(examined)
+}
+
+fn look_at_file(file: &Path, examined: &Examination, health: &mut Health) {
     let Some(first) = examined.findings.first() else { return };
     let faults = count(examined.findings.len() as u64 + examined.unlisted, "fault");
     let (what, why) = words_of(first);
@@ -129,7 +151,10 @@ fn look_at_file(examined: &Examination, health: &mut Health) {
     if examined.findings.iter().all(Finding::is_of_a_note) {
         return;
     }
-    if examined.log_is_sound() {
+    if health.exported {
+        let what = format!("the log in this file is damaged ({faults}; {first})");
+        health.problem(what, export_again(file), Advice::default());
+    } else if examined.log_is_sound() {
         health.problem(
             format!("the tables are damaged ({faults}; {first}); the log is whole"),
             "Lists may be wrong or stop. No change is lost.",
@@ -160,6 +185,9 @@ fn look_at_ops(book: &Book, health: &mut Health) -> Result<(), Failure> {
     }
     for (whom, ops) in groups {
         let Some(first) = ops.first() else { continue };
+        // What helps is done with the book itself, and `explain` says so.
+        let to_do = if health.exported { None } else { advise(&first.op, &book.actor()) };
+        let to_do = to_do.unwrap_or_default();
         let (state, _) = words::op(&first.op);
         let also = match ops.len() {
             1 => String::new(),
@@ -168,9 +196,7 @@ fn look_at_ops(book: &Book, health: &mut Health) -> Result<(), Failure> {
         health.problem(
             format!("change {} of {} {state}{also}", first.op.place, name(&first.key)),
             "It stays on this device until then.",
-            Advice::default()
-                .run(["explain", BOOK, &first.key.to_string()])
-                .and(advise(&first.op, &book.actor()).unwrap_or_default()),
+            Advice::default().run(["explain", BOOK, &first.key.to_string()]).and(to_do),
         );
     }
     Ok(())
@@ -340,6 +366,10 @@ fn tell(args: &Args, health: &Health, output: &mut Output) -> Result<(), Failure
         }
     }
     writeln!(output, "\nlooked at: {}", health.looked_at.join(", "))?;
+    if !health.lacks.is_empty() {
+        let lacks = health.lacks.join(", ");
+        writeln!(output, "not in an exported log or a bundle: {lacks}; they are in the book only")?;
+    }
     if !health.not_looked_at.is_empty() {
         writeln!(
             output,
@@ -364,5 +394,6 @@ fn as_json(health: &Health) -> Value {
         "remarks": all(&health.remarks),
         "looked_at": health.looked_at,
         "not_looked_at": health.not_looked_at,
+        "not_in_the_file": health.lacks,
     })
 }

@@ -99,9 +99,13 @@ impl Trust {
     }
 }
 
-/// Adds the notes of a book that contradict its log to the findings. No key is needed for that.
-pub(crate) fn add_contradictions(book: &Path, found: &mut Examination) -> Result<(), Failure> {
-    let evidence = notes_of(book, false)?.weigh(&[]);
+/// Adds the notes of a log that contradict it to the findings. No key is needed for that.
+pub(crate) fn add_contradictions(
+    file: &Path,
+    exported: bool,
+    found: &mut Examination,
+) -> Result<(), Failure> {
+    let evidence = notes_of(file, exported)?.weigh(&[]);
     evidence.faults.iter().for_each(|fault| found.find(Finding::from(*fault)));
     Ok(())
 }
@@ -343,9 +347,10 @@ impl KeysArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum KeysCommand {
-    /// List the keys that a book or an exported log names. Nothing here makes them trustworthy
+    /// List the keys that a book, an exported log or a bundle names. Nothing here makes them
+    /// trustworthy
     List {
-        /// A book, or a log exported from one
+        /// A book, a log exported from one, or a bundle
         file: PathBuf,
         /// Print one JSON object a line
         #[arg(long)]

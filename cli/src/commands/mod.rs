@@ -9,6 +9,7 @@ pub(crate) mod compact;
 pub(crate) mod conflicts;
 pub(crate) mod dead_letters;
 pub(crate) mod demo;
+pub(crate) mod devices;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod entries;
@@ -26,6 +27,7 @@ pub(crate) mod reset;
 pub(crate) mod salvage;
 pub(crate) mod serve;
 pub(crate) mod show_entry;
+mod standing;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod upkeep;
@@ -165,11 +167,20 @@ pub(crate) fn look(path: &Path) -> Result<Book, Failure> {
     as_last_user(source(path)?)
 }
 
+/// Opens a book as [`look`] does, and says nothing about what a bundle only tells.
+fn look_silently(path: &Path) -> Result<Book, Failure> {
+    as_last_user(opened(path)?)
+}
+
 /// Opens a book read-only, or an exported log or a bundle as a book in memory.
 fn source(path: &Path) -> Result<Book, Failure> {
     if let Some(redaction) = crate::files::redaction_of(path)? {
         note_claims(&redaction);
     }
+    opened(path)
+}
+
+fn opened(path: &Path) -> Result<Book, Failure> {
     let archives = ARCHIVES.get().map_or(&[][..], Vec::as_slice);
     if archives.is_empty() && !crate::files::begins_like_an_exported_log(path) {
         return Ok(Book::open(path, options("local")?.read_only())?);
@@ -178,7 +189,7 @@ fn source(path: &Path) -> Result<Book, Failure> {
         archives.iter().map(|path| crate::files::open_log(path)).collect::<Result<_, _>>()?;
     parts.push(exported(path)?);
     let mut parts: Vec<&mut Log> = parts.iter_mut().collect();
-    read_parts(&mut parts, options("local")?).map_err(of_export)
+    read_parts(&mut parts, options("local")?).map_err(|error| of_export(error, path))
 }
 
 /// Returns the exported log of a source: the file, or the log of a book.

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::evidence::Trust;
 use super::options;
-use crate::error::{EXPORT_AGAIN, Failure};
+use super::standing::{Answered, AskServer};
+use crate::error::{Failure, export_again};
 use crate::files;
 use crate::output::Output;
 use crate::show::advice::{Advice, BOOK};
@@ -21,7 +22,9 @@ use crate::show::{count, progress};
 #[command(after_help = "Examples:
   fieldbook verify ann.book
   fieldbook verify ann.log --head 5f0c...        a log written by `log --export`
+  fieldbook verify ann.bundle                    a bundle for support: what it leaves out is counted
   fieldbook verify ann.book --key sync.example.com+9f2c41aa+... --require anchored
+  fieldbook verify ann.book --server https://sync.example.com --token-file ann.token
 
 For a book, everything is checked: the log, every row of every table, every page, and whether the book opens. No byte
 changes.
@@ -29,9 +32,12 @@ changes.
 An intact chain shows that nothing was changed by accident (`chained`). A person who can write the file can forge all of
 it. A head that was kept elsewhere detects that (--head), and so does every sync, and so does a receipt that the server
 signed: with the server's public key, as its owner told you (--key), entries are `anchored`. They were so when it signed.
-With a key of the device they are `signed`: this says who, not when. A key that only the file names proves nothing.")]
+With a key of the device they are `signed`: this says who, not when. A key that only the file names proves nothing.
+
+With --server, the server of the book says whether it knows this log: up to which entry, whether this is an older copy, or
+whether the log was forked or rewritten (exit code 1). It is asked one question, and nothing changes.")]
 pub(crate) struct VerifyArgs {
-    /// A book, or a log exported from one
+    /// A book, a log exported from one, or a bundle
     pub(crate) file: PathBuf,
     /// The hash that the last entry must have
     #[arg(long, value_name = "HASH", value_parser = hash)]
@@ -41,6 +47,8 @@ pub(crate) struct VerifyArgs {
     tables: bool,
     #[command(flatten)]
     trust: Trust,
+    #[command(flatten)]
+    asked: AskServer,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -113,19 +121,46 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
     } else {
         None
     };
+    let answered = if found.is_sound() { args.asked.ask(&args.file)? } else { None };
     if args.json {
         let mut value = as_json(&found);
         weighed.iter().for_each(|weighed| weighed.add_to(&mut value));
+        answered.iter().for_each(|answered| answered.add_to(&mut value));
         output.json(&value)?;
         output.finish()?;
     }
     let Some(weighed) = weighed.filter(|_| found.is_sound()) else {
-        return Err(damaged(&found, exported));
+        return Err(damaged(&found, &args.file, exported));
+    };
+    let check = || {
+        answered.as_ref().map_or(Ok(()), Answered::check)?;
+        weighed.check()
     };
     if args.json {
-        return weighed.check();
+        return check();
     }
-    writeln!(output, "intact: {}, head {}", count(found.log.entries, "entry"), head)?;
+    tell_of_log(&found, exported, output)?;
+    if args.tables {
+        writeln!(output, "the tables match the log")?;
+    }
+    weighed.tell(output)?;
+    if let Some(answered) = &answered {
+        answered.tell(output)?;
+    } else if let Some(anchor) = found.anchor {
+        writeln!(
+            output,
+            "The next sync compares entry {} with the one that the server has.",
+            anchor.seq
+        )?;
+    }
+    output.finish()?;
+    check()
+}
+
+/// Says what was found in a sound log.
+fn tell_of_log(found: &Examination, exported: bool, output: &mut Output) -> Result<(), Failure> {
+    let head = found.log.head.map_or(Hash::ZERO, |head| head.hash);
+    writeln!(output, "intact: {}, head {head}", count(found.log.entries, "entry"))?;
     if let Some(upto) = found.log.trimmed {
         writeln!(
             output,
@@ -143,19 +178,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), Failu
     if !exported {
         writeln!(output, "every page and every row of every table can be read")?;
     }
-    if args.tables {
-        writeln!(output, "the tables match the log")?;
-    }
-    weighed.tell(output)?;
-    if let Some(anchor) = found.anchor {
-        writeln!(
-            output,
-            "The next sync compares entry {} with the one that the server has.",
-            anchor.seq
-        )?;
-    }
-    output.finish()?;
-    weighed.check()
+    Ok(())
 }
 
 /// Folds the tables anew.
@@ -170,7 +193,8 @@ pub(crate) fn rebuild(args: &RebuildArgs, output: &mut Output) -> Result<(), Fai
     Ok(())
 }
 
-fn examine_export(path: &Path) -> Result<Examination, Failure> {
+/// Checks every hash of an exported log or of a bundle.
+pub(super) fn examine_export(path: &Path) -> Result<Examination, Failure> {
     let file = files::open(path)?;
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let bar = progress::bytes(length, "verifying");
@@ -240,7 +264,7 @@ fn chain_of(error: &dyn Error) -> String {
     text
 }
 
-fn damaged(found: &Examination, exported: bool) -> Failure {
+fn damaged(found: &Examination, file: &Path, exported: bool) -> Failure {
     let mut findings = found.findings.iter().map(words_of);
     let (what, why) = findings.next().unwrap_or_default();
     let mut failure = Failure::new(what);
@@ -261,7 +285,7 @@ fn damaged(found: &Examination, exported: bool) -> Failure {
         return failure.hint("the log was cut, was continued, or is another log");
     }
     if exported {
-        return failure.hint(EXPORT_AGAIN);
+        return failure.hint(export_again(file));
     }
     if found.log_is_sound() {
         return failure

@@ -451,8 +451,37 @@ fn a_bundle_that_is_cut_off_says_so() {
         std::fs::write(folder.path("cut.bundle"), &bytes[..length]).unwrap();
         let ran = folder.run(&["verify", "cut.bundle"]);
         assert!(ran.code == 1 && ran.err.contains("cut off"), "{ran:?}");
+        assert!(ran.err.contains("ask for the file again"), "{ran:?}");
         let ran = folder.run(&["explain", "cut.bundle", "lead/1"]);
         assert!(ran.code == 1 && ran.err.contains("cut off"), "{ran:?}");
+        assert!(ran.err.contains("the bundle is damaged"), "{ran:?}");
+        assert!(!ran.err.contains("export the log again"), "{ran:?}");
+        let ran = folder.run(&["doctor", "cut.bundle"]);
+        assert!(ran.code == 1 && ran.out.contains("ask for the file again"), "{ran:?}");
+    }
+}
+
+#[test]
+fn the_doctor_says_of_a_bundle_what_it_says_of_the_book_and_what_a_bundle_lacks() {
+    let folder = refused();
+    for args in [&["--redact", "all"][..], &["--ids", "hide"], &["--for", "lead/1"]] {
+        folder.ok(&[&["bundle", "ann.book", "-o", "ann.bundle", "--force"], args].concat());
+        let of = |file: &str| folder.run(&["doctor", file, "--json"]);
+        let found = [of("ann.book"), of("ann.bundle")].map(|ran| {
+            let found: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
+            assert_eq!(ran.code, 1, "{ran:?}");
+            found
+        });
+        let problems = |found: &Value| found["problems"].as_array().unwrap().len();
+        assert_eq!(problems(&found[0]), problems(&found[1]), "{args:?}: {found:?}");
+        assert_eq!(found[1]["not_in_the_file"], json!(["pages", "tables"]));
+        let told = folder.run(&["doctor", "ann.bundle"]);
+        // Only commands that read are advised: nothing can be done with a bundle.
+        let advised = told.out.lines().filter(|line| line.trim().starts_with("fieldbook "));
+        for line in advised {
+            let is_reading = ["explain", "dead-letters list", "conflicts list"];
+            assert!(is_reading.iter().any(|verb| line.contains(verb)), "{line}");
+        }
     }
 }
 

@@ -270,3 +270,22 @@ fn a_checkpoint_says_who_and_a_wrong_key_proves_nothing() {
     let secret = secret.trim().splitn(5, '+').nth(4).unwrap().to_owned();
     assert!(!folder.bytes("ann.book").windows(secret.len()).any(|part| part == secret.as_bytes()));
 }
+
+/// Somebody altered a synced book, sealed it anew and signed the notes anew. Every hash matched,
+/// and only a reader with the server's key could tell. The server itself can tell without a key.
+#[test]
+fn the_server_tells_a_forged_book_from_the_one_that_it_saw() {
+    let (folder, _) = synced();
+    forge(&folder, Notes::SignAnew);
+    assert!(folder.ok(&["verify", "ann.book", "--tables"]).contains("intact"));
+    let serving = Serving::start(&folder, &[]);
+    let ran = folder.run(&["verify", "ann.book", "--server", &serving.url]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("the log was rewritten: entry"), "{}", ran.err);
+    let ran = folder.run(&["verify", "ann.book", "--server", &serving.url, "--json"]);
+    let said: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        (ran.code, &said["ok"], &said["server"]["is"]),
+        (1, &json!(false), &json!("rewritten"))
+    );
+}

@@ -213,7 +213,14 @@ fn an_exported_log_verifies_and_is_never_written_over_unasked() {
     assert!(cut.code == 1 && cut.err.contains("cut off"), "{cut:?}");
     // Commands for a damaged book would not help.
     assert!(cut.err.contains("export the log again") && !cut.err.contains("salvage"), "{cut:?}");
-    let no_book = folder.run(&["doctor", "a.log"]);
+    let looked = folder.ok(&["doctor", "a.log"]);
+    assert!(looked.contains("looked at: the file, every hash, signed notes"), "{looked}");
+    assert!(looked.contains("not in an exported log or a bundle: pages, tables"), "{looked}");
+    let damaged = folder.run(&["doctor", "cut.log"]);
+    assert!(damaged.code == 1 && damaged.out.contains("export the log again"), "{damaged:?}");
+    assert!(damaged.out.contains("not looked at, because of the damage"), "{damaged:?}");
+    // A command that changes books says what the file is.
+    let no_book = folder.run(&["rebuild", "a.log"]);
     assert!(no_book.code == 1 && no_book.err.contains("fieldbook verify a.log"), "{no_book:?}");
     std::fs::remove_file(folder.path("cut.log")).unwrap();
 

@@ -40,6 +40,8 @@ mod serving;
 #[cfg(test)]
 mod settle;
 #[cfg(test)]
+mod standing;
+#[cfg(test)]
 mod stopped;
 #[cfg(test)]
 mod story;

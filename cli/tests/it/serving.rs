@@ -323,3 +323,38 @@ fn the_password_of_a_database_is_never_printed() {
     let told = String::from_utf8(told.stderr).unwrap();
     assert!(told.contains("cannot reach the database") && !told.contains("canary"), "{told}");
 }
+
+#[test]
+fn the_devices_of_a_store_are_listed_with_their_users_and_copies() {
+    let folder = Folder::new();
+    let serving = Serving::start(&folder, &[]);
+    let edit = |book: &str, stage: &str| {
+        folder.ok(&["put", book, "lead/1", &json!({ "stage": stage }).to_string(), "--replace"]);
+        folder.run(&["sync", book, "--server", &serving.url]);
+    };
+    for (book, actor) in [("ann.book", "ann"), ("ben.book", "ben")] {
+        folder.ok(&["init", book]);
+        folder.ok(&["put", book, &format!("call/{actor}"), "{}", "--actor", actor]);
+        folder.ok(&["sync", book, "--server", &serving.url]);
+    }
+    std::fs::copy(folder.path("ann.book"), folder.path("copy.book")).unwrap();
+    // The copy hears that it is one, and goes on in an epoch of its own.
+    ["new", "hot", "won"].iter().for_each(|stage| edit("ann.book", stage));
+    ["new", "cold", "lost"].iter().for_each(|stage| edit("copy.book", stage));
+    let running = folder.run(&["devices", "server.store"]);
+    assert!(running.code == 1 && running.err.contains("already open"), "{running:?}");
+    assert!(serving.stop("-TERM").success());
+
+    let listed = folder.json(&["devices", "server.store", "--json"]);
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let of = |actor: &str| listed.iter().find(|device| device["actor"] == actor).unwrap();
+    let epochs = |actor: &str| of(actor)["epochs"].as_array().unwrap().len();
+    assert_eq!((epochs("ann"), epochs("ben")), (2, 1), "{listed:?}");
+    assert_eq!(of("ben")["tenant"], "local");
+    assert!(listed.iter().all(|device| device["seen"].is_string() && device["entry"].is_u64()));
+    let told = folder.ok(&["devices", "server.store"]);
+    assert!(told.contains("2 epochs: restored, or a copy is used"), "{told}");
+    let silent = |span: &str| folder.ok(&["devices", "server.store", "--silent-for", span]);
+    assert!(silent("7d").contains("no device was silent for so long"), "{}", silent("7d"));
+    assert!(silent("0m").contains("2 of 2 devices"), "{}", silent("0m"));
+}

@@ -6,6 +6,7 @@
 //! | the 256 parts of an entity type | 256 rows |
 //! | smaller parts; ids and versions | the records of the type, [`limits::COMPARE_LOOKED_AT`] of them at a time |
 //! | records | these records, up to the size of a page |
+//! | the heads of the device's logs | a row for each head, at most of 256 epochs |
 //!
 //! Invariants:
 //! 1. What a request names is counted before any record is read.
@@ -22,7 +23,8 @@ use crate::limits;
 use crate::names::{RecordId, RecordKey};
 use crate::numbers::{Cursor, Version};
 use crate::protocol::{
-    Ask, CompareAnswer, CompareRequest, EntityDigest, Found, InParts, PROTOCOL, RecordSize,
+    Ask, CompareAnswer, CompareRequest, EntityDigest, EpochHeads, Found, InParts, PROTOCOL,
+    RecordSize,
 };
 use crate::time::WallTime;
 
@@ -80,6 +82,7 @@ pub fn compare<S: AuthorityRead>(
         Ask::Parts(parts) => smaller_parts(state, parts, &mut work)?,
         Ask::Versions(parts) => versions(state, parts, quota, &mut work)?,
         Ask::Records(keys) => records(state, keys, quota, &mut work)?,
+        Ask::Heads => heads(state, request, &mut work)?,
     });
     Ok(Compared { answer, work })
 }
@@ -87,7 +90,7 @@ pub fn compare<S: AuthorityRead>(
 /// Refuses a question that names too much, or a record twice.
 fn check_named(ask: &Ask) -> Result<(), Refusal> {
     let named = match ask {
-        Ask::Digests => 0,
+        Ask::Digests | Ask::Heads => 0,
         Ask::Parts(InParts { parts, .. }) | Ask::Versions(InParts { parts, .. }) => {
             let mut sorted = parts.clone();
             sorted.sort_unstable_by_key(Part::to_string);
@@ -205,6 +208,24 @@ fn versions<S: AuthorityRead>(
         records.len() < limits::COMPARE_LISTED && bytes < quota.page_bytes
     })?;
     Ok(Found::Versions { records, after })
+}
+
+fn heads<S: AuthorityRead>(
+    state: &S,
+    request: &CompareRequest,
+    work: &mut usize,
+) -> Result<Found, ExchangeError<S::Error>> {
+    let mut epochs = state.epochs(&request.device).map_err(ExchangeError::State)?;
+    epochs.sort_unstable_by_key(|epoch| (*epoch != request.epoch, *epoch));
+    let more = epochs.len() > limits::EPOCHS_LISTED;
+    epochs.truncate(limits::EPOCHS_LISTED);
+    let mut logs = Vec::with_capacity(epochs.len());
+    for epoch in epochs {
+        let heads = state.anchors(&request.device, &epoch).map_err(ExchangeError::State)?;
+        *work = work.saturating_add(LOOK * heads.len());
+        logs.push(EpochHeads { epoch, heads });
+    }
+    Ok(Found::Heads { logs, more })
 }
 
 fn records<S: AuthorityRead>(

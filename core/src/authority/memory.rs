@@ -12,7 +12,7 @@ use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, TenantId, UnitId};
 use crate::limits;
 use crate::names::{EntityType, RecordId, RecordKey};
-use crate::numbers::{Hash, Version};
+use crate::numbers::{Hash, Seq, Version};
 use crate::time::WallTime;
 
 /// A tenant's store in memory. It never fails, so each write is committed at once.
@@ -25,7 +25,8 @@ pub struct MemoryAuthority {
     records: BTreeMap<RecordKey, Row>,
     feeds: BTreeMap<EntityType, BTreeMap<(Version, u32), RecordId>>,
     units: BTreeMap<UnitId, UnitMemory>,
-    anchors: BTreeMap<(DeviceId, Epoch), Vec<Receipt>>,
+    anchors: BTreeMap<(DeviceId, Epoch), Receipt>,
+    heads: BTreeMap<(DeviceId, Epoch), BTreeMap<Seq, Hash>>,
     device_keys: BTreeMap<DeviceId, Hash>,
     usage: Usage,
     digests: BTreeMap<(EntityType, Option<u8>), Digest>,
@@ -43,6 +44,7 @@ impl MemoryAuthority {
             feeds: BTreeMap::new(),
             units: BTreeMap::new(),
             anchors: BTreeMap::new(),
+            heads: BTreeMap::new(),
             device_keys: BTreeMap::new(),
             usage: Usage { records: 0, bytes: 0, entity_types: 0 },
             digests: BTreeMap::new(),
@@ -62,9 +64,9 @@ impl MemoryAuthority {
     }
 
     /// Starts a new epoch of the store, as an operator does after restoring a backup. All anchors
-    /// are removed, because the devices' logs may have grown since. The new epoch numbers commits
-    /// above every commit that the former epoch can have made. So a unit made for a version of that
-    /// epoch never meets another state under the same number.
+    /// are removed, because the devices' logs may have grown since. What was seen of them stays.
+    /// The new epoch numbers commits above every commit that the former epoch can have made. So a
+    /// unit made for a version of that epoch never meets another state under the same number.
     pub fn start_epoch(&mut self, epoch: ServerEpoch) {
         self.identity.1 = epoch;
         self.anchors.clear();
@@ -109,7 +111,7 @@ impl AuthorityRead for MemoryAuthority {
     }
 
     fn anchor(&self, device: &DeviceId, epoch: &Epoch) -> Result<Option<Receipt>, Infallible> {
-        Ok(self.anchors.get(&(*device, *epoch)).and_then(|kept| kept.last().copied()))
+        Ok(self.anchors.get(&(*device, *epoch)).copied())
     }
 
     fn device_key(&self, device: &DeviceId) -> Result<Option<Hash>, Infallible> {
@@ -117,7 +119,14 @@ impl AuthorityRead for MemoryAuthority {
     }
 
     fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, Infallible> {
-        Ok(self.anchors.get(&(*device, *epoch)).cloned().unwrap_or_default())
+        let kept = self.heads.get(&(*device, *epoch)).into_iter().flatten();
+        Ok(kept.map(|(seq, hash)| Receipt { seq: *seq, hash: *hash }).collect())
+    }
+
+    fn epochs(&self, device: &DeviceId) -> Result<Vec<Epoch>, Infallible> {
+        let first = (*device, Epoch::from_bytes([0; 16]));
+        let logs = self.heads.range(first..).map(|((of, epoch), _)| (of, epoch));
+        Ok(logs.take_while(|(of, _)| *of == device).map(|(_, epoch)| *epoch).collect())
     }
 
     fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, Infallible> {
@@ -230,11 +239,14 @@ impl AuthorityState for MemoryAuthority {
         epoch: &Epoch,
         anchor: &Receipt,
     ) -> Result<(), Infallible> {
-        let kept = self.anchors.entry((*device, *epoch)).or_default();
-        kept.push(*anchor);
-        if kept.len() > limits::ANCHORS_KEPT + 1 {
-            kept.remove(1);
+        self.anchors.insert((*device, *epoch), *anchor);
+        let kept = self.heads.entry((*device, *epoch)).or_default();
+        if kept.len() > limits::ANCHORS_KEPT
+            && let Some(second) = kept.keys().nth(1).copied()
+        {
+            kept.remove(&second);
         }
+        kept.insert(anchor.seq, anchor.hash);
         Ok(())
     }
 

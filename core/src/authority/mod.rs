@@ -240,6 +240,9 @@ pub fn accept<S: AuthorityState>(
             state
                 .set_anchor(&request.device, &request.epoch, &receipt)
                 .map_err(ExchangeError::State)?;
+            state
+                .set_seen(&request.device, &request.epoch, (now, &request.actor))
+                .map_err(ExchangeError::State)?;
             accepted.receipt = Some(receipt);
             accepted.wrote = true;
         }

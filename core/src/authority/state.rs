@@ -5,7 +5,7 @@ use super::usage::Usage;
 use crate::digest::Digest;
 use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, ServerEpoch, ServerId, TenantId, UnitId};
-use crate::names::{EntityType, RecordId, RecordKey};
+use crate::names::{Actor, EntityType, RecordId, RecordKey};
 use crate::numbers::{Hash, Version};
 use crate::record::EditStamp;
 use crate::time::WallTime;
@@ -87,6 +87,12 @@ pub trait AuthorityRead {
     /// # Errors
     /// If the store failed.
     fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, Self::Error>;
+
+    /// Returns the epochs of a device's logs of which heads are kept, in any order.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn epochs(&self, device: &DeviceId) -> Result<Vec<Epoch>, Self::Error>;
 
     /// Returns the entity types of which a record changed after a commit; others may be among them.
     ///
@@ -221,6 +227,21 @@ pub trait AuthorityState: AuthorityRead {
         epoch: &Epoch,
         anchor: &Receipt,
     ) -> Result<(), Self::Error>;
+
+    /// Remembers when a new head of a log came, and from which actor, for whoever runs the server.
+    /// It is called in the commit of that head only. A store without a list of devices does
+    /// nothing.
+    ///
+    /// # Errors
+    /// If the store failed.
+    fn set_seen(
+        &mut self,
+        _device: &DeviceId,
+        _epoch: &Epoch,
+        _seen: (WallTime, &Actor),
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// The memory of a unit with a final answer: enough to recognise it and to repeat the first answer.

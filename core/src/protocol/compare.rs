@@ -6,6 +6,7 @@
 //!   parts      the digests of smaller parts of a type       where the digests differ
 //!   versions   ids and versions of the records of parts     where the parts differ
 //!   records    records by their keys, as an exchange has them
+//!   heads      the heads of the device's logs that the server keeps: a question of its own
 //! ```
 //!
 //! `docs/protocol.md` explains the meaning. [`crate::digest`] has the digests.
@@ -18,6 +19,7 @@ use serde_json::value::RawValue;
 use super::request::unreadable;
 use super::{Change, PROTOCOL, SetAside, UnreadableRequest, reading};
 use crate::digest::{Digest, Digests, Part};
+use crate::entry::Receipt;
 use crate::ids::{DeviceId, Epoch, RequestId, ServerEpoch, ServerId, TenantId};
 use crate::limits;
 use crate::names::{Actor, EntityType, RecordId, RecordKey};
@@ -74,6 +76,9 @@ pub enum Ask {
     Versions(InParts),
     /// These records as they are, deleted ones too; at most [`limits::COMPARE_NAMED`].
     Records(Vec<RecordKey>),
+    /// The heads that are kept of the logs of the request's device. The epoch of the request comes
+    /// first.
+    Heads,
 }
 
 /// Parts of the records of an entity type.
@@ -143,6 +148,23 @@ pub enum Found {
     /// The first records of the question, as many as fit one answer and at least one. A record that
     /// never existed is a deletion of version 0.
     Records(Vec<Change>),
+    /// The heads of the device's logs, at most [`limits::EPOCHS_LISTED`] epochs of them.
+    Heads {
+        /// Each epoch with its heads: the epoch of the request first, then in the order of ids.
+        logs: Vec<EpochHeads>,
+        /// Whether the device has more epochs than are listed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
+    },
+}
+
+/// The heads that a server keeps of one epoch of a device's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochHeads {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The first head and the newest ones, oldest first: at most [`limits::ANCHORS_KEPT`] and one.
+    pub heads: Vec<Receipt>,
 }
 
 /// The digest of an entity type.
@@ -271,9 +293,13 @@ mod tests {
             after: Some("42".parse().unwrap()),
         };
         let keys = vec!["lead/1".parse().unwrap()];
-        for ask in
-            [Ask::Digests, Ask::Parts(parts.clone()), Ask::Versions(parts), Ask::Records(keys)]
-        {
+        for ask in [
+            Ask::Digests,
+            Ask::Parts(parts.clone()),
+            Ask::Versions(parts),
+            Ask::Records(keys),
+            Ask::Heads,
+        ] {
             let request = CompareRequest {
                 protocol: PROTOCOL,
                 request: ID.parse().unwrap(),

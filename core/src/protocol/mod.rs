@@ -32,7 +32,8 @@ use crate::time::{Hlc, WallTime};
 
 pub use crate::record::{EditStamp, FieldWrites};
 pub use compare::{
-    Ask, CANNOT_COMPARE, CompareAnswer, CompareRequest, EntityDigest, Found, InParts, read_compare,
+    Ask, CANNOT_COMPARE, CompareAnswer, CompareRequest, EntityDigest, EpochHeads, Found, InParts,
+    read_compare,
 };
 pub use outcome::{Outcome, UnitOutcome};
 pub use reading::{SetAside, SetAsideRow};

@@ -23,8 +23,10 @@ use super::credible::{KnownOfServer, of_change};
 use crate::digest::{Part, Place};
 use crate::limits;
 use crate::names::RecordId;
-use crate::numbers::Version;
-use crate::protocol::{Ask, CompareAnswer, CompareRequest, EntityDigest, Found, InParts};
+use crate::numbers::{Seq, Version};
+use crate::protocol::{
+    Ask, CompareAnswer, CompareRequest, EntityDigest, EpochHeads, Found, InParts,
+};
 use crate::rows::RecordRow;
 
 /// A record as one side has it.
@@ -155,8 +157,21 @@ pub fn credible_comparison(
             check(changes.iter().all(|change| !change.partial), "records")?;
             changes.iter().try_for_each(|change| of_change(change, known))
         }
+        (Ask::Heads, Found::Heads { logs, more: _ }) => of_heads(logs),
         _ => Err("another_question"),
     }
+}
+
+fn of_heads(logs: &[EpochHeads]) -> Result<(), &'static str> {
+    check(logs.len() <= limits::EPOCHS_LISTED, "too_many_epochs")?;
+    let mut epochs = BTreeSet::new();
+    for EpochHeads { epoch, heads } in logs {
+        check(epochs.insert(*epoch), "epoch")?;
+        check((1..=limits::ANCHORS_KEPT + 1).contains(&heads.len()), "heads")?;
+        let grows = heads.is_sorted_by(|one, next| one.seq < next.seq);
+        check(grows && heads.iter().all(|head| head.seq > Seq::ZERO), "heads")?;
+    }
+    Ok(())
 }
 
 fn check(holds: bool, code: &'static str) -> Result<(), &'static str> {

@@ -49,6 +49,7 @@
 //!   failed       which ops does no sync move?                       states   → ops
 //!   status       where are a record and the book, and why?           rows     → status
 //!   unsent       what would be lost with the book, and whose is it?  tail     → numbers
+//!   standing     is it the log that the server saw?                  heads    → standing
 //!   overwritten  which values of this device did somebody replace?   records  → values
 //!   explain      why is a record not synced?                         status   → words
 //! ```
@@ -95,6 +96,7 @@ pub mod retry;
 pub mod save;
 pub mod silence;
 pub mod size;
+pub mod standing;
 pub mod status;
 pub mod story;
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! changed what.
 
 mod any;
+mod devices;
 mod digests;
 #[cfg(test)]
 mod growth;
@@ -45,6 +46,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 pub(crate) use any::AnyStore;
+pub use devices::{KnownDevice, KnownLog};
 pub use digests::WrongDigest;
 pub(crate) use keeper::Keeper;
 pub use opening::OpenStoreError;

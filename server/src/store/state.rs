@@ -6,7 +6,7 @@ use fieldbook_core::authority::{
 use fieldbook_core::digest::Digest;
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{
-    DeviceId, EntityType, Epoch, Hash, RecordId, RecordKey, ServerEpoch, ServerId, TenantId,
+    Actor, DeviceId, EntityType, Epoch, Hash, RecordId, RecordKey, ServerEpoch, ServerId, TenantId,
     UnitId, Version, WallTime, limits,
 };
 use redb::{
@@ -33,6 +33,8 @@ pub(super) struct TenantState<T> {
     usage: Option<T>,
     devices: Option<T>,
     witnessed: Option<T>,
+    /// None for readers.
+    seen: Option<T>,
     /// As `usage`.
     times: Option<T>,
     /// As `usage`.
@@ -59,6 +61,7 @@ impl TenantState<ReadOnlyTable<&'static [u8], &'static [u8]>> {
             usage: if_there(transaction.open_table(tables::USAGE))?,
             devices: if_there(transaction.open_table(tables::DEVICES))?,
             witnessed: if_there(transaction.open_table(tables::WITNESSED))?,
+            seen: None,
             times: if_there(transaction.open_table(tables::TIMES))?,
             types: if_there(transaction.open_table(tables::TYPES))?,
             digests: if_there(transaction.open_table(tables::DIGESTS))?,
@@ -85,6 +88,7 @@ impl<'t> TenantState<Table<'t, &'static [u8], &'static [u8]>> {
             usage: Some(transaction.open_table(tables::USAGE)?),
             devices: Some(transaction.open_table(tables::DEVICES)?),
             witnessed: Some(transaction.open_table(tables::WITNESSED)?),
+            seen: Some(transaction.open_table(tables::SEEN)?),
             times: Some(transaction.open_table(tables::TIMES)?),
             types: Some(transaction.open_table(tables::TYPES)?),
             digests: Some(transaction.open_table(tables::DIGESTS)?),
@@ -171,7 +175,7 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TenantState<T> {
 }
 
 /// Treats a missing table as `None`.
-fn if_there<T>(opened: Result<T, TableError>) -> Result<Option<T>, StateError> {
+pub(super) fn if_there<T>(opened: Result<T, TableError>) -> Result<Option<T>, StateError> {
     match opened {
         Ok(table) => Ok(Some(table)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -274,6 +278,23 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> AuthorityRead for TenantSta
             heads.push(head.ok_or(Damaged { what: "a head that was known" })?);
         }
         Ok(heads)
+    }
+
+    fn epochs(&self, device: &DeviceId) -> Result<Vec<Epoch>, StateError> {
+        let Some(table) = &self.witnessed else { return Ok(Vec::new()) };
+        let of_device = tables::device_key(&self.tenant, device);
+        let (mut from, mut epochs) = (of_device.clone(), Vec::new());
+        // It jumps from the first head of each epoch to the first of the next.
+        while let Some(row) = table.range(from.as_slice()..)?.next() {
+            let (key, _) = row?;
+            let Some(rest) = key.value().strip_prefix(of_device.as_slice()) else { break };
+            let epoch = rest.first_chunk().copied().map(Epoch::from_bytes);
+            let epoch = epoch.ok_or(Damaged { what: "a head that was known" })?;
+            epochs.push(epoch);
+            (_, from) = tables::witnessed_range(&self.tenant, device, &epoch);
+            from.push(0);
+        }
+        Ok(epochs)
     }
 
     fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, StateError> {
@@ -491,6 +512,19 @@ impl AuthorityState for TenantState<Table<'_, &'static [u8], &'static [u8]>> {
             witnessed.remove(place(second.seq).as_slice())?;
         }
         witnessed.insert(place(anchor.seq).as_slice(), anchor.hash.as_bytes().as_slice())?;
+        Ok(())
+    }
+
+    fn set_seen(
+        &mut self,
+        device: &DeviceId,
+        epoch: &Epoch,
+        seen: (WallTime, &Actor),
+    ) -> Result<(), StateError> {
+        if let Some(table) = &mut self.seen {
+            let key = tables::anchor_key(&self.tenant, device, epoch);
+            table.insert(key.as_slice(), tables::seen_bytes(seen).as_slice())?;
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 use fieldbook_core::authority::{UnitFate, UnitMemory, Usage};
 use fieldbook_core::entry::Receipt;
 use fieldbook_core::{
-    DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version, WallTime,
+    Actor, DeviceId, EntityType, Epoch, Hash, RecordKey, Seq, UnitId, Version, WallTime,
 };
 use redb::TableDefinition;
 
@@ -58,6 +58,12 @@ pub(super) const DEVICES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 ///
 /// Key: tenant, 0, device, epoch, seq (u64). Value: hash.
 pub(super) const WITNESSED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("witnessed-1");
+
+/// When the newest head of each log came, and from which actor. Made by the first write.
+///
+/// Key: tenant, 0, device, epoch. Value: milliseconds since 1970 by the server's clock (i64),
+/// actor.
+pub(super) const SEEN: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("seen-1");
 
 /// When each tenant's newest commit was. Made by the first write.
 ///
@@ -272,6 +278,16 @@ pub(super) fn commit_from(bytes: &[u8]) -> Option<Version> {
 
 pub(super) fn time_from(bytes: &[u8]) -> Option<WallTime> {
     Some(WallTime::from_milliseconds(i64::from_le_bytes(bytes.try_into().ok()?)))
+}
+
+pub(super) fn seen_bytes((at, actor): (WallTime, &Actor)) -> Vec<u8> {
+    [at.milliseconds().to_le_bytes().as_slice(), actor.as_str().as_bytes()].concat()
+}
+
+pub(super) fn seen_from(bytes: &[u8]) -> Option<(WallTime, Actor)> {
+    let (at, actor) = bytes.split_first_chunk::<8>()?;
+    let actor = Actor::parse(std::str::from_utf8(actor).ok()?).ok()?;
+    Some((WallTime::from_milliseconds(i64::from_le_bytes(*at)), actor))
 }
 
 pub(super) fn usage_bytes(usage: &Usage) -> Vec<u8> {

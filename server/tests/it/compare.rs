@@ -1,8 +1,9 @@
 //! Comparisons over real HTTP: as documented, within their bounds, and by real devices.
 
 use fieldbook::{Book, BookOptions, Fields, HttpOptions, HttpRemote};
-use fieldbook_core::OpKind;
-use fieldbook_core::protocol::{ExchangeRequest, UnitChange};
+use fieldbook_core::entry::chain;
+use fieldbook_core::protocol::{ExchangeRequest, HeadClaim, UnitChange};
+use fieldbook_core::{Epoch, Hash, OpKind, Seq};
 use fieldbook_server::check_digests;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -32,6 +33,24 @@ impl Running {
         assert_eq!(status, StatusCode::OK, "{answer}");
         assert_valid(&validator("CompareAnswer"), &answer);
         answer["found"].clone()
+    }
+}
+
+impl Running {
+    /// Claims two heads of each of three epochs, and asks for the heads that are kept.
+    async fn found_after_three_epochs(&self) -> Vec<Value> {
+        let contents: Vec<_> = (1..=2).map(|number| Hash::from_bytes([number; 32])).collect();
+        let own = request(Vec::new()).epoch;
+        for epoch in [Epoch::from_bytes([0; 16]), own, Epoch::from_bytes([0xff; 16])] {
+            for last in 1..=2 {
+                let contents = contents[..last].to_vec();
+                let hash = chain::extend(&Hash::ZERO, &contents);
+                let head = HeadClaim { anchor: None, contents, seq: Seq::new(last as u64), hash };
+                let claimed = ExchangeRequest { head: Some(head), epoch, ..request(Vec::new()) };
+                self.exchange(&claimed).await;
+            }
+        }
+        self.found(&json!("heads")).await["heads"]["logs"].as_array().unwrap().clone()
     }
 }
 
@@ -72,6 +91,13 @@ async fn questions_and_answers_are_as_documented() {
     assert_eq!(found["records"][0]["deleted"], true);
     assert_eq!(found["records"][1]["fields"]["name"], "Ann");
     assert_eq!(found["records"][2]["version"], 0);
+
+    let found = running.found(&json!("heads")).await;
+    assert_eq!(found["heads"], json!({ "logs": [] }), "no head was claimed");
+    let logs = running.found_after_three_epochs().await;
+    let kept: Vec<_> = logs.iter().map(|log| log["heads"].as_array().unwrap().len()).collect();
+    assert_eq!(kept, [2, 2, 2], "{logs:?}");
+    assert_eq!(logs[0]["epoch"], asking(&json!("heads"))["epoch"], "the request's own first");
 
     let mut elsewhere = asking(&json!("digests"));
     elsewhere["server_epoch"] = json!("00000000-0000-0000-0000-000000000009");

@@ -71,6 +71,10 @@ impl AuthorityRead for Counting {
         self.inner.anchors(device, epoch)
     }
 
+    fn epochs(&self, device: &DeviceId) -> Result<Vec<Epoch>, Infallible> {
+        self.inner.epochs(device)
+    }
+
     fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, Infallible> {
         self.inner.entities_after(commit)
     }

@@ -2,16 +2,17 @@
 
 use fieldbook_core::authority::{self, Caller, Compared, ExchangeError, Quota};
 use fieldbook_core::digest::{Digest, Part};
+use fieldbook_core::entry::Receipt;
 use fieldbook_core::protocol::{Ask, CompareRequest, InParts};
-use fieldbook_core::{RecordKey, Version, WallTime, limits};
+use fieldbook_core::{Epoch, RecordKey, Seq, Version, WallTime, limits};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::connections::{Values, value};
 use super::load::{add_contents, from_key, record_values, tenant_value};
-use super::loaded::{Found, Loaded, LoadedError};
+use super::loaded::{Found, Heads, Loaded, LoadedError};
 use super::{Postgres, rows, statements};
-use crate::store::{Damaged, StateError, StoreExchangeError, Tenant};
+use crate::store::{Damaged, StateError, StoreExchangeError, Tenant, tables};
 
 impl Postgres {
     /// Answers a request for a comparison. It costs one round trip, and one more for each
@@ -23,9 +24,9 @@ impl Postgres {
         now: WallTime,
         (caller, quota): (&Caller, &Quota),
     ) -> Result<Compared, StoreExchangeError> {
-        let (sql, values) = question(tenant, &request.ask, self.amounts.content_bytes);
+        let (sql, values) = question(tenant, request, self.amounts.content_bytes);
         let row = self.ask(tenant, sql, &values)?;
-        let mut loaded = read(&row, tenant, &request.ask)?;
+        let mut loaded = read(&row, tenant, request)?;
         loop {
             let compared = authority::compare(&loaded, request, now, caller, quota);
             let key = match compared {
@@ -46,8 +47,8 @@ impl Postgres {
     }
 }
 
-fn question(tenant: &Tenant, ask: &Ask, most: i64) -> (&'static str, Values) {
-    match ask {
+fn question(tenant: &Tenant, request: &CompareRequest, most: i64) -> (&'static str, Values) {
+    match &request.ask {
         Ask::Digests => (statements::DIGESTS, vec![tenant_value(tenant)]),
         Ask::Parts(InParts { entity, parts, after: None }) if *parts == [Part::ALL] => {
             let entity = value(entity.as_str().to_owned(), Type::TEXT);
@@ -65,17 +66,29 @@ fn question(tenant: &Tenant, ask: &Ask, most: i64) -> (&'static str, Values) {
             (statements::VERSIONS, values)
         }
         Ask::Records(keys) => (statements::RECORDS, record_values(tenant, named(keys), most)),
+        Ask::Heads => {
+            let values = vec![
+                tenant_value(tenant),
+                value(request.device.as_bytes().to_vec(), Type::BYTEA),
+                value(request.epoch.as_bytes().to_vec(), Type::BYTEA),
+                value(HEADS_READ, Type::INT8),
+            ];
+            (statements::HEADS, values)
+        }
     }
 }
+
+/// The heads that are read: all of the epochs that an answer lists, and one of another.
+const HEADS_READ: i64 = (limits::EPOCHS_LISTED * (limits::ANCHORS_KEPT + 1)) as i64 + 1;
 
 /// Returns the keys that are looked up: a question with more is refused.
 fn named(keys: &[RecordKey]) -> &[RecordKey] {
     keys.get(..limits::COMPARE_NAMED).unwrap_or(keys)
 }
 
-fn read(row: &Row, tenant: &Tenant, ask: &Ask) -> Result<Loaded, StateError> {
+fn read(row: &Row, tenant: &Tenant, request: &CompareRequest) -> Result<Loaded, StateError> {
     let mut loaded = Loaded::new(rows::top(row, tenant)?);
-    match ask {
+    match &request.ask {
         Ask::Digests => {
             let names = rows::list::<&str>(row, "entities")?;
             let commits = rows::list::<i64>(row, "commits")?;
@@ -103,8 +116,25 @@ fn read(row: &Row, tenant: &Tenant, ask: &Ask) -> Result<Loaded, StateError> {
         Ask::Records(keys) => {
             loaded.records.extend(rows::records(row, named(keys))?);
         }
+        Ask::Heads => loaded.heads = Some((request.device, read_heads(row)?)),
     }
     Ok(loaded)
+}
+
+fn read_heads(row: &Row) -> Result<Heads, StateError> {
+    const DAMAGED: Damaged = Damaged { what: "a head that was known" };
+    let epochs = rows::list::<&[u8]>(row, "epochs")?;
+    let seqs = rows::list::<i64>(row, "seqs")?;
+    let hashes = rows::list::<&[u8]>(row, "hashes")?;
+    rows::aligned(epochs.len(), &[seqs.len(), hashes.len()])?;
+    let mut heads = Heads::new();
+    for ((epoch, seq), hash) in epochs.into_iter().zip(seqs).zip(hashes) {
+        let epoch = <[u8; 16]>::try_from(epoch).map_err(|_| DAMAGED)?;
+        let seq = Seq::new(rows::number(seq)?);
+        let hash = tables::hash_from(hash).ok_or(DAMAGED)?;
+        heads.entry(Epoch::from_bytes(epoch)).or_default().push(Receipt { seq, hash });
+    }
+    Ok(heads)
 }
 
 fn read_versions(loaded: &mut Loaded, row: &Row, asked: &InParts) -> Result<(), StateError> {

@@ -57,6 +57,9 @@ pub(super) struct Log {
     pub(super) device_key: Option<Hash>,
 }
 
+/// The heads of a device's logs, epoch by epoch, oldest first.
+pub(super) type Heads = BTreeMap<Epoch, Vec<Receipt>>;
+
 /// The feeds of a page: of each entity type the rows at their places.
 pub(super) type Feeds = BTreeMap<EntityType, BTreeMap<(Version, u32), Vec<u8>>>;
 
@@ -78,6 +81,8 @@ pub(super) struct Loaded {
     pub(super) all_parts: Option<(EntityType, Vec<Digest>)>,
     /// The next records of one entity type after an id.
     pub(super) versions: Option<(EntityType, Vec<IdVersion>)>,
+    /// The heads that are kept of a device's logs.
+    pub(super) heads: Option<(DeviceId, Heads)>,
 }
 
 impl Loaded {
@@ -93,6 +98,7 @@ impl Loaded {
             all_entities: None,
             all_parts: None,
             versions: None,
+            heads: None,
         }
     }
 
@@ -100,6 +106,12 @@ impl Loaded {
         let is_it =
             |log: &&Log| log.of.0 == *device && epoch.is_none_or(|epoch| log.of.1 == *epoch);
         self.log.as_ref().filter(is_it).ok_or(LoadedError::NotLoaded("a log of a device"))
+    }
+
+    fn heads(&self, device: &DeviceId) -> Result<&Heads, LoadedError> {
+        let heads = self.heads.as_ref().filter(|(of, _)| of == device);
+        let (_, heads) = heads.ok_or(LoadedError::NotLoaded("the heads of a device's logs"))?;
+        Ok(heads)
     }
 
     fn found(&self, key: &RecordKey) -> Result<Option<&Found>, LoadedError> {
@@ -166,8 +178,12 @@ impl AuthorityRead for Loaded {
         Ok(self.log(device, None)?.device_key)
     }
 
-    fn anchors(&self, _: &DeviceId, _: &Epoch) -> Result<Vec<Receipt>, LoadedError> {
-        Err(LoadedError::NotLoaded("the former heads of a log"))
+    fn anchors(&self, device: &DeviceId, epoch: &Epoch) -> Result<Vec<Receipt>, LoadedError> {
+        Ok(self.heads(device)?.get(epoch).cloned().unwrap_or_default())
+    }
+
+    fn epochs(&self, device: &DeviceId) -> Result<Vec<Epoch>, LoadedError> {
+        Ok(self.heads(device)?.keys().copied().collect())
     }
 
     fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, LoadedError> {

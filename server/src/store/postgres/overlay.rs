@@ -98,6 +98,10 @@ impl AuthorityRead for Overlay<'_> {
         self.loaded.anchors(device, epoch)
     }
 
+    fn epochs(&self, device: &DeviceId) -> Result<Vec<Epoch>, LoadedError> {
+        self.loaded.epochs(device)
+    }
+
     fn entities_after(&self, commit: Version) -> Result<Vec<EntityType>, LoadedError> {
         self.loaded.entities_after(commit)
     }

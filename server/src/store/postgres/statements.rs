@@ -225,9 +225,22 @@ pub(super) const VERSIONS: &str = concat!(
      where c.tenant = $1 and c.entity = $2 and c.id > $3 order by c.id limit $4) x) r"
 );
 
+/// The heads of the logs of a device, `$2`, those of the epoch `$3` first: `$4` of them.
+pub(super) const HEADS: &str = concat!(
+    "select ",
+    top!(),
+    ", h.epochs, h.seqs, h.hashes",
+    from_top!(),
+    " cross join lateral (select array_agg(x.epoch order by x.n) as epochs, \
+     array_agg(x.seq order by x.n) as seqs, array_agg(x.hash order by x.n) as hashes \
+     from (select y.epoch, y.seq, y.hash, \
+     row_number() over (order by y.epoch = $3 desc, y.epoch, y.seq) as n \
+     from fieldbook.head y where y.tenant = $1 and y.device = $2 order by n limit $4) x) h"
+);
+
 /// All statements, with their names.
 #[cfg(test)]
-pub(super) const ALL: [(&str, &str); 15] = [
+pub(super) const ALL: [(&str, &str); 16] = [
     ("begin", BEGIN),
     ("commit", COMMIT),
     ("rollback", ROLLBACK),
@@ -243,4 +256,5 @@ pub(super) const ALL: [(&str, &str); 15] = [
     ("digests", DIGESTS),
     ("parts", PARTS),
     ("versions", VERSIONS),
+    ("heads", HEADS),
 ];

@@ -226,6 +226,7 @@ impl Walk {
             Ask::Parts(asked.clone()),
             Ask::Versions(asked),
             Ask::Records(keys),
+            Ask::Heads,
         ]);
         let device = &self.devices[&(of.clone(), number)];
         CompareRequest {
