@@ -139,6 +139,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Returns the entry as it is stored once it is sealed after another entry. Its content stays.
+    #[cfg(feature = "store")]
     pub(crate) fn sealed_after(&self, previous: &Hash) -> (Vec<u8>, Hash) {
         let hash = chain::link(previous, &self.content());
         let mut bytes = self.rewritten(|_| Keeps::All);
@@ -273,6 +274,7 @@ const PREFIX: usize = 36;
 
 /// Returns the stored form of a joint: a sealed entry that stands in the place of another one,
 /// whose hash the next entry extends.
+#[cfg(feature = "store")]
 pub(crate) fn joint(sealed: &Sealed, place_of: &Hash) -> Vec<u8> {
     let without_hash = sealed.bytes.len().saturating_sub(sealed.hash.as_bytes().len());
     let entry = sealed.bytes.get(..without_hash).unwrap_or_default();
