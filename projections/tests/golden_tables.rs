@@ -43,8 +43,7 @@ fn stored(mut log: &[u8]) -> Database {
     let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
     let transaction = database.begin_write().unwrap();
     log = log.strip_prefix(b"fieldbook-log 1\n").unwrap();
-    loop {
-        let Some((length, rest)) = log.split_first_chunk() else { break };
+    while let Some((length, rest)) = log.split_first_chunk() {
         let (entry, rest) = rest.split_at(usize::try_from(u32::from_le_bytes(*length)).unwrap());
         // An entry that was altered names its place all the same.
         let seq = Frame::parse(entry).unwrap().header.seq.number();

@@ -76,7 +76,7 @@ impl World {
                 }
             }
             // Seldom is everything so quiet: what is synced can be trimmed.
-            if self.setup().seed % 3 == 0 {
+            if self.setup().seed.is_multiple_of(3) {
                 for number in 0..self.devices.len() {
                     self.trim(number, round)?;
                 }
