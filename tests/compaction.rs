@@ -231,8 +231,10 @@ fn archives_have_what_went_and_a_second_one_begins_where_the_first_ended() {
     let mut book = device.with_history();
     let mut uptos = Vec::new();
     for name in ["one.fblog", "two.fblog"] {
-        let before = book.records().get(&key("lead/5")).unwrap();
-        let done = book.compact(&everything().archive_to(device.path(name)), |_| {}).unwrap();
+        let how = everything().archive_to(device.path(name));
+        let upto = book.plan_compaction(&how, |_| {}).unwrap().upto.unwrap();
+        let before = book.at(Moment::Entry(upto)).unwrap().get_record(&key("lead/5")).unwrap();
+        let done = book.compact(&how, |_| {}).unwrap();
         uptos.push(done.upto.unwrap());
         let mut file = File::open(device.path(name)).unwrap();
         let archived = read_export(&mut file, options("ann", &device.clock)).unwrap();
